@@ -1,1 +1,16 @@
-//! Placeholder.
+//! What every crate of Edgeward stands on: names, units, the clock, digests and durable files.
+//!
+//! This crate lies below all others. It knows no endpoint, no message and no engine, it never
+//! spawns and never logs, and it depends on nothing of weight (no tokio, no serde formats).
+//!
+//! - [`names`]: validated newtypes for everything that has a name
+//! - [`units`]: bytes and percentages, with the text forms people write in configuration
+//! - [`clock`]: the only place that reads time
+//! - [`digest`]: BLAKE3 digests of bytes and files
+//! - [`durable`]: the file operations that must survive a power cut, behind a trait
+
+pub mod clock;
+pub mod digest;
+pub mod durable;
+pub mod names;
+pub mod units;

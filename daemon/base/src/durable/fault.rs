@@ -1,0 +1,188 @@
+//! A file system that fails when a test says so.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::{DurableFile, DurableFs, SharedFs};
+
+/// What the fault does to the operations after the one that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// They work again: a passing error.
+    Recover,
+    /// They all fail: a dead disk, or a process that is as good as killed.
+    Dead,
+}
+
+#[derive(Debug)]
+struct Plan {
+    /// Changing operations seen so far.
+    seen: AtomicU64,
+    /// The operation that fails, counted from 1; 0 for none.
+    fail_at: AtomicU64,
+    dead: AtomicBool,
+    after: After,
+    kind: io::ErrorKind,
+}
+
+impl Plan {
+    /// Counts one changing operation and says whether it may happen.
+    fn admit(&self) -> io::Result<()> {
+        let number = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.dead.load(Ordering::SeqCst) {
+            return Err(self.error(number));
+        }
+        if number == self.fail_at.load(Ordering::SeqCst) {
+            self.dead.store(self.after == After::Dead, Ordering::SeqCst);
+            return Err(self.error(number));
+        }
+        Ok(())
+    }
+
+    fn error(&self, number: u64) -> io::Error {
+        io::Error::new(self.kind, format!("injected fault at operation {number}"))
+    }
+}
+
+/// Passes every operation on to another file system, and fails the one that it is told to.
+///
+/// Only operations that change something are counted. A failing append writes the first half of
+/// its bytes before it fails, as a full disk does.
+#[derive(Debug, Clone)]
+pub struct FaultFs {
+    inner: SharedFs,
+    plan: Arc<Plan>,
+}
+
+impl FaultFs {
+    /// The `operation`-th change (from 1; 0 for none) fails with `kind`; later ones work again.
+    #[must_use]
+    pub fn failing_once(inner: SharedFs, operation: u64, kind: io::ErrorKind) -> Self {
+        Self::new(inner, operation, After::Recover, kind)
+    }
+
+    /// The `operation`-th change (from 1; 0 for none) and all later ones fail.
+    #[must_use]
+    pub fn dying(inner: SharedFs, operation: u64) -> Self {
+        Self::new(inner, operation, After::Dead, io::ErrorKind::Other)
+    }
+
+    fn new(inner: SharedFs, operation: u64, after: After, kind: io::ErrorKind) -> Self {
+        let plan = Plan {
+            seen: AtomicU64::new(0),
+            fail_at: AtomicU64::new(operation),
+            dead: AtomicBool::new(false),
+            after,
+            kind,
+        };
+        Self {
+            inner,
+            plan: Arc::new(plan),
+        }
+    }
+
+    /// How many changing operations were asked for so far: run once without a fault to learn how
+    /// many places there are to fail at.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.plan.seen.load(Ordering::SeqCst)
+    }
+
+    /// Makes the next `count`-th change from now fail.
+    pub fn fail_in(&self, count: u64) {
+        self.plan
+            .fail_at
+            .store(self.operations() + count, Ordering::SeqCst);
+    }
+
+    fn wrap(&self, inner: Box<dyn DurableFile>) -> Box<dyn DurableFile> {
+        Box::new(FaultFile {
+            inner,
+            plan: Arc::clone(&self.plan),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct FaultFile {
+    inner: Box<dyn DurableFile>,
+    plan: Arc<Plan>,
+}
+
+impl DurableFile for FaultFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.plan.admit().or_else(|fault| {
+            self.inner
+                .append(bytes.get(..bytes.len() / 2).unwrap_or_default())?;
+            Err(fault)
+        })?;
+        self.inner.append(bytes)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.plan.admit()?;
+        self.inner.write_at(offset, bytes)
+    }
+
+    fn preallocate(&mut self, length: u64) -> io::Result<()> {
+        self.plan.admit()?;
+        self.inner.preallocate(length)
+    }
+
+    fn set_len(&mut self, length: u64) -> io::Result<()> {
+        self.plan.admit()?;
+        self.inner.set_len(length)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.plan.admit()?;
+        self.inner.sync_data()
+    }
+
+    fn sync_all(&mut self) -> io::Result<()> {
+        self.plan.admit()?;
+        self.inner.sync_all()
+    }
+}
+
+impl DurableFs for FaultFs {
+    fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
+        self.plan.admit()?;
+        self.inner.create_dir_all(directory)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn DurableFile>> {
+        self.plan.admit()?;
+        Ok(self.wrap(self.inner.create_new(path)?))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DurableFile>> {
+        self.plan.admit()?;
+        Ok(self.wrap(self.inner.open(path)?))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.inner.read(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.plan.admit()?;
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.plan.admit()?;
+        self.inner.remove(path)
+    }
+
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        self.plan.admit()?;
+        self.inner.sync_dir(directory)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        self.inner.list(directory)
+    }
+}

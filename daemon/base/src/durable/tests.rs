@@ -1,0 +1,77 @@
+use super::*;
+
+#[test]
+fn appends_go_on_where_they_ended_after_preallocation() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("segment");
+    let mut file = RealFs.create_new(&path).unwrap();
+    file.preallocate(4_096).unwrap();
+    file.append(b"one").unwrap();
+    file.append(b"two").unwrap();
+    file.sync_data().unwrap();
+    let bytes = RealFs.read(&path).unwrap();
+    assert_eq!(bytes.len(), 4_096);
+    assert_eq!(bytes.get(..7), Some(b"onetwo\0".as_slice()));
+}
+
+#[test]
+fn new_files_are_readable_by_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    write_atomic(&RealFs, &path, b"secret").unwrap();
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+}
+
+#[test]
+fn an_atomic_write_that_fails_anywhere_leaves_the_old_or_the_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    write_atomic(&RealFs, &path, b"old").unwrap();
+    let counting = FaultFs::dying(RealFs::shared(), 0);
+    write_atomic(&counting, &path, b"old").unwrap();
+    let operations = counting.operations();
+    assert!(
+        operations >= 5,
+        "create, append, sync, rename, sync of the directory"
+    );
+    for operation in 1..=operations {
+        let fs = FaultFs::dying(RealFs::shared(), operation);
+        assert!(
+            write_atomic(&fs, &path, b"new").is_err(),
+            "operation {operation}"
+        );
+        let found = RealFs.read(&path).unwrap();
+        assert!(found == b"old" || found == b"new", "operation {operation}");
+        write_atomic(&RealFs, &path, b"old").unwrap();
+    }
+}
+
+#[test]
+fn a_fault_that_passes_lets_the_next_write_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let fs = FaultFs::failing_once(RealFs::shared(), 2, io::ErrorKind::StorageFull);
+    let error = write_atomic(&fs, &path, b"bytes").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    write_atomic(&fs, &path, b"bytes").unwrap();
+    assert_eq!(RealFs.read(&path).unwrap(), b"bytes");
+}
+
+#[test]
+fn directories_are_made_with_those_above_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = folder.path().join("a/b/c");
+    RealFs.create_dir_all(&deep).unwrap();
+    RealFs.create_dir_all(&deep).unwrap();
+    assert!(deep.is_dir());
+    assert!(
+        RealFs
+            .list(&folder.path().join("missing"))
+            .unwrap()
+            .is_empty()
+    );
+}
