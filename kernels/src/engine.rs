@@ -1,0 +1,188 @@
+//! What an engine is: something that loads a model file into a session, and a session that runs.
+//!
+//! Owns the two traits and their errors. Knows no engine by name.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use edgeward_base::digest::Digest;
+use edgeward_base::units::ByteCount;
+use serde::{Deserialize, Serialize};
+
+use crate::tensor::{DataType, Tensor, TensorSpec};
+
+/// A model file on disk whose digest the caller has already verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFile {
+    /// Where it lies. External data, where the model has any, lies beside it.
+    pub path: PathBuf,
+    /// The digest of the file's bytes; names the model in logs.
+    pub digest: Digest,
+}
+
+/// Whether the rows of a batch may be computed together with rows that nobody asked for.
+///
+/// Row `i` of every output must depend on row `i` of the inputs alone. One operator is enough to
+/// break that (`DynamicQuantizeLinear` takes its range over the whole tensor), so it is never
+/// assumed: [`crate::verify::verify`] measures it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rows {
+    /// Each row answers the same alone, padded and beside others: batching and padding are allowed.
+    Independent,
+    /// Rows influence one another, or were never shown not to: every call runs exactly as given.
+    Together,
+}
+
+/// One way to compute a model.
+pub trait Engine: Debug + Send + Sync {
+    /// The name in logs, rows and reported state, for example `tract`.
+    fn name(&self) -> &'static str;
+
+    /// Parses, checks and prepares a model. Blocking, and as slow as the model is big.
+    ///
+    /// # Errors
+    /// [`LoadModelError`], naming the operator or the tensor that stood in the way.
+    fn load(&self, model: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError>;
+}
+
+/// A loaded model. Runs concurrently from any number of threads.
+pub trait Session: Debug + Send + Sync {
+    /// The inputs in the order in which [`Session::run`] wants them.
+    fn inputs(&self) -> &[TensorSpec];
+
+    /// The outputs in the order in which [`Session::run`] returns them.
+    fn outputs(&self) -> &[TensorSpec];
+
+    /// Computes the outputs. Blocking. Never pads or batches unless [`Session::permit_rows`] was
+    /// told that rows are independent.
+    ///
+    /// # Errors
+    /// [`RunModelError::is_input_mistake`] tells the caller's mistakes from the engine's failures.
+    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunModelError>;
+
+    /// What [`crate::verify::verify`] found out about this model's rows. A new session holds
+    /// [`Rows::Together`].
+    fn permit_rows(&self, rows: Rows);
+
+    /// What was last permitted.
+    fn rows(&self) -> Rows;
+
+    /// An estimate of the memory the session holds now: weights, plans and buffers.
+    fn resident(&self) -> ByteCount;
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadModelError {
+    /// The file could not be read.
+    #[error("cannot read model file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The bytes are not an ONNX model, or a tensor in it is damaged.
+    #[error("not a valid ONNX model: {reason}")]
+    Parse {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The model uses operators that this engine does not have.
+    #[error("unsupported operator: {}", operators.join(", "))]
+    Unsupported {
+        /// Each operator with the node that uses it, as `SVMClassifier (node "svc")`.
+        operators: Vec<String>,
+    },
+    /// An input or output has an element type that does not cross the engine boundary.
+    #[error("{place} \"{name}\" has element type {data_type}, which is not supported")]
+    ElementType {
+        /// `input` or `output`.
+        place: &'static str,
+        /// The tensor.
+        name: String,
+        /// The type found.
+        data_type: String,
+    },
+    /// The shapes in the model contradict one another, or an operator's attributes are wrong.
+    #[error("the model's graph does not type: {reason}")]
+    Shape {
+        /// The node and what is wrong with it.
+        reason: String,
+    },
+    /// The engine gave up for a reason of its own, or panicked.
+    #[error("engine failed to prepare the model: {reason}")]
+    Engine {
+        /// What the engine said.
+        reason: String,
+    },
+}
+
+/// Why a run gave no outputs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunModelError {
+    /// Too many or too few inputs.
+    #[error("model takes {expected} inputs, got {got}")]
+    InputCount {
+        /// What the model takes.
+        expected: usize,
+        /// What was given.
+        got: usize,
+    },
+    /// An input of the wrong element type.
+    #[error("input \"{name}\" is {expected}, got {got}")]
+    InputType {
+        /// The input.
+        name: String,
+        /// What the model takes.
+        expected: DataType,
+        /// What was given.
+        got: DataType,
+    },
+    /// An input of the wrong rank or extent.
+    #[error("input \"{name}\" has shape {}, got {got:?}", show_shape(expected))]
+    InputShape {
+        /// The input.
+        name: String,
+        /// What the model takes; `None` where any extent will do.
+        expected: Vec<Option<usize>>,
+        /// What was given.
+        got: Vec<usize>,
+    },
+    /// The engine failed on inputs that fit the model.
+    #[error("engine failed: {reason}")]
+    Engine {
+        /// What the engine said.
+        reason: String,
+    },
+    /// The engine panicked on this or an earlier call: the session answers nothing any more and
+    /// has to be loaded again.
+    #[error("session is dead: {reason}")]
+    Dead {
+        /// The message of the panic.
+        reason: String,
+    },
+}
+
+impl RunModelError {
+    /// Whether the inputs were wrong, rather than the engine.
+    #[must_use]
+    pub fn is_input_mistake(&self) -> bool {
+        matches!(
+            self,
+            Self::InputCount { .. } | Self::InputType { .. } | Self::InputShape { .. }
+        )
+    }
+}
+
+/// Writes a shape with `-1` for a free axis, as ONNX tools do.
+fn show_shape(shape: &[Option<usize>]) -> String {
+    let dims: Vec<String> = shape
+        .iter()
+        .map(|dim| dim.map_or_else(|| "-1".to_owned(), |dim| dim.to_string()))
+        .collect();
+    format!("[{}]", dims.join(", "))
+}
