@@ -1,0 +1,221 @@
+//! `edgeward serve` in a folder of its own.
+
+use std::ffi::OsString;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::http::Client;
+use crate::process::{Process, Ran, Signal, run};
+use crate::{edgeward, wait};
+
+/// How a device is set up.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceOptions {
+    /// Lines of TOML that follow the section headers the harness writes itself.
+    pub config: String,
+    /// The URL of the broker, for a device that belongs to a fleet.
+    pub broker: Option<String>,
+}
+
+/// A device: its folder outlives each process that serves from it.
+#[derive(Debug)]
+pub struct Device {
+    folder: TempDir,
+    binary: PathBuf,
+    process: Option<Process>,
+    token: Option<String>,
+    url: Option<String>,
+}
+
+impl Device {
+    /// Writes the configuration into a new folder; nothing runs yet.
+    ///
+    /// # Panics
+    /// When the folder cannot be written.
+    #[must_use]
+    pub fn new(options: &DeviceOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}"));
+        let fleet = options
+            .broker
+            .as_ref()
+            .map(|broker| format!("[fleet]\nbroker = \"{broker}\"\n"))
+            .unwrap_or_default();
+        let config = format!(
+            "[state]\ndir = \"{}\"\n[server]\nlisten = \"127.0.0.1:0\"\n{fleet}{}",
+            folder.path().join("state").display(),
+            options.config
+        );
+        std::fs::write(folder.path().join("edgeward.toml"), config)
+            .unwrap_or_else(|error| panic!("no configuration: {error}"));
+        Self {
+            folder,
+            binary: edgeward(),
+            process: None,
+            token: None,
+            url: None,
+        }
+    }
+
+    /// The state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("edgeward.toml")
+    }
+
+    /// The folder that holds both.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes the identity and pins the registry's key, as a factory does.
+    pub fn provision(&self, fleet: &str, device: &str, registry_key: &str) {
+        let state = self.state();
+        let arguments = [
+            "provision".as_ref(),
+            "--state".as_ref(),
+            state.as_os_str(),
+            "--fleet".as_ref(),
+            fleet.as_ref(),
+            "--device".as_ref(),
+            device.as_ref(),
+            "--registry-key".as_ref(),
+            registry_key.as_ref(),
+        ];
+        run(&self.binary, &arguments).success();
+    }
+
+    /// Starts `edgeward serve` and waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start(&mut self) {
+        let socket = self.folder.path().join("notify.sock");
+        drop(std::fs::remove_file(&socket));
+        let notify = UnixDatagram::bind(&socket).unwrap_or_else(|error| panic!("{error}"));
+        notify
+            .set_nonblocking(true)
+            .unwrap_or_else(|error| panic!("{error}"));
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(self.config())
+            .env("NOTIFY_SOCKET", &socket);
+        let mut process = Process::start(&mut command);
+        wait::until("edgeward serve is ready", || {
+            let mut message = [0; 512];
+            let ready = notify
+                .recv(&mut message)
+                .ok()
+                .and_then(|length| message.get(..length))
+                .is_some_and(|bytes| bytes.windows(7).any(|part| part == b"READY=1"));
+            let ended = process.status();
+            assert!(
+                ended.is_none(),
+                "serve ended: {ended:?}\n{}",
+                process.output().join("\n")
+            );
+            ready.then_some(())
+        });
+        self.process = Some(process);
+        self.url = None;
+    }
+
+    /// The process that serves.
+    ///
+    /// # Panics
+    /// When none does.
+    pub fn process(&mut self) -> &mut Process {
+        self.process
+            .as_mut()
+            .unwrap_or_else(|| panic!("the device is not started"))
+    }
+
+    /// Kills the process, as `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Asks the process to stop and waits until it has.
+    ///
+    /// # Panics
+    /// When it does not end with success.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal(Signal::TERM);
+            let status = process.wait();
+            assert!(
+                status.success(),
+                "serve ended with {status}: {}",
+                process.output().join("\n")
+            );
+        }
+    }
+
+    /// Runs another verb of `edgeward` against this device.
+    pub fn edgeward(&self, arguments: &[&str]) -> Ran {
+        let mut all: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        all.extend(["--state".into(), self.state().into_os_string()]);
+        run(&self.binary, &all)
+    }
+
+    /// `edgeward status`.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        self.edgeward(&["status", "--output", "json"]).json()
+    }
+
+    /// `http://host:port` of the running process.
+    ///
+    /// # Panics
+    /// When it says none.
+    pub fn url(&mut self) -> String {
+        if self.url.is_none() {
+            let status = self.status();
+            let url = status.get("url").and_then(Value::as_str).map(str::to_owned);
+            self.url = Some(url.unwrap_or_else(|| panic!("no url in {status}")));
+        }
+        self.url.clone().unwrap_or_default()
+    }
+
+    /// A token of the principal `tester`, made once.
+    ///
+    /// # Panics
+    /// When none can be made.
+    pub fn token(&mut self) -> String {
+        if self.token.is_none() {
+            let made = self
+                .edgeward(&[
+                    "token",
+                    "create",
+                    "--principal",
+                    "tester",
+                    "--output",
+                    "json",
+                ])
+                .json();
+            let token = made.get("token").and_then(Value::as_str).map(str::to_owned);
+            self.token = Some(token.unwrap_or_else(|| panic!("no token in {made}")));
+        }
+        self.token.clone().unwrap_or_default()
+    }
+
+    /// A client with a token.
+    pub fn client(&mut self) -> Client {
+        let token = self.token();
+        Client::tcp(&self.url()).with_token(&token)
+    }
+}
