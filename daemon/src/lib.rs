@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Edgeward: model serving for an edge box.
+//!
+//! The modules stand in layers; each uses only layers below it (see `ARCHITECTURE.md`).
+
+pub mod tasks;
