@@ -1,0 +1,59 @@
+# make test     everything that must hold: installs what it needs, then format, lint, every test, the real clients
+# make fmt      format the code            make lint     clippy and documentation links, warnings denied
+# make bench    the measurements           make samples  train the sample models again
+# make setup    only install what the tests need
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+VENV := $(CURDIR)/.venv
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+STAGES := $(TARGET)/stages
+
+# mold links several times faster. Run this way it needs no compiler flag, so that builds with and without it share
+# every artifact.
+LINKED := $(if $(shell command -v mold),mold -run )cargo
+
+# What the tests look for: the release binary for those that kill and restart it, and the clients' Python.
+export EDGEWARD_BIN := $(TARGET)/release/edgeward
+export EDGEWARD_PYTHON := $(wildcard $(VENV)/bin/python)
+
+# Runs a command as a named stage and keeps the seconds it took.
+define stage
+@printf '\n== %s\n' '$(1)'
+@start=$$SECONDS; $(2); mkdir -p $(TARGET); printf '%6d s  %s\n' $$((SECONDS - start)) '$(1)' | tee -a $(STAGES)
+endef
+
+.PHONY: test setup verify fmt lint bench samples
+
+# Two steps, because the second looks at what the first installed.
+test:
+	@mkdir -p $(TARGET) && rm -f $(STAGES)
+	$(call stage,setup,$(MAKE) setup)
+	@$(MAKE) verify
+	@printf '\n== seconds by stage\n' && cat $(STAGES)
+
+setup:
+	@tests/setup.sh $(VENV)
+
+verify:
+	$(call stage,format,cargo fmt --all --check)
+	$(call stage,lint,$(MAKE) lint)
+	$(call stage,build the tests,$(LINKED) test --workspace --locked --no-run)
+	$(call stage,build the release binary,$(LINKED) build --release --locked --package edgeward)
+	$(call stage,tests,cargo test --workspace --locked)
+	$(call stage,clients,tests/clients/run.sh)
+
+fmt:
+	@cargo fmt --all
+
+lint:
+	@$(LINKED) clippy --workspace --all-targets --locked -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' $(LINKED) doc --workspace --locked --no-deps --document-private-items --quiet
+
+bench:
+	@$(LINKED) bench --workspace --locked
+
+samples:
+	@daemon/samples/train.sh

@@ -1,0 +1,149 @@
+"""The box that the clients talk to, the answers it must give, and the floor under the number of tests that pass."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+import tomllib
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "daemon" / "samples"
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Box:
+    """A running box: where it listens, who we are to it, and where its rows land (None: not on this machine)."""
+
+    url: str
+    token: str
+    landing: Path | None
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The framework's own answers for some rows; `records` leaves a null column out of its record."""
+
+    columns: list[str]
+    data: list[list]
+    predictions: list[float]
+
+    @property
+    def split(self) -> dict:
+        return {"columns": self.columns, "data": self.data}
+
+    @property
+    def records(self) -> list[dict]:
+        return [{name: cell for name, cell in zip(self.columns, row) if cell is not None} for row in self.data]
+
+    @property
+    def by_column(self) -> dict[str, list]:
+        return {name: [row[index] for row in self.data] for index, name in enumerate(self.columns)}
+
+    @property
+    def forms(self) -> dict[str, object]:
+        """The same rows in each of the four forms that an invocation can take, by the form's key."""
+        return {
+            "dataframe_split": self.split,
+            "dataframe_records": self.records,
+            "inputs": self.by_column,
+            "instances": self.records,
+        }
+
+    def matches(self, predictions: list) -> bool:
+        return len(predictions) == len(self.predictions) and predictions == pytest.approx(self.predictions, rel=1e-5, abs=1e-6)
+
+
+def read_golden(model: str, version: int) -> Golden:
+    content = json.loads((SAMPLES / model / str(version) / "golden.json").read_text())
+    (predictions,) = content["outputs"].values()
+    return Golden(content["inputs"]["columns"], content["inputs"]["data"], predictions)
+
+
+GOLDEN = {(model, version): read_golden(model, version) for model, version in [("fraud", 3), ("fraud", 4), ("tumour", 1), ("tumour", 2)]}
+FORMS = ["dataframe_split", "dataframe_records", "inputs", "instances"]
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory):
+    """The box of EDGEWARD_URL and EDGEWARD_TOKEN, or a quickstart of EDGEWARD_BIN that must also shut down cleanly."""
+    if url := os.environ.get("EDGEWARD_URL"):
+        landing = os.environ.get("EDGEWARD_LANDING")
+        yield Box(url, os.environ["EDGEWARD_TOKEN"], landing and Path(landing))
+        return
+    folder = tmp_path_factory.mktemp("box")
+    command = [os.environ["EDGEWARD_BIN"], "quickstart", "--output", "json", "--dir", folder / "state"]
+    command += ["--listen", "127.0.0.1:0", "--broker-listen", "127.0.0.1:0"]
+    with open(folder / "stderr", "wb") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
+    try:
+        described = first_line(process, folder / "stderr")
+        yield Box(described["url"], described["token"], Path(described["landing"]))
+        process.send_signal(signal.SIGINT)
+        status = process.wait(timeout=60)
+        assert status == 0, f"quickstart ended with {status} after SIGINT: {tail(folder / 'stderr')}"
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def first_line(process: subprocess.Popen, stderr: Path) -> dict:
+    ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+    line = process.stdout.readline() if ready else b""
+    if not line:
+        raise RuntimeError(f"quickstart printed nothing in {START_SECONDS} s: {tail(stderr)}")
+    return json.loads(line)
+
+
+def tail(stderr: Path) -> str:
+    return stderr.read_text(errors="replace")[-2000:]
+
+
+def wait_until(condition, seconds: float, what: str):
+    """The first true value of `condition`, polled; fails with `what` when `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {seconds:.0f} s still not: {what}")
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def name() -> str:
+    """An endpoint name that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--floors", type=Path, help="fail when fewer tests pass than [clients] in this TOML file says")
+
+
+def below_floor(config, reporter) -> list[str]:
+    floors_file = config.getoption("--floors")
+    if floors_file is None:
+        return []
+    passed = Counter(Path(report.fspath).stem.removeprefix("test_") for report in reporter.stats.get("passed", []))
+    floors = tomllib.loads(floors_file.read_text())["clients"]
+    return [f"{client}: {passed[client]} tests passed, the floor is {floor}" for client, floor in floors.items() if passed[client] < floor]
+
+
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.exitstatus == pytest.ExitCode.OK and below_floor(session.config, reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in below_floor(config, terminalreporter):
+        terminalreporter.write_line(line, red=True)
