@@ -1,9 +1,10 @@
 """databricks-sdk, unmodified, with typed objects: what a script written for a workspace does against a box."""
 
+import json
 from datetime import timedelta
 
 import pytest
-from conftest import FORMS, GOLDEN
+from conftest import FORMS, GOLDEN, SAMPLES
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.config import Config
 from databricks.sdk.errors import (
@@ -102,6 +103,19 @@ def test_each_version_answers_as_the_framework_does(serving, name, model, versio
         assert answer.served_model_name == f"{model}-{version}"
     finally:
         serving.delete(name)
+
+
+@pytest.mark.parametrize(("model", "version"), list(GOLDEN))
+def test_accuracy_on_heldout_rows_is_the_frameworks_own(serving, name, model, version):
+    heldout = json.loads((SAMPLES / model / str(version) / "heldout.json").read_text())
+    config = EndpointCoreConfigInput(name=name, served_entities=[entity(version, f"main.default.{model}")])
+    serving.create_and_wait(name, config=config, timeout=MINUTE)
+    try:
+        answer = serving.query(name, dataframe_split=DataframeSplitInput(**heldout["inputs"]))
+    finally:
+        serving.delete(name)
+    right = sum((probability >= 0.5) == bool(label) for probability, label in zip(answer.predictions, heldout["labels"], strict=True))
+    assert round(right / len(heldout["labels"]), 6) == heldout["accuracy"]["framework"]
 
 
 def test_tumour_answers_as_one_of_its_versions(serving):
