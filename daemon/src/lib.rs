@@ -2,4 +2,5 @@
 //!
 //! The modules stand in layers; each uses only layers below it (see `ARCHITECTURE.md`).
 
+pub mod inference_table;
 pub mod tasks;
