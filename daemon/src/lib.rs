@@ -3,4 +3,5 @@
 //! The modules stand in layers; each uses only layers below it (see `ARCHITECTURE.md`).
 
 pub mod inference_table;
+pub mod store;
 pub mod tasks;

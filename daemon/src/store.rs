@@ -1,0 +1,320 @@
+//! Store: the typed records of the box's state, on sled; the only user of sled.
+//!
+//! Owns `{state}/db`, `{state}/export` and `{state}/lock`. One writer thread makes every change;
+//! reads go straight to sled from any thread.
+//!
+//! sled 0.34 does not make a flush durable on Linux and may refuse its own files after a crash, so
+//! a change is acknowledged only after all of this, in this order:
+//!
+//! ```text
+//! one transaction over the records, the progress and the generation
+//!   -> sled flush -> fsync of `db/db` through a descriptor of our own
+//!   -> all committed records exported as one checksummed file (see `export`)
+//!   -> acknowledged
+//! ```
+//!
+//! Changes that wait while one is written share the next transaction, fsync and export. When any
+//! step fails the store is poisoned: it refuses further changes by name and goes on reading. The
+//! failed change is not acknowledged and may or may not be there after the next start.
+//!
+//! At start the newest sound export is compared with sled. When sled fails, panics, hangs, is
+//! damaged, empty or older, `db` is moved aside as `db.corrupt-{unix seconds}` and rebuilt from the
+//! export; [`StoreReport`] says so.
+//!
+//! Records whose [`Durability`] is `Progress` (outbox positions, chunk bitmaps) are recomputable:
+//! they are made durable at most once per interval, and are not exported.
+//!
+//! Must never hold a secret (old values stay in sled's log), never acknowledge early, and never
+//! repeat a failed sync.
+//!
+//! A record's value is an envelope: `postcard{schema: u16, generation: u64, payload: bytes}`
+//! followed by the CRC-32 (little endian) of the record's name and those bytes. sled keeps values
+//! over 128 KiB in files that it never syncs; a value is therefore cut into pieces (see `shelf`).
+
+mod export;
+mod lock;
+mod open;
+mod record;
+mod shelf;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use edgeward_base::clock::SharedClock;
+use edgeward_base::durable::SharedFs;
+use edgeward_base::units::ByteCount;
+
+use crate::tasks::Tasks;
+
+pub use lock::{LockStateError, StateLock};
+pub use open::OpenStoreError;
+pub use record::{Change, ChangeError, DecodeRecordError, Durability, Record, Table};
+
+use shelf::Shelves;
+use writer::Writer;
+
+/// What a store needs to open.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The state directory; `db`, `export` and `lock` are made in it.
+    pub state_dir: PathBuf,
+    /// Every table this binary knows. A table that is not listed cannot be written, and state
+    /// that holds one was written by a newer binary and is refused.
+    pub tables: Vec<Table>,
+    /// Where the writer thread runs.
+    pub tasks: Tasks,
+    /// Dates the directories moved aside and spaces the syncs of progress.
+    pub clock: SharedClock,
+    /// Through which the database is synced and exports are written.
+    pub fs: SharedFs,
+    /// How long progress may wait to be made durable.
+    pub progress_interval: Duration,
+}
+
+impl StoreOptions {
+    /// Progress is recomputable: losing 5 s of it repeats some work after a power cut, and one
+    /// fsync in 5 s wears no flash.
+    pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+    /// Options with the default interval and no table.
+    #[must_use]
+    pub fn new(state_dir: PathBuf, tasks: Tasks, clock: SharedClock, fs: SharedFs) -> Self {
+        let progress_interval = Self::PROGRESS_INTERVAL;
+        Self {
+            state_dir,
+            tables: Vec::new(),
+            tasks,
+            clock,
+            fs,
+            progress_interval,
+        }
+    }
+
+    /// Adds the table of a record type.
+    #[must_use]
+    pub fn with_table<R: Record>(mut self) -> Self {
+        self.tables.push(Table::of::<R>());
+        self
+    }
+}
+
+/// What opening found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreReport {
+    /// The generation of the newest committed change; 0 when there is none yet.
+    pub generation: u64,
+    /// There was no state: it was created.
+    pub created: bool,
+    /// The database was rebuilt from an export.
+    pub rebuilt: Option<Rebuilt>,
+    /// Export files that are damaged. They are left where they are until newer ones replace them.
+    pub damaged_exports: Vec<PathBuf>,
+}
+
+/// A database that was rebuilt from the export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Why, in words for a log.
+    pub reason: String,
+    /// Where the old database went; `None` when there was none.
+    pub moved_to: Option<PathBuf>,
+}
+
+/// A failed read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadStoreError {
+    /// The database failed.
+    #[error("cannot read table {table}")]
+    Database {
+        /// The table.
+        table: &'static str,
+        /// What sled answered.
+        #[source]
+        source: sled::Error,
+    },
+    /// The database panicked on damaged data.
+    #[error("the database panicked while table {table} was read: {message}")]
+    Panicked {
+        /// The table.
+        table: &'static str,
+        /// What the panic said.
+        message: String,
+    },
+    /// The record is there and cannot be read.
+    #[error("cannot read record {key} of table {table}")]
+    Decode {
+        /// The table.
+        table: &'static str,
+        /// The record's key.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: DecodeRecordError,
+    },
+}
+
+/// A change that was not acknowledged.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitStoreError {
+    /// The change writes a table that is not among [`StoreOptions::tables`].
+    #[error("table {0} is not among the tables that the store was opened with")]
+    UnknownTable(&'static str),
+    /// The change holds a record that must be committed, and was given as progress.
+    #[error("a record of table {0} must be committed: it is no progress")]
+    NotProgress(&'static str),
+    /// A write failed, now or before: the store accepts no further changes.
+    #[error("the store is poisoned and accepts no changes: {0}")]
+    Poisoned(Arc<str>),
+    /// The store was closed, or its writer is gone.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// The state of the box. A clone is another handle to the same state.
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    shelves: Shelves,
+    tables: Vec<Table>,
+    writer: Writer,
+    poison: Poison,
+    /// Held as long as any handle lives.
+    _lock: Arc<StateLock>,
+}
+
+/// Why the store accepts no changes; empty while it does.
+#[derive(Clone, Debug, Default)]
+struct Poison(Arc<Mutex<Option<Arc<str>>>>);
+
+impl Poison {
+    fn get(&self) -> Option<Arc<str>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, reason: String) -> Arc<str> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slot.get_or_insert_with(|| reason.into()))
+    }
+}
+
+impl Store {
+    /// Opens the state directory, or creates it. Blocks: for the start of the process.
+    ///
+    /// # Errors
+    /// [`OpenStoreError`]; among them state of a newer binary, which is left untouched.
+    pub fn open(options: StoreOptions) -> Result<(Self, StoreReport), OpenStoreError> {
+        open::open(options)
+    }
+
+    /// The record of this key.
+    ///
+    /// # Errors
+    /// [`ReadStoreError`].
+    pub fn get<R: Record>(&self, key: &str) -> Result<Option<R>, ReadStoreError> {
+        let table = R::TABLE;
+        let shelf = self.shared.shelves.of(R::DURABILITY);
+        let name = record::name(table, key);
+        let envelope = guarded(table, || shelf.get(&name))?;
+        envelope.map(|bytes| decode(key, &name, &bytes)).transpose()
+    }
+
+    /// All records of a table, in the order of their keys.
+    ///
+    /// # Errors
+    /// [`ReadStoreError`].
+    pub fn list<R: Record>(&self) -> Result<Vec<R>, ReadStoreError> {
+        let table = R::TABLE;
+        let shelf = self.shared.shelves.of(R::DURABILITY);
+        let found = guarded(table, || shelf.scan(&record::name(table, "")))?;
+        let mut records = Vec::with_capacity(found.len());
+        for (name, bytes) in found {
+            records.push(decode(record::key_of(&name), &name, &bytes)?);
+        }
+        Ok(records)
+    }
+
+    /// Makes a change, whole or not at all, and answers its generation. When this answers `Ok` the
+    /// change survives a power cut. Waits while 64 others wait.
+    ///
+    /// # Errors
+    /// [`CommitStoreError`].
+    pub async fn commit(&self, change: Change) -> Result<u64, CommitStoreError> {
+        self.check_tables(&change)?;
+        self.shared.writer.commit(change).await
+    }
+
+    /// Records recomputable progress: visible to reads when this answers, durable within the
+    /// progress interval, with the next commit, or at close.
+    ///
+    /// # Errors
+    /// [`CommitStoreError`].
+    pub async fn record_progress(&self, change: Change) -> Result<(), CommitStoreError> {
+        self.check_tables(&change)?;
+        if let Some(table) = change.first_committed_table() {
+            return Err(CommitStoreError::NotProgress(table));
+        }
+        self.shared.writer.record_progress(change).await
+    }
+
+    /// Why the store accepts no changes; `None` while it does.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<Arc<str>> {
+        self.shared.poison.get()
+    }
+
+    /// Bytes that the database takes on disk.
+    #[must_use]
+    pub fn size_on_disk(&self) -> ByteCount {
+        ByteCount(self.shared.shelves.size_on_disk())
+    }
+
+    /// Makes progress durable and ends the writer. Later changes are refused; reads go on. The
+    /// state directory stays locked until the last handle is dropped.
+    ///
+    /// # Errors
+    /// [`CommitStoreError`] when progress could not be made durable.
+    pub async fn close(&self) -> Result<(), CommitStoreError> {
+        self.shared.writer.close().await
+    }
+
+    fn check_tables(&self, change: &Change) -> Result<(), CommitStoreError> {
+        let known = |table: &&str| self.shared.tables.iter().any(|known| known.name == *table);
+        match change.tables().find(|table| !known(table)) {
+            Some(table) => Err(CommitStoreError::UnknownTable(table)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs a read; sled panics on some damaged pages.
+fn guarded<T>(
+    table: &'static str,
+    read: impl FnOnce() -> Result<T, sled::Error>,
+) -> Result<T, ReadStoreError> {
+    match open::catch(read) {
+        Ok(answer) => answer.map_err(|source| ReadStoreError::Database { table, source }),
+        Err(message) => Err(ReadStoreError::Panicked { table, message }),
+    }
+}
+
+fn decode<R: Record>(key: &str, name: &[u8], envelope: &[u8]) -> Result<R, ReadStoreError> {
+    record::open_envelope(name, envelope)
+        .and_then(|envelope| R::decode(envelope.schema, envelope.payload))
+        .map_err(|source| ReadStoreError::Decode {
+            table: R::TABLE,
+            key: key.to_owned(),
+            source,
+        })
+}

@@ -1,0 +1,126 @@
+//! The export: all committed records as one checksummed file.
+//!
+//! It is the copy that the box is rebuilt from when sled fails. Two generations are kept in
+//! `{state}/export/`, named `state-{generation, 20 digits}.export`:
+//!
+//! ```text
+//! magic "EDGEWARD" | layout u16 le | postcard{generation: u64, records: [(name, envelope)]} | BLAKE3 of all before
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use edgeward_base::digest::Digest;
+use edgeward_base::durable::{DurableFs, write_atomic};
+use serde::{Deserialize, Serialize};
+
+use super::shelf::Stored;
+
+const MAGIC: &[u8; 8] = b"EDGEWARD";
+/// The layout of the file: breakable until the first release.
+const LAYOUT: u16 = 0;
+const DIGEST_BYTES: usize = 32;
+/// The newest and the one before it.
+const KEPT: usize = 2;
+
+/// All committed records of one generation.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Export {
+    pub(super) generation: u64,
+    pub(super) records: Vec<Stored>,
+}
+
+/// The exports found in a directory.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) newest: Option<Export>,
+    pub(super) damaged: Vec<PathBuf>,
+    /// The layout of a file that a newer binary wrote.
+    pub(super) newer_layout: Option<u16>,
+}
+
+/// An export that was not written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteExportError {
+    #[error("cannot serialise the export")]
+    Serialise(#[source] postcard::Error),
+    #[error("cannot write the export")]
+    Write(#[source] io::Error),
+}
+
+/// Writes an export, durably, and removes those it makes superfluous.
+pub(super) fn write(
+    fs: &dyn DurableFs,
+    directory: &Path,
+    export: &Export,
+) -> Result<(), WriteExportError> {
+    let mut bytes = [MAGIC.as_slice(), &LAYOUT.to_le_bytes()].concat();
+    bytes = postcard::to_extend(export, bytes).map_err(WriteExportError::Serialise)?;
+    let digest = Digest::of(&bytes);
+    bytes.extend_from_slice(digest.as_bytes());
+    let path = directory.join(format!("state-{:020}.export", export.generation));
+    write_atomic(fs, &path, &bytes).map_err(WriteExportError::Write)?;
+    // What is superfluous harms nothing: a failure to remove it must not fail the change.
+    if let Err(error) = remove_superfluous(fs, directory) {
+        tracing::warn!(%error, "cannot remove superfluous exports");
+    }
+    Ok(())
+}
+
+fn remove_superfluous(fs: &dyn DurableFs, directory: &Path) -> io::Result<()> {
+    for path in newest_first(fs, directory)?.iter().skip(KEPT) {
+        fs.remove(path)?;
+    }
+    Ok(())
+}
+
+/// Looks for the newest sound export.
+pub(super) fn find(fs: &dyn DurableFs, directory: &Path) -> io::Result<Found> {
+    let mut found = Found::default();
+    for path in newest_first(fs, directory)? {
+        match parse(&fs.read(&path)?) {
+            Parsed::Sound(export) if found.newest.is_none() => found.newest = Some(export),
+            Parsed::Sound(_) => {}
+            Parsed::Damaged => found.damaged.push(path),
+            Parsed::Newer(layout) => found.newer_layout = Some(layout),
+        }
+    }
+    Ok(found)
+}
+
+/// The export files; a name has its generation in 20 digits, so names sort as generations do.
+fn newest_first(fs: &dyn DurableFs, directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = fs.list(directory)?;
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "export")
+    });
+    paths.reverse();
+    Ok(paths)
+}
+
+enum Parsed {
+    Sound(Export),
+    Damaged,
+    Newer(u16),
+}
+
+fn parse(bytes: &[u8]) -> Parsed {
+    let Some((content, digest)) = bytes.split_last_chunk::<DIGEST_BYTES>() else {
+        return Parsed::Damaged;
+    };
+    if Digest::of(content).as_bytes() != digest {
+        return Parsed::Damaged;
+    }
+    let Some((layout, body)) = content
+        .strip_prefix(MAGIC)
+        .and_then(<[u8]>::split_first_chunk::<2>)
+    else {
+        return Parsed::Damaged;
+    };
+    let layout = u16::from_le_bytes(*layout);
+    if layout > LAYOUT {
+        return Parsed::Newer(layout);
+    }
+    postcard::from_bytes(body).map_or(Parsed::Damaged, Parsed::Sound)
+}

@@ -1,0 +1,306 @@
+//! The writer: the one thread that changes the database.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use edgeward_base::durable::DurableFile;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::tasks::SpawnThreadError;
+
+use super::export::{self, Export};
+use super::lock::StateLock;
+use super::open::{catch, chain};
+use super::record::{Change, Durability, Edit};
+use super::shelf::Shelves;
+use super::{CommitStoreError, Poison, StoreOptions};
+
+/// Changes that may wait for the writer; whoever comes later waits for a place. They share one
+/// fsync, so waiting costs little.
+const QUEUE: usize = 64;
+
+/// What the writer thread works with.
+pub(super) struct WriterOptions {
+    pub(super) shelves: Shelves,
+    /// `db/db`, opened by us: what is synced after each flush.
+    pub(super) synced: Box<dyn DurableFile>,
+    pub(super) generation: u64,
+    pub(super) export_dir: PathBuf,
+    pub(super) poison: Poison,
+    pub(super) lock: Arc<StateLock>,
+    pub(super) options: StoreOptions,
+}
+
+/// The way to the writer thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    places: Arc<Semaphore>,
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Commit(Waiting<u64>),
+    Progress(Waiting<()>),
+    Close(Done<()>),
+}
+
+type Done<T> = oneshot::Sender<Result<T, CommitStoreError>>;
+
+/// A change, whoever waits for it, and its place in the queue.
+#[derive(Debug)]
+struct Waiting<T> {
+    change: Change,
+    done: Done<T>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Writer {
+    pub(super) fn start(options: WriterOptions) -> Result<Self, SpawnThreadError> {
+        let (sender, jobs) = mpsc::channel();
+        let tasks = options.options.tasks.clone();
+        let thread = Thread {
+            database: options.synced,
+            shelves: options.shelves,
+            generation: options.generation,
+            export_dir: options.export_dir,
+            poison: options.poison,
+            dirty_since: None,
+            _lock: options.lock,
+            options: options.options,
+        };
+        drop(tasks.spawn_thread("store-writer", move || thread.run(&jobs))?);
+        Ok(Self {
+            places: Arc::new(Semaphore::new(QUEUE)),
+            jobs: Mutex::new(Some(sender)),
+        })
+    }
+
+    pub(super) async fn commit(&self, change: Change) -> Result<u64, CommitStoreError> {
+        self.send(change, Job::Commit).await
+    }
+
+    pub(super) async fn record_progress(&self, change: Change) -> Result<(), CommitStoreError> {
+        self.send(change, Job::Progress).await
+    }
+
+    pub(super) async fn close(&self) -> Result<(), CommitStoreError> {
+        let sender = self
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let (done, answer) = oneshot::channel();
+        let sender = sender.ok_or(CommitStoreError::Closed)?;
+        sender
+            .send(Job::Close(done))
+            .map_err(|_| CommitStoreError::Closed)?;
+        drop(sender);
+        answer.await.map_err(|_| CommitStoreError::Closed)?
+    }
+
+    async fn send<T>(
+        &self,
+        change: Change,
+        job: impl FnOnce(Waiting<T>) -> Job,
+    ) -> Result<T, CommitStoreError> {
+        let places = Arc::clone(&self.places);
+        let place = places
+            .acquire_owned()
+            .await
+            .map_err(|_| CommitStoreError::Closed)?;
+        let (done, answer) = oneshot::channel();
+        let job = job(Waiting {
+            change,
+            done,
+            _place: place,
+        });
+        let sent = match self
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+        {
+            Some(sender) => sender.send(job).is_ok(),
+            None => false,
+        };
+        if !sent {
+            return Err(CommitStoreError::Closed);
+        }
+        answer.await.map_err(|_| CommitStoreError::Closed)?
+    }
+}
+
+struct Thread {
+    database: Box<dyn DurableFile>,
+    shelves: Shelves,
+    generation: u64,
+    export_dir: PathBuf,
+    poison: Poison,
+    /// Monotonic time of the oldest progress that is not durable.
+    dirty_since: Option<Duration>,
+    /// The state directory stays locked while its writer lives.
+    _lock: Arc<StateLock>,
+    options: StoreOptions,
+}
+
+/// Changes that share one transaction.
+#[derive(Default)]
+struct Batch {
+    commits: Vec<Waiting<u64>>,
+    progress: Vec<Waiting<()>>,
+    close: Option<Done<()>>,
+}
+
+impl Batch {
+    fn add(&mut self, job: Job) {
+        match job {
+            Job::Commit(waiting) => self.commits.push(waiting),
+            Job::Progress(waiting) => self.progress.push(waiting),
+            Job::Close(done) => self.close = Some(done),
+        }
+    }
+}
+
+impl Thread {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let first = match self.patience() {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(patience) => jobs.recv_timeout(patience),
+            };
+            let mut batch = Batch::default();
+            match first {
+                Ok(job) => batch.add(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                // Every handle is gone without a close: what is left is progress.
+                Err(RecvTimeoutError::Disconnected) => return drop(self.settle(true)),
+            }
+            for job in jobs.try_iter().take(QUEUE) {
+                batch.add(job);
+            }
+            let close = batch.close.take();
+            self.write(batch);
+            let settled = self.settle(close.is_some());
+            if let Some(done) = close {
+                // The database and the lock are let go before the answer.
+                drop(self);
+                drop(done.send(settled));
+                return;
+            }
+        }
+    }
+
+    /// How long the thread may sleep: until progress must be durable.
+    fn patience(&self) -> Option<Duration> {
+        let waited = self
+            .options
+            .clock
+            .monotonic()
+            .saturating_sub(self.dirty_since?);
+        Some(self.options.progress_interval.saturating_sub(waited))
+    }
+
+    fn write(&mut self, batch: Batch) {
+        if !batch.progress.is_empty() {
+            let changes = batch.progress.iter().map(|waiting| &waiting.change);
+            let result = self.write_progress(changes);
+            for waiting in batch.progress {
+                drop(waiting.done.send(result.clone()));
+            }
+        }
+        if !batch.commits.is_empty() {
+            let first = self.generation + 1;
+            let changes = batch.commits.iter().map(|waiting| &waiting.change);
+            let result = self.write_commits(changes);
+            for (generation, waiting) in (first..).zip(batch.commits) {
+                drop(waiting.done.send(result.clone().map(|()| generation)));
+            }
+        }
+    }
+
+    fn write_progress<'a>(
+        &mut self,
+        changes: impl Iterator<Item = &'a Change>,
+    ) -> Result<(), CommitStoreError> {
+        let generation = self.generation;
+        let edits: Vec<(u64, &Edit)> = changes
+            .flat_map(Change::edits)
+            .map(|edit| (generation, edit))
+            .collect();
+        self.step("apply progress", |this| {
+            Ok(this.shelves.apply(&edits, None)?)
+        })?;
+        self.dirty_since
+            .get_or_insert_with(|| self.options.clock.monotonic());
+        Ok(())
+    }
+
+    /// The order of these steps is the contract of the store.
+    fn write_commits<'a>(
+        &mut self,
+        changes: impl Iterator<Item = &'a Change>,
+    ) -> Result<(), CommitStoreError> {
+        let mut generation = self.generation;
+        let mut edits: Vec<(u64, &Edit)> = Vec::new();
+        for change in changes {
+            generation += 1;
+            edits.extend(change.edits().iter().map(|edit| (generation, edit)));
+        }
+        self.step("apply the change", |this| {
+            Ok(this.shelves.apply(&edits, Some(generation))?)
+        })?;
+        self.make_durable()?;
+        self.step("export the state", |this| {
+            let records = this.shelves.of(Durability::Committed).scan(&[])?;
+            let export = Export {
+                generation,
+                records,
+            };
+            Ok(export::write(
+                this.options.fs.as_ref(),
+                &this.export_dir,
+                &export,
+            )?)
+        })?;
+        self.generation = generation;
+        Ok(())
+    }
+
+    /// Makes progress durable when its time has come, or now.
+    fn settle(&mut self, now: bool) -> Result<(), CommitStoreError> {
+        let due = self.patience().is_some_and(|patience| patience.is_zero());
+        if self.dirty_since.is_some() && (due || now) {
+            self.make_durable()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn make_durable(&mut self) -> Result<(), CommitStoreError> {
+        self.dirty_since = None;
+        self.step("flush the database", |this| Ok(this.shelves.flush()?))?;
+        self.step("sync the database", |this| Ok(this.database.sync_all()?))
+    }
+
+    /// Runs one step of a write; a failure or a panic poisons the store.
+    fn step(
+        &mut self,
+        what: &str,
+        work: impl FnOnce(&mut Self) -> Result<(), Box<dyn std::error::Error>>,
+    ) -> Result<(), CommitStoreError> {
+        if let Some(reason) = self.poison.get() {
+            return Err(CommitStoreError::Poisoned(reason));
+        }
+        let reason = match catch(|| work(self).map_err(|error| chain(error.as_ref()))) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(reason)) => reason,
+            Err(message) => format!("panicked: {message}"),
+        };
+        let reason = self.poison.set(format!("cannot {what}: {reason}"));
+        tracing::error!(%reason, "the state store accepts no further changes");
+        Err(CommitStoreError::Poisoned(reason))
+    }
+}
