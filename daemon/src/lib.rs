@@ -3,5 +3,6 @@
 //! The modules stand in layers; each uses only layers below it (see `ARCHITECTURE.md`).
 
 pub mod inference_table;
+pub mod model;
 pub mod store;
 pub mod tasks;

@@ -1,0 +1,343 @@
+//! Scoring: from the JSON of an invocation to tensors, through a session, and back to JSON.
+//!
+//! Owns the rules that MLflow's scoring server has for tabular models. Pure but for the session it
+//! runs: reads no clock, no disk, no state.
+//!
+//! # Input
+//!
+//! A body has exactly one of four forms beside `client_request_id`, `usage_context` and `params`:
+//!
+//! | form | model with columns | model with tensors |
+//! |---|---|---|
+//! | `dataframe_split` | `{"columns": [..], "data": [[..]]}` | the data is one matrix; several tensors: one column each |
+//! | `dataframe_records` | list of row objects | the same, columns in the order of the first row |
+//! | `inputs` | object of columns, or list of row objects | nested lists, or an object of them by name |
+//! | `instances` | list of row objects | list of rows: nested lists, or objects by name |
+//!
+//! - columns come in any order; columns that the model does not know are ignored;
+//! - a column that is not required may be absent or null; a required one that no row has is missing,
+//!   and the answer lists all that are missing; absent from some rows means null in those rows;
+//! - null is NaN in a column that feeds a floating-point input, and the empty string in a column
+//!   that is not required and feeds a string input (ONNX has no null); elsewhere it is refused;
+//! - numbers widen (an integer or a boolean for a floating-point column), and `3.0` passes for an
+//!   integer; a fraction for an integer, a number out of the type's range and text for a number are
+//!   refused, and so is a number for text;
+//! - `binary` is base64 of UTF-8 text, `datetime` is ISO 8601 and reaches an int64 input as
+//!   nanoseconds since 1970 UTC;
+//! - with one ONNX input the whole table becomes one matrix in the order of the signature; with
+//!   several, each column feeds the input of its name.
+//!
+//! # Output
+//!
+//! | outputs of the signature | `predictions` |
+//! |---|---|
+//! | one column | list of values |
+//! | several columns | list of row objects |
+//! | tensors | object of nested lists, by name |
+//!
+//! NaN and infinities, which JSON lacks, are null. A float32 prints its shortest text that reads
+//! back to the same float32: MLflow prints the digits of its conversion to double, which says the
+//! same number in twice the bytes.
+
+mod binding;
+mod body;
+mod cell;
+mod columns;
+mod datetime;
+mod render;
+mod table;
+mod tensors;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use edgeward_base::names::ModelRef;
+use edgeward_base::units::ByteCount;
+use edgeward_kernels::engine::{RunModelError, Session};
+use edgeward_kernels::tensor::Tensor;
+use edgeward_kernels::verify::Verdict;
+
+use super::signature::{Schema, Signature};
+
+pub use binding::BindModelError;
+use binding::Binding;
+pub use body::{ScoringRequest, parse_scoring_body};
+
+/// Which of the four forms the rows of a request have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum InputForm {
+    /// `{"columns": [..], "data": [[..]]}`.
+    DataframeSplit,
+    /// A list of row objects.
+    DataframeRecords,
+    /// Columns or tensors by name, or one bare tensor.
+    Inputs,
+    /// A list of rows.
+    Instances,
+}
+
+impl InputForm {
+    /// The key in the body.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DataframeSplit => "dataframe_split",
+            Self::DataframeRecords => "dataframe_records",
+            Self::Inputs => "inputs",
+            Self::Instances => "instances",
+        }
+    }
+}
+
+impl fmt::Display for InputForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The rows of one request, still as JSON.
+///
+/// The text is checked to be JSON when it is made, and read once more, straight into tensors of the
+/// right type, when the model that answers is known: no tree of values lies between.
+#[derive(Debug, Clone)]
+pub struct ScoringInput {
+    form: InputForm,
+    json: Bytes,
+}
+
+impl ScoringInput {
+    /// Takes the JSON value under the key of `form`.
+    #[must_use]
+    pub fn new(form: InputForm, json: Bytes) -> Self {
+        Self { form, json }
+    }
+
+    /// The form.
+    #[must_use]
+    pub fn form(&self) -> InputForm {
+        self.form
+    }
+
+    /// The JSON value.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        &self.json
+    }
+
+    /// The most memory that the tensors of this input take: a bound that
+    /// [`Scorer::prepare`] holds to.
+    #[must_use]
+    pub fn tensor_limit(&self) -> ByteCount {
+        ByteCount(table::tensor_limit(self.json.len()) as u64)
+    }
+}
+
+/// What kind of mistake a client made: it decides the error code, the status is 400 for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// The body or its rows do not have the shape that the model takes: `BAD_REQUEST`.
+    BadRequest,
+    /// A value that no model of this kind can take in this form: `INVALID_PARAMETER_VALUE`.
+    InvalidParameterValue,
+}
+
+/// Why there is no prediction.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ScoreError {
+    /// The client's mistake. The message is for the client.
+    #[error("{message}")]
+    Refused {
+        /// What kind of mistake.
+        mistake: Mistake,
+        /// Names the field and what is allowed.
+        message: String,
+    },
+    /// The model failed on rows that fit it.
+    #[error("model failed")]
+    Model(#[source] RunModelError),
+    /// The session gave other outputs than it declares.
+    #[error("model gave no usable output {name:?}")]
+    Output {
+        /// The output of the signature.
+        name: String,
+    },
+}
+
+impl ScoreError {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::Refused {
+            mistake: Mistake::BadRequest,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::Refused {
+            mistake: Mistake::InvalidParameterValue,
+            message: message.into(),
+        }
+    }
+
+    /// The client's mistake, or `None` when it is the model that failed.
+    #[must_use]
+    pub fn mistake(&self) -> Option<Mistake> {
+        match self {
+            Self::Refused { mistake, .. } => Some(*mistake),
+            Self::Model(_) | Self::Output { .. } => None,
+        }
+    }
+}
+
+/// An answer: the whole reply body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Predictions {
+    body: Vec<u8>,
+}
+
+impl Predictions {
+    /// `{"predictions": ...}`, as compact JSON.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The same, given up.
+    #[must_use]
+    pub fn into_body(self) -> Vec<u8> {
+        self.body
+    }
+}
+
+/// A loaded model version that answers invocations. Shared by any number of threads.
+#[derive(Debug)]
+pub struct Scorer {
+    model: ModelRef,
+    engine: &'static str,
+    verdict: Verdict,
+    signature: Signature,
+    session: Arc<dyn Session>,
+    binding: Binding,
+}
+
+impl Scorer {
+    /// Ties a signature to a session that has proved itself.
+    ///
+    /// # Errors
+    /// [`BindModelError`] when the signature does not fit the graph.
+    pub fn bind(
+        model: ModelRef,
+        engine: &'static str,
+        verdict: Verdict,
+        signature: Signature,
+        session: Arc<dyn Session>,
+    ) -> Result<Self, BindModelError> {
+        let binding = Binding::new(&signature, session.inputs(), session.outputs())?;
+        Ok(Self {
+            model,
+            engine,
+            verdict,
+            signature,
+            session,
+            binding,
+        })
+    }
+
+    /// The model version.
+    #[must_use]
+    pub fn model(&self) -> &ModelRef {
+        &self.model
+    }
+
+    /// The engine that computes it, such as `tract`.
+    #[must_use]
+    pub fn engine(&self) -> &'static str {
+        self.engine
+    }
+
+    /// What it was held against before it could serve, and whether its rows are independent.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// What it takes and gives.
+    #[must_use]
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// The session beneath.
+    #[must_use]
+    pub fn session(&self) -> &Arc<dyn Session> {
+        &self.session
+    }
+
+    /// An estimate of the memory it holds.
+    #[must_use]
+    pub fn resident(&self) -> ByteCount {
+        self.session.resident()
+    }
+
+    /// Answers one request: [`Scorer::prepare`], [`Scorer::run`], [`Scorer::render`].
+    ///
+    /// # Errors
+    /// [`ScoreError`], which tells the client's mistakes from the model's failures.
+    pub fn score(&self, input: &ScoringInput) -> Result<Predictions, ScoreError> {
+        let inputs = self.prepare(input)?;
+        let outputs = self.run(&inputs)?;
+        self.render(&outputs)
+    }
+
+    /// Reads the rows into one tensor per ONNX input, in the session's order.
+    ///
+    /// # Shapes
+    /// Axis 0 counts rows.
+    ///
+    /// # Errors
+    /// [`ScoreError::Refused`], always.
+    pub fn prepare(&self, input: &ScoringInput) -> Result<Vec<Tensor>, ScoreError> {
+        let tensors = self.binding.read(input)?;
+        for (tensor, spec) in tensors.iter().zip(self.session.inputs()) {
+            if !spec.admits(tensor.shape()) {
+                return Err(tensors::wrong_shape(tensor.shape(), &spec.shape));
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Computes the outputs. Blocking.
+    ///
+    /// # Errors
+    /// [`ScoreError::Refused`] when the engine says that the inputs do not fit the model,
+    /// [`ScoreError::Model`] when it failed.
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ScoreError> {
+        self.session.run(inputs).map_err(|error| {
+            if error.is_input_mistake() {
+                ScoreError::bad_request(error.to_string())
+            } else {
+                ScoreError::Model(error)
+            }
+        })
+    }
+
+    /// Writes the answer.
+    ///
+    /// # Errors
+    /// [`ScoreError::Output`] when the outputs are not those that the session declares.
+    pub fn render(&self, outputs: &[Tensor]) -> Result<Predictions, ScoreError> {
+        self.binding.outputs().render(outputs)
+    }
+
+    /// The names of the columns or tensors that a request brings.
+    #[must_use]
+    pub fn input_names(&self) -> Vec<&str> {
+        match &self.signature.inputs {
+            Schema::Columns(columns) => columns.iter().map(|c| c.name.as_str()).collect(),
+            Schema::Tensors(tensors) => tensors.iter().filter_map(|t| t.name.as_deref()).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,311 @@
+//! Writes a model's outputs as the body of the reply.
+//!
+//! One buffer, filled in one pass; the table of forms is in [`scoring`](super).
+
+use edgeward_kernels::tensor::{Tensor, TensorData, TensorSpec};
+use serde::Serialize;
+
+use super::binding::{BindModelError, names_of, show_shape};
+use super::{Predictions, ScoreError};
+use crate::model::signature::{Column, Schema, TensorField};
+
+/// The form of a model's answers.
+#[derive(Debug)]
+pub(super) enum OutputPlan {
+    /// One column: a list of values.
+    List(Source),
+    /// Several columns: a list of row objects.
+    Rows(Vec<Source>),
+    /// Tensors: an object of nested lists.
+    Tensors(Vec<Source>),
+}
+
+/// Where a column or tensor of the answer comes from.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Its name in the answer, as JSON text.
+    key: String,
+    /// Which ONNX output.
+    output: usize,
+    /// Which element of that output's row; `None` for all of them.
+    element: Option<usize>,
+}
+
+/// Bytes that one number takes, about: enough to reserve the buffer once.
+const NUMBER_BYTES: usize = 14;
+
+impl OutputPlan {
+    pub(super) fn new(
+        schema: Option<&Schema>,
+        outputs: &[TensorSpec],
+    ) -> Result<Self, BindModelError> {
+        match schema {
+            None => Ok(Self::Tensors(
+                outputs
+                    .iter()
+                    .enumerate()
+                    .map(|(at, spec)| source(&spec.name, at, None))
+                    .collect(),
+            )),
+            Some(Schema::Tensors(fields)) => bind_tensors(fields, outputs).map(Self::Tensors),
+            Some(Schema::Columns(columns)) => {
+                let mut sources = bind_columns(columns, outputs)?;
+                match (sources.len(), sources.pop()) {
+                    (1, Some(only)) => Ok(Self::List(only)),
+                    (_, last) => {
+                        sources.extend(last);
+                        Ok(Self::Rows(sources))
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn render(&self, outputs: &[Tensor]) -> Result<Predictions, ScoreError> {
+        let elements: usize = outputs.iter().map(|tensor| tensor.data().len()).sum();
+        let mut body = Vec::with_capacity(32 + elements * NUMBER_BYTES);
+        body.extend_from_slice(b"{\"predictions\":");
+        match self {
+            Self::List(only) => {
+                let view = only.view(outputs)?;
+                body.push(b'[');
+                for row in 0..view.rows {
+                    separate(&mut body, row);
+                    view.write_row(&mut body, row);
+                }
+                body.push(b']');
+            }
+            Self::Rows(columns) => write_rows(&mut body, columns, outputs)?,
+            Self::Tensors(tensors) => {
+                body.push(b'{');
+                for (at, tensor) in tensors.iter().enumerate() {
+                    separate(&mut body, at);
+                    tensor.write_key(&mut body);
+                    let whole = tensor.of(outputs)?;
+                    write_nested(&mut body, whole.data(), whole.shape(), 0);
+                }
+                body.push(b'}');
+            }
+        }
+        body.push(b'}');
+        Ok(Predictions { body })
+    }
+}
+
+fn source(name: &str, output: usize, element: Option<usize>) -> Source {
+    let mut key = Vec::new();
+    write(&mut key, &name);
+    Source {
+        key: String::from_utf8_lossy(&key).into_owned(),
+        output,
+        element,
+    }
+}
+
+/// A signature's tensors by name; where there is one on each side the names need not agree.
+fn bind_tensors(
+    fields: &[TensorField],
+    outputs: &[TensorSpec],
+) -> Result<Vec<Source>, BindModelError> {
+    if let ([field], [only]) = (fields, outputs) {
+        return Ok(vec![source(
+            field.name.as_deref().unwrap_or(&only.name),
+            0,
+            None,
+        )]);
+    }
+    fields
+        .iter()
+        .map(|field| {
+            let name = field.name.as_deref().unwrap_or_default();
+            let at = outputs.iter().position(|spec| spec.name == name);
+            at.map(|at| source(name, at, None))
+                .ok_or_else(|| BindModelError::Output {
+                    output: name.to_owned(),
+                    known: names_of(outputs),
+                })
+        })
+        .collect()
+}
+
+/// Columns by name, or in order where the names do not agree: one output each, or one matrix.
+fn bind_columns(columns: &[Column], outputs: &[TensorSpec]) -> Result<Vec<Source>, BindModelError> {
+    let named: Option<Vec<Source>> = columns
+        .iter()
+        .map(|column| {
+            let at = outputs.iter().position(|spec| spec.name == column.name)?;
+            Some(source(&column.name, at, None))
+        })
+        .collect();
+    if let Some(named) = named {
+        return Ok(named);
+    }
+    if let [matrix] = outputs {
+        let width = match matrix.shape.as_slice() {
+            [_] => Some(1),
+            [_, width] => *width,
+            _ => None,
+        };
+        if width != Some(columns.len()) {
+            return Err(BindModelError::Shape {
+                tensor: matrix.name.clone(),
+                shape: show_shape(&matrix.shape),
+                wanted: format!("{} columns", columns.len()),
+            });
+        }
+        return Ok(columns
+            .iter()
+            .enumerate()
+            .map(|(element, column)| source(&column.name, 0, Some(element)))
+            .collect());
+    }
+    if outputs.len() == columns.len() {
+        let sources = columns.iter().enumerate();
+        return Ok(sources
+            .map(|(at, column)| source(&column.name, at, None))
+            .collect());
+    }
+    let stray = columns
+        .iter()
+        .find(|column| outputs.iter().all(|spec| spec.name != column.name));
+    Err(BindModelError::Output {
+        output: stray.map(|column| column.name.clone()).unwrap_or_default(),
+        known: names_of(outputs),
+    })
+}
+
+/// A column of the answer, ready to be written row by row.
+struct View<'t> {
+    data: &'t TensorData,
+    /// The shape of one row; empty for one value.
+    shape: &'t [usize],
+    rows: usize,
+    /// Elements from one row to the next.
+    stride: usize,
+    /// Where the first row starts.
+    offset: usize,
+}
+
+impl View<'_> {
+    fn write_row(&self, body: &mut Vec<u8>, row: usize) {
+        write_nested(body, self.data, self.shape, self.offset + row * self.stride);
+    }
+}
+
+impl Source {
+    fn of<'t>(&self, outputs: &'t [Tensor]) -> Result<&'t Tensor, ScoreError> {
+        outputs.get(self.output).ok_or_else(|| self.unusable())
+    }
+
+    fn unusable(&self) -> ScoreError {
+        ScoreError::Output {
+            name: self.key.clone(),
+        }
+    }
+
+    fn write_key(&self, body: &mut Vec<u8>) {
+        body.extend_from_slice(self.key.as_bytes());
+        body.push(b':');
+    }
+
+    fn view<'t>(&self, outputs: &'t [Tensor]) -> Result<View<'t>, ScoreError> {
+        let tensor = self.of(outputs)?;
+        let (rows, shape) = match tensor.shape() {
+            [] => (1, [].as_slice()),
+            // `[N, 1]` is a column too: its rows are values, not lists of one.
+            [rows, 1] => (*rows, [].as_slice()),
+            [rows, shape @ ..] => (*rows, shape),
+        };
+        let stride: usize = shape.iter().product();
+        let (shape, offset) = match self.element {
+            Some(element) if element < stride => ([].as_slice(), element),
+            Some(_) => return Err(self.unusable()),
+            None => (shape, 0),
+        };
+        Ok(View {
+            data: tensor.data(),
+            shape,
+            rows,
+            stride,
+            offset,
+        })
+    }
+}
+
+fn write_rows(
+    body: &mut Vec<u8>,
+    columns: &[Source],
+    outputs: &[Tensor],
+) -> Result<(), ScoreError> {
+    let views = columns
+        .iter()
+        .map(|c| c.view(outputs))
+        .collect::<Result<Vec<_>, _>>()?;
+    let rows = views.first().map_or(0, |view| view.rows);
+    if let Some((_, column)) = views
+        .iter()
+        .zip(columns)
+        .find(|(view, _)| view.rows != rows)
+    {
+        return Err(column.unusable());
+    }
+    body.push(b'[');
+    for row in 0..rows {
+        separate(body, row);
+        body.push(b'{');
+        for (at, (view, column)) in views.iter().zip(columns).enumerate() {
+            separate(body, at);
+            column.write_key(body);
+            view.write_row(body, row);
+        }
+        body.push(b'}');
+    }
+    body.push(b']');
+    Ok(())
+}
+
+fn separate(body: &mut Vec<u8>, position: usize) {
+    if position > 0 {
+        body.push(b',');
+    }
+}
+
+/// Writes the part of a tensor of the given shape that starts at an element.
+fn write_nested(body: &mut Vec<u8>, data: &TensorData, shape: &[usize], start: usize) {
+    let Some((length, inner)) = shape.split_first() else {
+        write_element(body, data, start);
+        return;
+    };
+    let stride: usize = inner.iter().product();
+    body.push(b'[');
+    for at in 0..*length {
+        separate(body, at);
+        write_nested(body, data, inner, start + at * stride);
+    }
+    body.push(b']');
+}
+
+fn write_element(body: &mut Vec<u8>, data: &TensorData, at: usize) {
+    match data {
+        TensorData::Bool(values) => write(body, &values.get(at)),
+        TensorData::U8(values) => write(body, &values.get(at)),
+        TensorData::U16(values) => write(body, &values.get(at)),
+        TensorData::U32(values) => write(body, &values.get(at)),
+        TensorData::U64(values) => write(body, &values.get(at)),
+        TensorData::I8(values) => write(body, &values.get(at)),
+        TensorData::I16(values) => write(body, &values.get(at)),
+        TensorData::I32(values) => write(body, &values.get(at)),
+        TensorData::I64(values) => write(body, &values.get(at)),
+        TensorData::F32(values) => write(body, &values.get(at)),
+        TensorData::F64(values) => write(body, &values.get(at)),
+        TensorData::String(values) => write(body, &values.get(at)),
+    }
+}
+
+/// Writes one JSON value. serde_json prints floats in their shortest form, and NaN as null.
+fn write<T: Serialize>(body: &mut Vec<u8>, value: &T) {
+    // Writing to memory cannot fail, and neither can these plain types.
+    if serde_json::to_writer(&mut *body, value).is_err() {
+        body.extend_from_slice(b"null");
+    }
+}

@@ -1,0 +1,223 @@
+//! Reads nested lists into the tensors of a model with tensors.
+//!
+//! Shapes come from the nesting: every list at one depth has the same length, and values stand at
+//! one depth only. The extent of axis 0 counts rows.
+
+mod frame;
+mod nested;
+mod rows;
+
+use edgeward_kernels::tensor::{Tensor, TensorData};
+use serde::de::{self, Deserializer as _};
+
+use super::binding::{NamedTensor, TensorPlan, show_shape};
+use super::cell::{self, Cell, Mismatch};
+use super::{InputForm, ScoreError, ScoringInput};
+use frame::{Frame, MatrixRecords};
+use rows::Top;
+
+/// Reads a request into one tensor per ONNX input.
+pub(super) fn read(plan: &TensorPlan, input: &ScoringInput) -> Result<Vec<Tensor>, ScoreError> {
+    let mut reading = Reading {
+        plan,
+        form: input.form(),
+        builders: plan.tensors.iter().map(Builder::new).collect(),
+        refused: None,
+    };
+    let mut reader = serde_json::Deserializer::from_slice(input.json());
+    let one = plan.tensors.len() == 1;
+    let read = match input.form() {
+        InputForm::DataframeSplit => reader.deserialize_any(Frame(&mut reading)),
+        InputForm::DataframeRecords if one => reader.deserialize_any(MatrixRecords(&mut reading)),
+        InputForm::DataframeRecords | InputForm::Inputs | InputForm::Instances => {
+            reader.deserialize_any(Top(&mut reading))
+        }
+    };
+    if let Some(refused) = reading.refused {
+        return Err(refused);
+    }
+    read.map_err(|error| {
+        ScoreError::bad_request(format!("{} does not have its form: {error}", input.form()))
+    })?;
+    finish(plan, input.form(), reading.builders)
+}
+
+/// The tensors while a request is read, and the first refusal.
+struct Reading<'p> {
+    plan: &'p TensorPlan,
+    form: InputForm,
+    builders: Vec<Builder>,
+    refused: Option<ScoreError>,
+}
+
+impl Reading<'_> {
+    fn refuse<E: de::Error>(&mut self, message: impl Into<String>) -> E {
+        self.refused
+            .get_or_insert_with(|| ScoreError::bad_request(message));
+        E::custom("refused")
+    }
+
+    /// A bare array, where the model has several tensors.
+    fn refuse_nameless<E: de::Error>(&mut self) -> E {
+        let message = format!("{} must name its tensors: {}", self.form, self.plan.names());
+        self.refused
+            .get_or_insert_with(|| ScoreError::invalid(message));
+        E::custom("refused")
+    }
+
+    fn refuse_element<E: de::Error>(&mut self, position: usize, mismatch: &Mismatch) -> E {
+        let name = self
+            .plan
+            .tensors
+            .get(position)
+            .map_or("", |t| t.input.as_str());
+        self.refuse(format!(
+            "{}: tensor {name:?} must hold {}, got {}",
+            self.form, mismatch.expected, mismatch.got
+        ))
+    }
+
+    fn refuse_ragged<E: de::Error>(&mut self) -> E {
+        self.refuse(format!(
+            "{} is not a tensor: all lists at one depth must have the same length",
+            self.form
+        ))
+    }
+
+    /// Appends an element at `depth` lists deep.
+    fn push<E: de::Error>(
+        &mut self,
+        position: usize,
+        depth: usize,
+        cell: &Cell<'_>,
+    ) -> Result<(), E> {
+        let Some(builder) = self.builders.get_mut(position) else {
+            return Ok(());
+        };
+        if builder.rank.is_some_and(|rank| rank != depth) || builder.dims.len() > depth {
+            return Err(self.refuse_ragged());
+        }
+        builder.rank = Some(depth);
+        match builder.append(cell) {
+            Ok(()) => Ok(()),
+            Err(mismatch) => Err(self.refuse_element(position, &mismatch)),
+        }
+    }
+
+    /// Enters a list at `depth`.
+    fn open<E: de::Error>(&mut self, position: usize, depth: usize) -> Result<(), E> {
+        let Some(builder) = self.builders.get_mut(position) else {
+            return Ok(());
+        };
+        if builder.rank.is_some_and(|rank| depth >= rank) {
+            return Err(self.refuse_ragged());
+        }
+        if builder.dims.len() == depth {
+            builder.dims.push(None);
+        }
+        Ok(())
+    }
+
+    /// Leaves a list at `depth` that had `length` elements.
+    fn close<E: de::Error>(
+        &mut self,
+        position: usize,
+        depth: usize,
+        length: usize,
+    ) -> Result<(), E> {
+        let dims = self
+            .builders
+            .get_mut(position)
+            .map(|builder| &mut builder.dims);
+        let Some(dim) = dims.and_then(|dims| dims.get_mut(depth)) else {
+            return Ok(());
+        };
+        if *dim.get_or_insert(length) == length {
+            Ok(())
+        } else {
+            Err(self.refuse_ragged())
+        }
+    }
+}
+
+/// One tensor while it is read.
+struct Builder {
+    data: TensorData,
+    /// The extent of each axis seen so far; `None` while its first list is open.
+    dims: Vec<Option<usize>>,
+    /// At which depth values stand, once one was seen.
+    rank: Option<usize>,
+    /// Whether the request has it at all.
+    given: bool,
+}
+
+impl Builder {
+    fn new(tensor: &NamedTensor) -> Self {
+        Self {
+            data: TensorData::empty(tensor.data_type),
+            dims: Vec::with_capacity(tensor.shape.len()),
+            rank: None,
+            given: false,
+        }
+    }
+
+    fn append(&mut self, cell: &Cell<'_>) -> Result<(), Mismatch> {
+        let data_type = self.data.data_type();
+        if *cell == Cell::Null && !data_type.is_float() {
+            return Err(cell.mismatch(data_type.as_str()));
+        }
+        cell::push(&mut self.data, cell)
+    }
+}
+
+fn finish(
+    plan: &TensorPlan,
+    form: InputForm,
+    builders: Vec<Builder>,
+) -> Result<Vec<Tensor>, ScoreError> {
+    let missing: Vec<&str> = plan
+        .tensors
+        .iter()
+        .zip(&builders)
+        .filter(|(_, builder)| !builder.given)
+        .map(|(tensor, _)| tensor.name.as_deref().unwrap_or(&tensor.input))
+        .collect();
+    if !missing.is_empty() {
+        return Err(ScoreError::bad_request(format!(
+            "Model is missing inputs {missing:?}; {form} must have {}",
+            plan.names()
+        )));
+    }
+    builders
+        .into_iter()
+        .zip(&plan.tensors)
+        .map(|(builder, tensor)| {
+            let shape: Vec<usize> = builder.dims.iter().map(|dim| dim.unwrap_or(0)).collect();
+            if shape.first() == Some(&0) {
+                return Err(ScoreError::bad_request(format!(
+                    "{form} has no rows: send at least one"
+                )));
+            }
+            let fits = shape.len() == tensor.shape.len()
+                && shape
+                    .iter()
+                    .zip(&tensor.shape)
+                    .all(|(got, want)| want.is_none_or(|w| w == *got));
+            if !fits {
+                return Err(wrong_shape(&shape, &tensor.shape));
+            }
+            Tensor::new(shape, builder.data)
+                .map_err(|error| ScoreError::bad_request(format!("{form}: {error}")))
+        })
+        .collect()
+}
+
+/// The refusal of a tensor by its shape, in MLflow's words.
+pub(super) fn wrong_shape(got: &[usize], expected: &[Option<usize>]) -> ScoreError {
+    let got: Vec<Option<usize>> = got.iter().copied().map(Some).collect();
+    ScoreError::bad_request(format!(
+        "Shape of input {} does not match expected shape {}",
+        show_shape(&got),
+        show_shape(expected)
+    ))
+}
