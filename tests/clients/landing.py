@@ -1,7 +1,9 @@
 """Reads a landing folder as an analyst would, with DuckDB and pyarrow, and checks that it says what it should.
 
-Usage: landing.py FOLDER [--expect CATALOG.SCHEMA.TABLE=ROWS]...
-Prints one JSON line: per table its rows, files, and boots with their first and last sequence. Exit 1: a check failed.
+Usage: landing.py FOLDER [--expect CATALOG.SCHEMA.TABLE=ROWS]... [--complete]
+Prints one JSON line: per table its rows, files, and boots; of each boot its rows, the sequences that a gap counts, the
+first and last sequence, and how many between them are neither. `--complete` refuses any of the last, and a boot that
+does not start with sequence 0 or 1. Exit 1: a check failed.
 """
 
 import argparse
@@ -25,7 +27,7 @@ SCHEMA = {
     "databricks_request_id": (pa.string(), False),
     "client_request_id": (pa.string(), True),
     "trace_id": (pa.string(), True),
-    "usage_context": (STRINGS, True),
+    "usage_context": (STRINGS, False),
     "status_code": (pa.int32(), False),
     "sampling_fraction": (pa.float64(), False),
     "execution_duration_ms": (pa.int64(), False),
@@ -89,11 +91,47 @@ def check_table(name: str, path: Path) -> dict:
     }
     if len(set(counted.values())) != 1:
         raise LandingError(f"{name}: readers count differently: {counted}")
-    boots = query(
+    return {"rows": rows, "files": len(files), "boots": boots(name, path, table)}
+
+
+def boots(name: str, path: Path, table: str) -> list[dict]:
+    """Per device and boot, what became of each sequence: a row, counted by a gap, or (yet) unknown."""
+    gaps = path.with_name(path.name.removesuffix("_payload") + "_gaps")
+    counted = []
+    if any(gaps.rglob("*.parquet")):
+        counted = query(
+            "SELECT device_id, boot_id, first_sequence, last_sequence "
+            f"FROM read_parquet('{gaps}/*/*/*.parquet') WHERE last_sequence IS NOT NULL"
+        )
+    found = []
+    for device, boot, rows, first, last in query(
         f"SELECT device_id, boot_id, count(*), min(sequence), max(sequence) FROM {table} GROUP BY ALL ORDER BY ALL"
-    )
-    keys = ("device_id", "boot_id", "rows", "first", "last")
-    return {"rows": rows, "files": len(files), "boots": [dict(zip(keys, boot)) for boot in boots]}
+    ):
+        ranges = [(low, high) for owner, of, low, high in counted if (owner, of) == (device, boot)]
+        for low, high in ranges:
+            key = f"device_id = '{device}' AND boot_id = '{boot}' AND sequence BETWEEN {low} AND {high}"
+            if query(f"SELECT 1 FROM {table} WHERE {key} LIMIT 1"):
+                raise LandingError(f"{name}: boot {boot} has rows inside its gap {low} to {high}")
+        lost = sum(high - low + 1 for low, high in ranges)
+        first, last = min([first, *(low for low, _ in ranges)]), max([last, *(high for _, high in ranges)])
+        found.append(
+            {
+                "device_id": device,
+                "boot_id": boot,
+                "rows": rows,
+                "gaps": lost,
+                "first": first,
+                "last": last,
+                "unknown": last - first + 1 - rows - lost,
+            }
+        )
+    return found
+
+
+def check_complete(name: str, counts: dict) -> None:
+    for boot in counts["boots"]:
+        if boot["unknown"] or boot["first"] > 1:
+            raise LandingError(f"{name}: boot {boot['boot_id']} has sequences that are neither rows nor gaps: {boot}")
 
 
 def query(sql: str) -> list[tuple]:
@@ -109,7 +147,7 @@ def check_file(name: str, file: Path) -> None:
         odd = sorted(set(found) ^ set(expected)) or "their order"
         raise LandingError(f"{name}: {file.name}: columns differ from the row schema: {odd}")
     for column, (kind, nullable) in SCHEMA.items():
-        if not found[column].equals(kind):
+        if not same_type(found[column], kind):
             raise LandingError(f"{name}: {file.name}: {column} is {found[column]}, expected {kind}")
         if not nullable and table[column].null_count:
             raise LandingError(f"{name}: {file.name}: {column} has nulls")
@@ -121,6 +159,15 @@ def check_file(name: str, file: Path) -> None:
         raise LandingError(f"{name}: {file.name} holds sequence {min(sequence)} to {max(sequence)}")
     if set(table["boot_id"].to_pylist()) != {named["boot"]}:
         raise LandingError(f"{name}: {file.name} holds rows of another boot")
+
+
+def same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+    """Whether two types hold the same values; the names and nullability of list and map members do not matter."""
+    if pa.types.is_map(expected):
+        return pa.types.is_map(found) and (found.key_type, found.item_type) == (expected.key_type, expected.item_type)
+    if pa.types.is_list(expected):
+        return pa.types.is_list(found) and found.value_type == expected.value_type
+    return found.equals(expected)
 
 
 def check_keys(name: str, table: str) -> None:
@@ -161,6 +208,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--expect", action="append", default=[], metavar="TABLE=ROWS")
+    parser.add_argument("--complete", action="store_true")
     arguments = parser.parse_args()
     try:
         counts = check(arguments.folder)
@@ -169,6 +217,9 @@ def main() -> int:
             found = counts.get(name, {"rows": 0})["rows"]
             if found != int(rows):
                 raise LandingError(f"{name}: {found} rows landed, expected {rows}")
+        if arguments.complete:
+            for name, found in counts.items():
+                check_complete(name, found)
     except LandingError as error:
         print(f"landing: {error}", file=sys.stderr)
         return 1
