@@ -1,0 +1,220 @@
+//! The models behind the endpoints: where they come from, and those that are loaded.
+//!
+//! [`ModelSource`] is the model store as this module needs it; tests put slow and failing loads in
+//! its place. `LoadedModels` hands out one session per model version, however many endpoints
+//! serve it, and keeps the sum of all under the memory ceiling. It keeps nothing alive itself: a
+//! session lives as long as a routing snapshot or a request holds it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Debug;
+use std::future::ready;
+use std::sync::{Arc, Weak};
+
+use edgeward_base::digest::Digest;
+use edgeward_base::names::ModelRef;
+use edgeward_base::units::ByteCount;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+
+use crate::endpoint::record::{StagingFailure, StagingFailureCode};
+use crate::model::Scorer;
+use crate::tasks::Tasks;
+
+/// Where models come from.
+pub trait ModelSource: Debug + Send + Sync + 'static {
+    /// What the catalogue says of a version; `None` when it has none such. Quick: it is called on
+    /// the owner's task.
+    ///
+    /// # Errors
+    /// Why the catalogue cannot be read.
+    fn find(&self, model: &ModelRef) -> Result<Option<CatalogueEntry>, String>;
+
+    /// Loads a version and has it reproduce its known answers. Takes its time: it is called on a
+    /// thread for blocking work.
+    ///
+    /// # Errors
+    /// Why it cannot serve, in full.
+    fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, String>;
+}
+
+/// What the owner needs to know of a model version before it loads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatalogueEntry {
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// All of its files together: the least that a session will hold.
+    pub size: ByteCount,
+}
+
+/// A load that several changes may wait for.
+type SharedLoad = Shared<BoxFuture<'static, Result<Arc<Scorer>, StagingFailure>>>;
+
+/// Scorers by model version, all that a change needs.
+pub(super) type Scorers = HashMap<ModelRef, Arc<Scorer>>;
+
+/// Why a change cannot be staged, by model version.
+pub(super) type LoadFailures = BTreeMap<ModelRef, StagingFailure>;
+
+/// The models of a change on their way.
+pub(super) type StagedModels = BoxFuture<'static, Result<Scorers, LoadFailures>>;
+
+/// The models that are loaded or being loaded.
+#[derive(Debug)]
+pub(super) struct LoadedModels {
+    source: Arc<dyn ModelSource>,
+    tasks: Tasks,
+    ceiling: Option<ByteCount>,
+    live: HashMap<ModelRef, Weak<Scorer>>,
+    loading: HashMap<ModelRef, (SharedLoad, ByteCount)>,
+}
+
+impl LoadedModels {
+    pub(super) fn new(
+        source: Arc<dyn ModelSource>,
+        tasks: Tasks,
+        ceiling: Option<ByteCount>,
+    ) -> Self {
+        Self {
+            source,
+            tasks,
+            ceiling,
+            live: HashMap::new(),
+            loading: HashMap::new(),
+        }
+    }
+
+    /// Begins to load what is not loaded of `models`, all at once, and gives the future that ends
+    /// when every one of them is there or has failed.
+    pub(super) fn stage(&mut self, models: &BTreeSet<ModelRef>) -> StagedModels {
+        self.forget_unused();
+        let loads: Vec<(ModelRef, SharedLoad)> = models
+            .iter()
+            .map(|model| (model.clone(), self.obtain(model)))
+            .collect();
+        async move {
+            let mut scorers = Scorers::new();
+            let mut failures = LoadFailures::new();
+            for (model, load) in loads {
+                match load.await {
+                    Ok(scorer) => drop(scorers.insert(model, scorer)),
+                    Err(failure) => drop(failures.insert(model, failure)),
+                }
+            }
+            if failures.is_empty() {
+                Ok(scorers)
+            } else {
+                Err(failures)
+            }
+        }
+        .boxed()
+    }
+
+    /// Takes note of loaded models, and refuses those that were not loaded before when all
+    /// sessions together hold more than the ceiling.
+    pub(super) fn adopt(&mut self, scorers: &Scorers) -> Result<(), LoadFailures> {
+        let new: Vec<&ModelRef> = scorers
+            .keys()
+            .filter(|model| self.alive(model).is_none())
+            .collect();
+        for (model, scorer) in scorers {
+            self.live.insert(model.clone(), Arc::downgrade(scorer));
+        }
+        self.forget_unused();
+        let held = self.resident();
+        match self.ceiling {
+            Some(ceiling) if held > ceiling.0 && !new.is_empty() => {
+                let failure = over_ceiling(ByteCount(held), ceiling);
+                Err(new
+                    .into_iter()
+                    .map(|model| (model.clone(), failure.clone()))
+                    .collect())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn alive(&self, model: &ModelRef) -> Option<Arc<Scorer>> {
+        self.live.get(model).and_then(Weak::upgrade)
+    }
+
+    /// Bytes that all sessions hold, those that only drain included.
+    fn resident(&self) -> u64 {
+        self.live
+            .values()
+            .filter_map(Weak::upgrade)
+            .map(|scorer| scorer.resident().0)
+            .sum()
+    }
+
+    fn obtain(&mut self, model: &ModelRef) -> SharedLoad {
+        if let Some(scorer) = self.alive(model) {
+            return ready(Ok(scorer)).boxed().shared();
+        }
+        if let Some((load, _)) = self.loading.get(model) {
+            return load.clone();
+        }
+        let size = match self.predicted(model) {
+            Ok(size) => size,
+            Err(failure) => return ready(Err(failure)).boxed().shared(),
+        };
+        let load = self.begin(model);
+        self.loading.insert(model.clone(), (load.clone(), size));
+        load
+    }
+
+    /// The least that a new session will hold, if that fits beside all others.
+    fn predicted(&self, model: &ModelRef) -> Result<ByteCount, StagingFailure> {
+        let entry = self.source.find(model).map_err(load_failed)?;
+        let entry =
+            entry.ok_or_else(|| load_failed(format!("{model} is not in the model catalogue")))?;
+        let coming: u64 = self.loading.values().map(|(_, size)| size.0).sum();
+        let needed = self
+            .resident()
+            .saturating_add(coming)
+            .saturating_add(entry.size.0);
+        match self.ceiling {
+            Some(ceiling) if needed > ceiling.0 => Err(over_ceiling(ByteCount(needed), ceiling)),
+            _ => Ok(entry.size),
+        }
+    }
+
+    fn begin(&self, model: &ModelRef) -> SharedLoad {
+        let source = Arc::clone(&self.source);
+        let wanted = model.clone();
+        let loaded = self
+            .tasks
+            .run_blocking(format!("load {model}"), move || source.load(&wanted));
+        async move {
+            match loaded.await {
+                Ok(loaded) => loaded.map_err(load_failed),
+                Err(error) => Err(load_failed(format!("the load did not end: {error}"))),
+            }
+        }
+        .boxed()
+        .shared()
+    }
+
+    /// Lets go of loads that have ended or that nobody waits for, and of sessions that are gone.
+    fn forget_unused(&mut self) {
+        self.loading
+            .retain(|_, (load, _)| load.peek().is_none() && load.strong_count() > Some(1));
+        self.live.retain(|_, scorer| scorer.strong_count() > 0);
+    }
+}
+
+fn load_failed(message: String) -> StagingFailure {
+    StagingFailure {
+        code: StagingFailureCode::LoadFailed,
+        message,
+    }
+}
+
+fn over_ceiling(needed: ByteCount, ceiling: ByteCount) -> StagingFailure {
+    StagingFailure {
+        code: StagingFailureCode::OomPredicted,
+        message: format!(
+            "all models together would hold {} bytes, the ceiling of this box is {}",
+            needed.0, ceiling.0
+        ),
+    }
+}

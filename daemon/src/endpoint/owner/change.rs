@@ -1,0 +1,438 @@
+//! A change on its way: staged beside what runs, committed, swapped in; or given up whole.
+//!
+//! A change covers one endpoint (from this box) or many (from the fleet), and is one step in
+//! either case: one commit to the store, one new routing snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use edgeward_base::names::{EndpointName, ModelRef};
+
+use crate::endpoint::config::EndpointConfig;
+use crate::endpoint::error::{EndpointError, chain};
+use crate::endpoint::models::{LoadFailures, Scorers};
+use crate::endpoint::record::{
+    AppliedConfig, AppliedDesired, EndpointRecord, ManagedBy, StagingFailure, StagingFailureCode,
+    UnappliedChange,
+};
+use crate::endpoint::routing::{RouteConfigError, RoutedEndpoint};
+use crate::endpoint::state::Event;
+use crate::endpoint::view::EndpointView;
+use crate::store::Change;
+
+use super::slot::{Failures, Routed, Slot};
+use super::{ChangeId, Owner, Progress, Reply, answer};
+
+/// A change that is being staged. The configurations themselves stand in the endpoints' records.
+#[derive(Debug)]
+pub(super) struct PendingChange {
+    /// The endpoints that get a new configuration.
+    pub(super) edits: BTreeSet<EndpointName>,
+    /// Where the change comes from.
+    pub(super) origin: Origin,
+}
+
+/// Where a change comes from, and what that adds to it.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// This box.
+    Local {
+        /// Who still waits for an answer.
+        reply: Option<Reply<Arc<EndpointView>>>,
+    },
+    /// The fleet.
+    Registry {
+        /// The set that will have been applied.
+        desired: AppliedDesired,
+        /// Endpoints whose configuration is as desired: only their ownership is renewed.
+        kept: BTreeSet<EndpointName>,
+        /// Endpoints that the set no longer has.
+        removals: BTreeSet<EndpointName>,
+        /// Who waits for the answer.
+        reply: Reply<()>,
+    },
+}
+
+impl Owner {
+    /// Marks the endpoints of a change as changing and begins to load what it needs.
+    pub(super) fn begin(&mut self, edits: Vec<(EndpointName, EndpointConfig)>, origin: Origin) {
+        let id = self.next_change;
+        self.next_change += 1;
+        let start_time = self.now();
+        let mut models: BTreeSet<ModelRef> = BTreeSet::new();
+        let mut names = BTreeSet::new();
+        for (name, config) in edits {
+            let Some(slot) = self.slots.get_mut(&name) else {
+                continue;
+            };
+            slot.advance(Event::Change);
+            slot.change = Some(id);
+            models.extend(config.served_entities.iter().map(|e| e.model.clone()));
+            slot.record.change = Some(UnappliedChange {
+                config,
+                start_time,
+                failures: Failures::new(),
+            });
+            names.insert(name);
+        }
+        let staged = self.loaded.stage(&models);
+        self.work
+            .push(Box::pin(async move { Progress::Staged(id, staged.await) }));
+        if matches!(origin, Origin::Local { reply: Some(_) }) {
+            let due = tokio::time::sleep(self.means.options.answer_within);
+            self.work.push(Box::pin(async move {
+                due.await;
+                Progress::AnswerDue(id)
+            }));
+        }
+        let change = PendingChange {
+            edits: names,
+            origin,
+        };
+        self.changes.insert(id, change);
+        self.publish_views();
+    }
+
+    /// The models of a change are there, or some are not.
+    pub(super) async fn staged(&mut self, id: ChangeId, outcome: Result<Scorers, LoadFailures>) {
+        let Some(change) = self.changes.remove(&id) else {
+            return;
+        };
+        let outcome = outcome.and_then(|scorers| {
+            self.loaded.adopt(&scorers)?;
+            Ok(scorers)
+        });
+        let outcome = match outcome {
+            Ok(scorers) => self.prepare(&change, &scorers).map_err(Cause::Error),
+            Err(failures) => Err(Cause::Models(failures)),
+        };
+        // Nothing has changed for requests until the store has taken it all.
+        let committed = match outcome {
+            Ok((applied, stored)) => match self.means.store.commit(stored).await {
+                Ok(_) => Ok(applied),
+                Err(error) => Err(Cause::Error(EndpointError::Store(error))),
+            },
+            Err(cause) => Err(cause),
+        };
+        match committed {
+            Ok(applied) => self.apply(change, applied),
+            Err(cause) => self.fail(change, cause).await,
+        }
+    }
+
+    /// Swaps a committed change in.
+    fn apply(&mut self, change: PendingChange, applied: Vec<Applied>) {
+        for (record, routed) in applied {
+            self.swap(record, routed);
+        }
+        let PendingChange { edits, origin } = change;
+        match origin {
+            Origin::Local { reply } => {
+                self.publish_routing();
+                self.answer_with_view(edits.first(), reply);
+            }
+            Origin::Registry {
+                desired,
+                removals,
+                reply,
+                ..
+            } => {
+                for name in &removals {
+                    self.remove(name);
+                }
+                tracing::info!(generation = %desired.generation, "desired endpoints applied");
+                self.applied_desired = Some(desired);
+                self.publish_routing();
+                answer(reply, Ok(()));
+            }
+        }
+    }
+
+    /// What a change comes to: the records as they will be with what requests will be routed to,
+    /// and all of it as one change of the store. Endpoints whose configuration stays keep their
+    /// routing.
+    fn prepare(
+        &self,
+        change: &PendingChange,
+        scorers: &Scorers,
+    ) -> Result<(Vec<Applied>, Change), EndpointError> {
+        let mut applied = Vec::new();
+        for slot in change.edits.iter().filter_map(|name| self.slots.get(name)) {
+            applied.extend(slot.applied(&change.origin, scorers, self.now())?);
+        }
+        let mut stored = Change::new();
+        if let Origin::Registry {
+            desired,
+            kept,
+            removals,
+            ..
+        } = &change.origin
+        {
+            for slot in kept.iter().filter_map(|name| self.slots.get(name)) {
+                let mut record = slot.record.clone();
+                own(&mut record, &change.origin);
+                applied.push((record, None));
+            }
+            for name in removals {
+                stored = stored.delete::<EndpointRecord>(name.as_str());
+            }
+            stored = stored.put(desired)?;
+        }
+        for (record, _) in &applied {
+            stored = stored.put(record)?;
+        }
+        Ok((applied, stored))
+    }
+
+    /// Puts a committed record in place, with its new routing if it has one.
+    fn swap(&mut self, record: EndpointRecord, routed: Option<Routed>) {
+        let Some(slot) = self.slots.get_mut(&record.name) else {
+            return;
+        };
+        let id = record.id.clone();
+        slot.record = record;
+        slot.stored = true;
+        let Some(routed) = routed else { return };
+        slot.change = None;
+        slot.load_failures.clear();
+        slot.advance(Event::Committed);
+        tracing::info!(
+            endpoint = %slot.record.name,
+            config_version = routed.endpoint.config_version,
+            "endpoint configuration applied"
+        );
+        if let Some(former) = slot.routed.replace(routed) {
+            self.drain(id, former);
+        }
+    }
+
+    /// Ends a change that could not be applied: what ran before runs on, the reasons are shown and
+    /// stored, and an endpoint that only the fleet wanted is not there.
+    async fn fail(&mut self, change: PendingChange, cause: Cause) {
+        let now = self.now();
+        let PendingChange { edits, origin } = change;
+        let from_fleet = matches!(origin, Origin::Registry { .. });
+        let mut failed = BTreeMap::new();
+        let mut stored = Vec::new();
+        for name in &edits {
+            let Some(slot) = self.slots.get_mut(name) else {
+                continue;
+            };
+            let failures = slot.fail_change(&cause, now);
+            if failures.is_empty() {
+                slot.advance(Event::Withdrawn);
+            } else {
+                slot.advance(Event::StagingFailed);
+                failed.insert(name.clone(), failures);
+            }
+            if from_fleet && slot.record.applied.is_none() && !slot.stored {
+                self.remove(name);
+            } else {
+                stored.push(name.clone());
+            }
+        }
+        self.store_slots(&stored).await;
+        self.publish_views();
+        let error = match cause {
+            Cause::Models(_) => EndpointError::Staging(failed),
+            Cause::Error(error) => error,
+        };
+        tracing::warn!(error = %error, "endpoint change failed; what ran before runs on");
+        match origin {
+            Origin::Local { reply } => self.answer_with_view(edits.first(), reply),
+            Origin::Registry { reply, .. } => answer(reply, Err(error)),
+        }
+    }
+
+    /// Whoever asked for a change has waited long enough: makes the change itself last, and
+    /// answers that it is in progress.
+    pub(super) async fn answer_due(&mut self, id: ChangeId) {
+        let Some(change) = self.changes.get_mut(&id) else {
+            return;
+        };
+        let Origin::Local { reply } = &mut change.origin else {
+            return;
+        };
+        let reply = reply.take();
+        let names: Vec<EndpointName> = change.edits.iter().cloned().collect();
+        match self.commit_slots(&names).await {
+            Ok(()) => self.answer_with_view(names.first(), reply),
+            Err(error) => {
+                self.withdraw(id, "the refusal of the store").await;
+                if let Some(reply) = reply {
+                    answer(reply, Err(error));
+                }
+            }
+        }
+    }
+
+    /// Gives up a change before it was applied; its endpoints stand as they did before it.
+    pub(super) async fn withdraw(&mut self, id: ChangeId, by: &str) {
+        let Some(change) = self.changes.remove(&id) else {
+            return;
+        };
+        let PendingChange { edits, origin } = change;
+        let mut stored = Vec::new();
+        for name in &edits {
+            let Some(slot) = self.slots.get_mut(name) else {
+                continue;
+            };
+            slot.advance(Event::Withdrawn);
+            slot.change = None;
+            slot.record.change = None;
+            if slot.record.applied.is_none() && !slot.stored {
+                self.remove(name);
+            } else if slot.stored {
+                stored.push(name.clone());
+            }
+        }
+        self.store_slots(&stored).await;
+        self.publish_views();
+        let superseded = |endpoint: Option<&EndpointName>| match endpoint {
+            Some(endpoint) => EndpointError::Superseded {
+                endpoint: endpoint.clone(),
+                by: by.to_owned(),
+            },
+            None => EndpointError::Closed,
+        };
+        match origin {
+            Origin::Local { reply: Some(reply) } => answer(reply, Err(superseded(edits.first()))),
+            Origin::Local { reply: None } => {}
+            Origin::Registry { reply, kept, .. } => {
+                answer(
+                    reply,
+                    Err(superseded(edits.first().or_else(|| kept.first()))),
+                );
+            }
+        }
+    }
+
+    /// Stores endpoints as they stand.
+    async fn commit_slots(&mut self, names: &[EndpointName]) -> Result<(), EndpointError> {
+        let mut change = Change::new();
+        for slot in names.iter().filter_map(|name| self.slots.get(name)) {
+            change = change.put(&slot.record)?;
+        }
+        if change.is_empty() {
+            return Ok(());
+        }
+        self.means
+            .store
+            .commit(change)
+            .await
+            .map_err(EndpointError::Store)?;
+        for name in names {
+            if let Some(slot) = self.slots.get_mut(name) {
+                slot.stored = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores how a change ended without being applied. Nothing that runs depends on it: when the
+    /// store refuses, a restart stages that change once more.
+    async fn store_slots(&mut self, names: &[EndpointName]) {
+        if let Err(error) = self.commit_slots(names).await {
+            tracing::error!(error = ?error, "the end of an endpoint change was not stored");
+        }
+    }
+
+    fn answer_with_view(
+        &self,
+        name: Option<&EndpointName>,
+        reply: Option<Reply<Arc<EndpointView>>>,
+    ) {
+        let view = name.and_then(|name| self.slots.get(name)).map(Slot::view);
+        if let (Some(reply), Some(view)) = (reply, view) {
+            answer(reply, Ok(Arc::new(view)));
+        }
+    }
+}
+
+/// A record as it will be, with what requests will be routed to if that changes.
+type Applied = (EndpointRecord, Option<Routed>);
+
+impl Slot {
+    /// This endpoint with its change applied; nothing when it has none any more.
+    fn applied(
+        &self,
+        origin: &Origin,
+        scorers: &Scorers,
+        now: i64,
+    ) -> Result<Option<Applied>, RouteConfigError> {
+        let mut record = self.record.clone();
+        let Some(UnappliedChange { config, .. }) = record.change.take() else {
+            return Ok(None);
+        };
+        let version = self.next_version();
+        let identity = (record.name.clone(), record.id.clone());
+        let (endpoint, released) = RoutedEndpoint::build(identity, version, &config, scorers)?;
+        record.last_updated_timestamp = now;
+        record.applied = Some(AppliedConfig {
+            version,
+            applied_timestamp: now,
+            config,
+        });
+        own(&mut record, origin);
+        Ok(Some((record, Some(Routed { endpoint, released }))))
+    }
+
+    /// Ends this endpoint's part of a failed change and gives the failures that are its own.
+    fn fail_change(&mut self, cause: &Cause, now: i64) -> Failures {
+        self.change = None;
+        let Some(unapplied) = &mut self.record.change else {
+            return Failures::new();
+        };
+        let own: Failures = unapplied
+            .config
+            .served_entities
+            .iter()
+            .filter_map(|entity| Some((entity.name.clone(), cause.failure_of(&entity.model)?)))
+            .collect();
+        if own.is_empty() {
+            self.record.change = None;
+        } else {
+            unapplied.failures.clone_from(&own);
+            self.record.last_updated_timestamp = now;
+        }
+        own
+    }
+}
+
+/// Who an endpoint belongs to once a change is applied.
+fn own(record: &mut EndpointRecord, origin: &Origin) {
+    match origin {
+        Origin::Local { .. } => record.drift = record.managed_by != ManagedBy::Local,
+        Origin::Registry { desired, .. } => {
+            record.managed_by = ManagedBy::Registry(desired.generation);
+            record.drift = false;
+        }
+    }
+}
+
+/// Why a staged change was not applied.
+enum Cause {
+    /// Some of its models cannot serve.
+    Models(LoadFailures),
+    /// It could not be made to last.
+    Error(EndpointError),
+}
+
+impl From<EndpointError> for Cause {
+    fn from(error: EndpointError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl Cause {
+    /// What it means for a served entity with that model.
+    fn failure_of(&self, model: &ModelRef) -> Option<StagingFailure> {
+        match self {
+            Self::Models(failures) => failures.get(model).cloned(),
+            Self::Error(error) => Some(StagingFailure {
+                code: StagingFailureCode::NotStored,
+                message: chain(error),
+            }),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What the store keeps of endpoints: one record each, and one for the fleet's last word on all.
+//!
+//! Written by the owner alone. States are not stored: they follow from what is (see
+//! [`EndpointRecord`]'s fields) when the process starts again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use edgeward_base::digest::{Digest, DigestHasher};
+use edgeward_base::names::{EndpointName, ModelRef, Principal, ServedEntityName};
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::config::EndpointConfig;
+use crate::store::Record;
+
+/// One serving endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointRecord {
+    /// The key: names are unique on a box.
+    pub name: EndpointName,
+    /// Stays for the endpoint's life, whatever is changed.
+    pub id: EndpointId,
+    /// Who created it.
+    pub creator: Creator,
+    /// Milliseconds since 1970, UTC.
+    pub creation_timestamp: i64,
+    /// Milliseconds since 1970, UTC: the last change that was accepted.
+    pub last_updated_timestamp: i64,
+    /// Who may change it.
+    pub managed_by: ManagedBy,
+    /// Whether a local edit stands over what the registry wants.
+    pub drift: bool,
+    /// What serves, or is to serve again after a restart.
+    pub applied: Option<AppliedConfig>,
+    /// The last change, where it is not applied.
+    pub change: Option<UnappliedChange>,
+}
+
+impl Record for EndpointRecord {
+    const TABLE: &'static str = "endpoints";
+    const SCHEMA: u16 = 1;
+
+    fn key(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+/// A configuration that was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedConfig {
+    /// Counts the configurations that were applied, from 1.
+    pub version: u64,
+    /// Milliseconds since 1970, UTC.
+    pub applied_timestamp: i64,
+    /// The configuration.
+    pub config: EndpointConfig,
+}
+
+/// A change that is not applied: accepted and still to be staged, or failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnappliedChange {
+    /// What was asked for.
+    pub config: EndpointConfig,
+    /// Milliseconds since 1970, UTC.
+    pub start_time: i64,
+    /// Why it failed, by served entity; empty while it is still to be staged.
+    pub failures: BTreeMap<ServedEntityName, StagingFailure>,
+}
+
+/// Why a served entity cannot serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}: {message}", code.as_str())]
+pub struct StagingFailure {
+    /// The kind.
+    pub code: StagingFailureCode,
+    /// What went wrong, in full.
+    pub message: String,
+}
+
+/// The kinds of [`StagingFailure`], spelled as the fleet's acknowledgements spell them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum StagingFailureCode {
+    /// The model did not load, or did not reproduce its known answers.
+    LoadFailed,
+    /// It would not fit beside what is loaded.
+    OomPredicted,
+    /// The store did not take the change.
+    NotStored,
+}
+
+impl StagingFailureCode {
+    /// As it stands in acknowledgements.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LoadFailed => "LOAD_FAILED",
+            Self::OomPredicted => "OOM_PREDICTED",
+            Self::NotStored => "NOT_STORED",
+        }
+    }
+}
+
+/// Who created an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Creator {
+    /// Somebody with a token of this box.
+    Principal(Principal),
+    /// The fleet's registry.
+    Registry,
+}
+
+impl fmt::Display for Creator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Principal(principal) => principal.fmt(f),
+            Self::Registry => f.write_str("registry"),
+        }
+    }
+}
+
+/// Who may change an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ManagedBy {
+    /// Whoever has the right on this box.
+    Local,
+    /// The fleet's registry.
+    Registry(Generation),
+}
+
+/// The order of desired documents: a later epoch, or a later generation within one, is newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Generation {
+    /// Grows when a registry is rebuilt.
+    pub epoch: u64,
+    /// Grows with each document.
+    pub generation: u64,
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of epoch {}", self.generation, self.epoch)
+    }
+}
+
+/// The desired set of endpoints that was last applied as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedDesired {
+    /// Which one it was.
+    pub generation: Generation,
+    /// Digest over names and effective hashes of the whole set.
+    pub effective_hash: Digest,
+}
+
+impl AppliedDesired {
+    /// The key of the only record of this kind.
+    pub const KEY: &'static str = "endpoints";
+}
+
+impl Record for AppliedDesired {
+    const TABLE: &'static str = "applied_desired";
+    const SCHEMA: u16 = 1;
+
+    fn key(&self) -> String {
+        Self::KEY.to_owned()
+    }
+}
+
+macro_rules! hex_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(std::sync::Arc<str>);
+
+        impl $name {
+            /// The 32 digits.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+hex_id!(
+    /// An endpoint's id: 32 hexadecimal digits, random when it is created.
+    EndpointId
+);
+
+hex_id!(
+    /// A served entity's id: 32 hexadecimal digits that follow from the endpoint's id, the
+    /// entity's name and its model version.
+    ServedEntityId
+);
+
+impl EndpointId {
+    /// A new one.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(format!("{:032x}", rand::random::<u128>()).into())
+    }
+}
+
+impl ServedEntityId {
+    /// The id of an entity.
+    #[must_use]
+    pub fn of(endpoint: &EndpointId, name: &ServedEntityName, model: &ModelRef) -> Self {
+        let mut hasher = DigestHasher::new();
+        hasher.update(format!("{endpoint}\n{name}\n{model}").as_bytes());
+        let digest = hasher.finish().to_string();
+        Self(digest.chars().take(32).collect::<String>().into())
+    }
+}
