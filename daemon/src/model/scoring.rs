@@ -55,13 +55,13 @@ use bytes::Bytes;
 use edgeward_base::names::ModelRef;
 use edgeward_base::units::ByteCount;
 use edgeward_kernels::engine::{RunModelError, Session};
-use edgeward_kernels::tensor::Tensor;
+use edgeward_kernels::tensor::{Tensor, TensorSpec};
 use edgeward_kernels::verify::Verdict;
 
 use super::signature::{Schema, Signature};
 
 pub use binding::BindModelError;
-use binding::Binding;
+use binding::{Binding, TensorPlan};
 pub use body::{ScoringRequest, parse_scoring_body};
 
 /// Which of the four forms the rows of a request have.
@@ -337,6 +337,14 @@ impl Scorer {
             Schema::Tensors(tensors) => tensors.iter().filter_map(|t| t.name.as_deref()).collect(),
         }
     }
+}
+
+/// Reads an object of tensors by name, such as golden outputs, into one tensor per spec.
+pub(super) fn read_outputs(specs: &[TensorSpec], json: Bytes) -> Result<Vec<Tensor>, ScoreError> {
+    tensors::read(
+        &TensorPlan::of(specs),
+        &ScoringInput::new(InputForm::Inputs, json),
+    )
 }
 
 #[cfg(test)]

@@ -141,6 +141,20 @@ pub(super) struct NamedTensor {
 }
 
 impl TensorPlan {
+    /// The tensors as the graph has them.
+    pub(super) fn of(specs: &[TensorSpec]) -> Self {
+        let tensors = specs
+            .iter()
+            .map(|spec| NamedTensor {
+                name: None,
+                input: spec.name.clone(),
+                data_type: spec.data_type,
+                shape: spec.shape.clone(),
+            })
+            .collect();
+        Self { tensors }
+    }
+
     /// The tensor that a request calls `name`: by the signature or by the graph.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.tensors

@@ -302,7 +302,7 @@ fn write_element(body: &mut Vec<u8>, data: &TensorData, at: usize) {
     }
 }
 
-/// Writes one JSON value. serde_json prints floats in their shortest form, and NaN as null.
+/// Writes one JSON value. `serde_json` prints floats in their shortest form, and NaN as null.
 fn write<T: Serialize>(body: &mut Vec<u8>, value: &T) {
     // Writing to memory cannot fail, and neither can these plain types.
     if serde_json::to_writer(&mut *body, value).is_err() {

@@ -1,0 +1,230 @@
+//! Has each engine prove itself on a model version, and chooses among those that did.
+//!
+//! A verdict made by this build on this processor is not made again: the session is told what was
+//! found out, and serves. With several engines that passed, the quicker one over the known inputs
+//! serves; the choice is measured on this box, never assumed.
+
+use std::sync::Arc;
+
+use edgeward_base::clock::SharedClock;
+use edgeward_kernels::engine::{Engine, LoadModelError, Rows, RunModelError, Session};
+use edgeward_kernels::verify::{Verdict, Verified, VerifyModelError, verify};
+
+use super::catalog::VerdictRecord;
+use super::fingerprint::Fingerprint;
+use super::known_answers::{self, ReadKnownAnswersError};
+use super::scoring::{BindModelError, Scorer};
+use super::signature::Signature;
+use super::version::Version;
+
+/// Runs over the known inputs; the quickest counts, because everything else only slows one down.
+const MEASURED_RUNS: usize = 5;
+
+/// Why one engine may not serve a version.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineRefusal {
+    /// It cannot load the model.
+    #[error("{}", whole(.0))]
+    Load(LoadModelError),
+    /// The signature does not fit the graph.
+    #[error("{}", whole(.0))]
+    Bind(BindModelError),
+    /// The known answers that came with the model cannot be used.
+    #[error("{}", whole(.0))]
+    KnownAnswers(ReadKnownAnswersError),
+    /// It did not reproduce the known answers.
+    #[error("{}", whole(.0))]
+    Verify(VerifyModelError),
+    /// It proved itself and then failed while it was measured.
+    #[error("{}", whole(.0))]
+    Measure(RunModelError),
+}
+
+/// An error and everything below it, as one text: a refusal stands in a list, where no chain of
+/// sources can follow it.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(source) = below {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        below = source.source();
+    }
+    text
+}
+
+/// No engine of this build can serve a version.
+#[derive(Debug, thiserror::Error)]
+#[error("no engine can serve this model{}", refusals.iter().map(|(engine, refusal)| format!("; {engine}: {refusal}")).collect::<String>())]
+pub struct ProveModelError {
+    /// Each engine by name, with what stood in its way.
+    pub refusals: Vec<(&'static str, EngineRefusal)>,
+}
+
+/// A version that may serve.
+#[derive(Debug)]
+pub(super) struct Proved {
+    pub(super) scorer: Scorer,
+    /// Verdicts that were not known before.
+    pub(super) verdicts: Vec<VerdictRecord>,
+}
+
+/// What proving needs beside the version.
+#[derive(Debug, Clone)]
+pub(super) struct Prover {
+    pub(super) engines: Vec<Arc<dyn Engine>>,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) clock: SharedClock,
+}
+
+/// An engine that passed.
+struct Candidate {
+    scorer: Scorer,
+    record: VerdictRecord,
+    fresh: bool,
+}
+
+impl Prover {
+    /// Proves a version; `known` answers the verdict on an engine that was made before.
+    pub(super) fn prove(
+        &self,
+        version: &Version,
+        known: impl Fn(&'static str) -> Option<VerdictRecord>,
+    ) -> Result<Proved, ProveModelError> {
+        let mut candidates = Vec::new();
+        let mut refusals = Vec::new();
+        for engine in &self.engines {
+            match self.try_engine(engine.as_ref(), version, known(engine.name())) {
+                Ok(candidate) => candidates.push(candidate),
+                Err(refusal) => refusals.push((engine.name(), refusal)),
+            }
+        }
+        if candidates.len() > 1 {
+            candidates = self.measure(version, candidates, &mut refusals);
+        }
+        let quickest = candidates
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, candidate)| candidate.record.run_micros.unwrap_or(u64::MAX))
+            .map(|(at, _)| at);
+        let Some(quickest) = quickest else {
+            return Err(ProveModelError { refusals });
+        };
+        for (engine, refusal) in refusals {
+            tracing::warn!(model = %version.model, engine, error = %refusal, "engine refused");
+        }
+        let verdicts = candidates
+            .iter()
+            .filter(|candidate| candidate.fresh)
+            .map(|candidate| candidate.record.clone())
+            .collect();
+        Ok(Proved {
+            scorer: candidates.swap_remove(quickest).scorer,
+            verdicts,
+        })
+    }
+
+    fn try_engine(
+        &self,
+        engine: &dyn Engine,
+        version: &Version,
+        known: Option<VerdictRecord>,
+    ) -> Result<Candidate, EngineRefusal> {
+        let session = engine.load(&version.file).map_err(EngineRefusal::Load)?;
+        let signature = version
+            .signature
+            .clone()
+            .unwrap_or_else(|| Signature::derive(session.inputs(), session.outputs()));
+        // Only to read the known answers with; what serves is bound with the verdict below.
+        let unproved = Verdict {
+            verified: Verified::Reference,
+            rows: Rows::Together,
+        };
+        let bind = |verdict| {
+            let (signature, session) = (signature.clone(), Arc::clone(&session));
+            Scorer::bind(
+                version.model.clone(),
+                engine.name(),
+                verdict,
+                signature,
+                session,
+            )
+            .map_err(EngineRefusal::Bind)
+        };
+        if let Some(record) = known {
+            session.permit_rows(record.verdict.rows);
+            return Ok(Candidate {
+                scorer: bind(record.verdict)?,
+                record,
+                fresh: false,
+            });
+        }
+        let reader = bind(unproved)?;
+        let known = known_answers::read(version, &reader, session.as_ref())
+            .map_err(EngineRefusal::KnownAnswers)?;
+        let verdict = verify(
+            engine,
+            session.as_ref(),
+            &version.file,
+            known.golden.as_ref(),
+            known.example.as_deref(),
+        )
+        .map_err(EngineRefusal::Verify)?;
+        let record = VerdictRecord {
+            manifest: version.manifest,
+            engine: engine.name().to_owned(),
+            fingerprint: self.fingerprint.to_string(),
+            verdict,
+            run_micros: None,
+        };
+        Ok(Candidate {
+            scorer: bind(verdict)?,
+            record,
+            fresh: true,
+        })
+    }
+
+    /// Measures those that were never measured; one that fails now is refused.
+    fn measure(
+        &self,
+        version: &Version,
+        candidates: Vec<Candidate>,
+        refusals: &mut Vec<(&'static str, EngineRefusal)>,
+    ) -> Vec<Candidate> {
+        let mut measured = Vec::with_capacity(candidates.len());
+        for mut candidate in candidates {
+            if candidate.record.run_micros.is_none() {
+                match self.time(version, &candidate.scorer) {
+                    Ok(micros) => {
+                        candidate.record.run_micros = Some(micros);
+                        candidate.fresh = true;
+                    }
+                    Err(refusal) => {
+                        refusals.push((candidate.scorer.engine(), refusal));
+                        continue;
+                    }
+                }
+            }
+            measured.push(candidate);
+        }
+        measured
+    }
+
+    fn time(&self, version: &Version, scorer: &Scorer) -> Result<u64, EngineRefusal> {
+        let session: &dyn Session = scorer.session().as_ref();
+        let known =
+            known_answers::read(version, scorer, session).map_err(EngineRefusal::KnownAnswers)?;
+        let inputs = known.golden.map(|golden| golden.inputs).or(known.example);
+        let Some(inputs) = inputs else {
+            // Nothing to measure over: the engines keep the order in which they are tried.
+            return Ok(0);
+        };
+        let mut best = u64::MAX;
+        for _ in 0..MEASURED_RUNS {
+            let start = self.clock.monotonic_micros();
+            session.run(&inputs).map_err(EngineRefusal::Measure)?;
+            best = best.min(self.clock.monotonic_micros().saturating_sub(start));
+        }
+        Ok(best)
+    }
+}
