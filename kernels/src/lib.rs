@@ -7,8 +7,12 @@
 //! This crate never opens a socket, never spawns a thread, and never keeps state on disk.
 
 pub mod engine;
+pub mod scores;
 pub mod tensor;
 pub mod tolerance;
+#[cfg(feature = "tract")]
+pub mod tract;
+pub mod trees;
 pub mod verify;
 
 use std::sync::Arc;
@@ -18,5 +22,8 @@ use engine::Engine;
 /// The engines compiled into this build, in the order in which they are tried.
 #[must_use]
 pub fn engines() -> Vec<Arc<dyn Engine>> {
-    Vec::new()
+    vec![
+        #[cfg(feature = "tract")]
+        Arc::new(tract::TractEngine::new()),
+    ]
 }

@@ -152,6 +152,18 @@ fn hold(
     Ok(())
 }
 
+#[cfg(feature = "tract")]
+fn reference_outputs(
+    model: &ModelFile,
+    inputs: &[Tensor],
+) -> Result<Vec<Tensor>, VerifyModelError> {
+    let reference = crate::tract::reference(model).map_err(VerifyModelError::LoadReference)?;
+    reference
+        .run(inputs)
+        .map_err(VerifyModelError::RunReference)
+}
+
+#[cfg(not(feature = "tract"))]
 fn reference_outputs(_: &ModelFile, _: &[Tensor]) -> Result<Vec<Tensor>, VerifyModelError> {
     Err(VerifyModelError::NoReference)
 }

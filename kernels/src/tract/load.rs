@@ -1,0 +1,271 @@
+//! From an ONNX file to a typed graph with symbols for its free axes.
+//!
+//! `value_info` is ignored: quantised files carry stale ones. An input axis 0 without a name is the
+//! batch `N`, any other axis without a name a symbol of its own.
+
+use std::path::Path;
+
+use tract_onnx::Onnx;
+use tract_onnx::pb::{GraphProto, ModelProto};
+use tract_onnx::prelude::{
+    DatumType, Framework, InferenceModel, InferenceModelExt, SpecialOps, Symbol, TypedModel,
+};
+use tract_onnx::tract_hir::infer::{Factoid, InferenceFact};
+use tract_onnx::tract_hir::internal::{TDim, ToDim, TractError};
+use tract_onnx::tract_hir::tract_core::ops::cast::cast;
+
+use super::convert::data_type;
+use super::ml::{self, Evaluation};
+use crate::engine::{LoadModelError, ModelFile};
+use crate::tensor::TensorSpec;
+
+/// A typed graph, neither decluttered nor optimised.
+#[derive(Debug)]
+pub(super) struct Graph {
+    pub(super) model: TypedModel,
+    pub(super) inputs: Vec<TensorSpec>,
+    pub(super) outputs: Vec<TensorSpec>,
+    /// The axes of each input.
+    pub(super) axes: Vec<Vec<Axis>>,
+    /// The free symbols of the inputs.
+    pub(super) symbols: Vec<Symbol>,
+    /// The symbol of axis 0 of every input and output, where they share one.
+    pub(super) batch: Option<usize>,
+    /// The size of the model file.
+    pub(super) file_bytes: u64,
+}
+
+/// What an input axis is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Axis {
+    /// Of fixed extent.
+    Fixed,
+    /// Symbol of this position.
+    Symbol(usize),
+    /// An expression of symbols.
+    Derived,
+}
+
+/// Reads, parses and types a model.
+pub(super) fn graph(model: &ModelFile, evaluation: Evaluation) -> Result<Graph, LoadModelError> {
+    let bytes = std::fs::read(&model.path).map_err(|source| LoadModelError::Read {
+        path: model.path.clone(),
+        source,
+    })?;
+    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    ml::register(&mut onnx.op_register, evaluation);
+    let proto = onnx
+        .proto_model_for_read(&mut bytes.as_slice())
+        .map_err(|error| parse_failure(&error))?;
+    let graph = proto.graph.as_ref().ok_or_else(|| LoadModelError::Parse {
+        reason: "no graph".to_owned(),
+    })?;
+    let unsupported = unsupported_operators(&onnx, graph);
+    if !unsupported.is_empty() {
+        return Err(LoadModelError::Unsupported {
+            operators: unsupported,
+        });
+    }
+    let mut inference = parse(&onnx, &proto, &model.path)?;
+    name_free_axes(&mut inference).map_err(|error| parse_failure(&error))?;
+    let mut typed = inference
+        .into_typed()
+        .map_err(|error| LoadModelError::Shape {
+            reason: format!("{error:#}"),
+        })?;
+    cast_dims(&mut typed).map_err(|error| LoadModelError::Shape {
+        reason: format!("{error:#}"),
+    })?;
+    describe(typed, graph, bytes.len() as u64)
+}
+
+fn parse(onnx: &Onnx, proto: &ModelProto, path: &Path) -> Result<InferenceModel, LoadModelError> {
+    let folder = path.parent().and_then(Path::to_str);
+    let parsed = onnx
+        .parse(proto, folder)
+        .map_err(|error| parse_failure(&error))?;
+    if parsed.unresolved_inputs.is_empty() {
+        Ok(parsed.model)
+    } else {
+        Err(LoadModelError::Parse {
+            reason: format!("nothing gives {}", parsed.unresolved_inputs.join(", ")),
+        })
+    }
+}
+
+fn parse_failure(error: &TractError) -> LoadModelError {
+    LoadModelError::Parse {
+        reason: format!("{error:#}"),
+    }
+}
+
+/// Every operator that is not registered, with the first node that uses it, subgraphs included.
+fn unsupported_operators(onnx: &Onnx, graph: &GraphProto) -> Vec<String> {
+    let mut missing: Vec<(String, String)> = Vec::new();
+    let mut graphs = vec![graph];
+    while let Some(graph) = graphs.pop() {
+        for node in &graph.node {
+            let known = onnx.op_register.0.contains_key(&node.op_type);
+            if !known
+                && !missing
+                    .iter()
+                    .any(|(operator, _)| *operator == node.op_type)
+            {
+                missing.push((node.op_type.clone(), node.name.clone()));
+            }
+            graphs.extend(
+                node.attribute
+                    .iter()
+                    .filter_map(|attribute| attribute.g.as_ref()),
+            );
+        }
+    }
+    missing
+        .into_iter()
+        .map(|(operator, node)| format!("{operator} (node \"{node}\")"))
+        .collect()
+}
+
+/// Gives every free input axis a symbol.
+fn name_free_axes(model: &mut InferenceModel) -> Result<(), TractError> {
+    let outlets = model.input_outlets()?.to_vec();
+    let batch = model.symbols.sym("N");
+    for outlet in outlets {
+        let fact: InferenceFact = model.outlet_fact(outlet)?.clone();
+        let mut named = fact.clone();
+        let rank = fact.shape.rank().concretize();
+        for axis in 0..rank
+            .and_then(|rank| usize::try_from(rank).ok())
+            .unwrap_or_default()
+        {
+            if fact
+                .shape
+                .dim(axis)
+                .is_some_and(|dim| dim.concretize().is_none())
+            {
+                let symbol = if axis == 0 {
+                    batch.clone()
+                } else {
+                    model.symbols.new_with_prefix("axis")
+                };
+                named.shape.set_dim(axis, symbol.to_dim());
+            }
+        }
+        model.set_outlet_fact(outlet, named)?;
+    }
+    Ok(())
+}
+
+/// Outputs that are dimensions (class labels from an argmax, shapes) leave as i64.
+fn cast_dims(model: &mut TypedModel) -> Result<(), TractError> {
+    let mut outputs = model.output_outlets()?.to_vec();
+    for outlet in &mut outputs {
+        if model.outlet_fact(*outlet)?.datum_type == DatumType::TDim {
+            let name = format!("{}.as_i64", model.node(outlet.node).name);
+            let wires = model.wire_node(name, cast(DatumType::I64), &[*outlet])?;
+            *outlet = wires.first().copied().unwrap_or(*outlet);
+        }
+    }
+    model.select_output_outlets(&outputs)
+}
+
+/// Reads off what callers have to know of the graph.
+fn describe(
+    model: TypedModel,
+    proto: &GraphProto,
+    file_bytes: u64,
+) -> Result<Graph, LoadModelError> {
+    let fail = |error: TractError| LoadModelError::Shape {
+        reason: format!("{error:#}"),
+    };
+    let given: Vec<&str> = proto
+        .initializer
+        .iter()
+        .map(|tensor| tensor.name.as_str())
+        .collect();
+    let input_names = proto
+        .input
+        .iter()
+        .map(|input| input.name.as_str())
+        .filter(|name| !given.contains(name));
+    let output_names = proto.output.iter().map(|output| output.name.as_str());
+    let mut symbols = Vec::new();
+    let (mut inputs, mut axes, mut leading) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, outlet) in input_names.zip(model.input_outlets().map_err(fail)?) {
+        let fact = model.outlet_fact(*outlet).map_err(fail)?;
+        let shape: Vec<TDim> = fact.shape.iter().cloned().collect();
+        inputs.push(spec("input", name, fact.datum_type, &shape)?);
+        axes.push(
+            shape
+                .iter()
+                .map(|dim| axis(dim, &mut symbols))
+                .collect::<Vec<Axis>>(),
+        );
+        leading.push(shape.first().cloned());
+    }
+    let mut outputs = Vec::new();
+    for (name, outlet) in output_names.zip(model.output_outlets().map_err(fail)?) {
+        let fact = model.outlet_fact(*outlet).map_err(fail)?;
+        let shape: Vec<TDim> = fact.shape.iter().cloned().collect();
+        outputs.push(spec("output", name, fact.datum_type, &shape)?);
+        leading.push(shape.first().cloned());
+    }
+    let batch = batch_symbol(&leading, &symbols);
+    Ok(Graph {
+        model,
+        inputs,
+        outputs,
+        axes,
+        symbols,
+        batch,
+        file_bytes,
+    })
+}
+
+fn spec(
+    place: &'static str,
+    name: &str,
+    datum_type: DatumType,
+    shape: &[TDim],
+) -> Result<TensorSpec, LoadModelError> {
+    let data_type = data_type(datum_type).ok_or_else(|| LoadModelError::ElementType {
+        place,
+        name: name.to_owned(),
+        data_type: format!("{datum_type:?}"),
+    })?;
+    let shape = shape.iter().map(|dim| usize::try_from(dim).ok()).collect();
+    Ok(TensorSpec {
+        name: name.to_owned(),
+        data_type,
+        shape,
+    })
+}
+
+fn axis(dim: &TDim, symbols: &mut Vec<Symbol>) -> Axis {
+    match dim {
+        TDim::Val(_) => Axis::Fixed,
+        TDim::Sym(symbol) => Axis::Symbol(
+            symbols
+                .iter()
+                .position(|known| known == symbol)
+                .unwrap_or_else(|| {
+                    symbols.push(symbol.clone());
+                    symbols.len() - 1
+                }),
+        ),
+        _ => Axis::Derived,
+    }
+}
+
+/// The one symbol that is axis 0 everywhere.
+fn batch_symbol(leading: &[Option<TDim>], symbols: &[Symbol]) -> Option<usize> {
+    let first = leading.first()?.as_ref()?;
+    let TDim::Sym(symbol) = first else {
+        return None;
+    };
+    let shared = leading.iter().all(|dim| dim.as_ref() == Some(first));
+    symbols
+        .iter()
+        .position(|known| known == symbol)
+        .filter(|_| shared)
+}

@@ -1,0 +1,8 @@
+//! One list of cases, run against every engine compiled in.
+
+#[cfg(test)]
+mod recorded;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod subject;

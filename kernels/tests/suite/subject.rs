@@ -1,0 +1,42 @@
+//! What is under test: the engines, and the model files to load into them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use edgeward_base::digest::Digest;
+use edgeward_kernels::engine::{Engine, LoadModelError, ModelFile, Session};
+
+/// The engines under test.
+pub(crate) fn engines() -> Vec<Arc<dyn Engine>> {
+    let engines = edgeward_kernels::engines();
+    assert!(!engines.is_empty(), "this build has no engine");
+    engines
+}
+
+pub(crate) fn model_file(path: &Path) -> ModelFile {
+    ModelFile {
+        path: path.to_owned(),
+        digest: Digest::of_file(path).unwrap(),
+    }
+}
+
+pub(crate) fn try_load(
+    engine: &dyn Engine,
+    path: &Path,
+) -> Result<Arc<dyn Session>, LoadModelError> {
+    engine.load(&model_file(path))
+}
+
+pub(crate) fn load(engine: &dyn Engine, path: &Path) -> Arc<dyn Session> {
+    try_load(engine, path)
+        .unwrap_or_else(|error| panic!("{} cannot load {}: {error}", engine.name(), path.display()))
+}
+
+/// The sample models of the product.
+pub(crate) fn samples() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../daemon/samples");
+    ["fraud/3", "fraud/4", "tumour/1", "tumour/2"]
+        .iter()
+        .map(|version| root.join(version))
+        .collect()
+}
