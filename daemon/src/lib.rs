@@ -2,6 +2,7 @@
 //!
 //! The modules stand in layers; each uses only layers below it (see `ARCHITECTURE.md`).
 
+pub mod config;
 pub mod endpoint;
 pub mod inference_table;
 pub mod model;

@@ -1,9 +1,13 @@
-//! Bytes and percentages, with the text forms people write in configuration.
+//! Bytes, percentages and durations, with the text forms people write in configuration.
+
+mod duration;
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use duration::{ParseDurationError, format_duration, parse_duration};
 
 /// A number of bytes. Text forms: `8388608`, `64KiB`, `16 MiB`, `2GB` (decimal) and so on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
