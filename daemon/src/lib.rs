@@ -6,5 +6,6 @@ pub mod config;
 pub mod endpoint;
 pub mod inference_table;
 pub mod model;
+pub mod profile;
 pub mod store;
 pub mod tasks;
