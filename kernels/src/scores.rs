@@ -135,6 +135,8 @@ pub enum Reading {
     Probability,
     /// Two classes and one score, that of the second class, as a margin: it wins above 0.
     Margin,
+    /// As a margin, but reported beside `1 - margin`, as onnxruntime does for linear models.
+    Complement,
 }
 
 impl Decision {
@@ -143,7 +145,7 @@ impl Decision {
     pub fn width(&self, raw: usize) -> usize {
         match self.reading {
             Reading::PerClass => raw,
-            Reading::Probability | Reading::Margin => 2,
+            Reading::Probability | Reading::Margin | Reading::Complement => 2,
         }
     }
 
@@ -162,6 +164,7 @@ impl Decision {
             (_, PostTransform::Logistic) => ([logistic(-margin), logistic(margin)], margin > 0.0),
             (Reading::Probability, _) => ([1.0 - margin, margin], margin > 0.5),
             (Reading::Margin, _) => ([-margin, margin], margin > 0.0),
+            (Reading::Complement, _) => ([1.0 - margin, margin], margin > 0.0),
         };
         if self.transform == PostTransform::Probit {
             self.transform.apply(&mut pair);

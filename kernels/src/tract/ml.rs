@@ -19,6 +19,7 @@ use tract_onnx::tract_hir::internal::{
     SpecialOps as _, StaticName, TDim, TValue, TVec, Tensor, TractErrorContext as _, TractResult,
     TypedFact, TypedModel, TypedOp, as_op, bail, expand, op_as_typed_op, op_out_of_plan,
 };
+use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
 use crate::scores::PostTransform;
 
@@ -144,24 +145,19 @@ impl<K: MlOperator> Expansion for Ml<K> {
     ) -> InferenceResult {
         check_input_arity(inputs, K::INPUTS)?;
         check_output_arity(outputs, K::OUTPUTS)?;
-        solver.given_all(
-            inputs.iter().map(|input| &input.datum_type),
-            move |solver, types| {
-                solver.given_all(
-                    inputs.iter().map(|input| &input.shape),
-                    move |solver, shapes| {
-                        let ports: Vec<Port> = types.iter().copied().zip(shapes).collect();
-                        for (output, (datum_type, shape)) in
-                            outputs.iter().zip(self.0.outputs(&ports)?)
-                        {
-                            solver.equals(&output.datum_type, datum_type)?;
-                            solver.equals(&output.shape, shape)?;
-                        }
-                        Ok(())
-                    },
-                )
-            },
-        )
+        let types = inputs.iter().map(|input| &input.datum_type);
+        solver.given_all(types, move |solver, types| {
+            let shapes = inputs.iter().map(|input| &input.shape);
+            solver.given_all(shapes, move |solver, shapes| {
+                let types = types.iter().map(|datum_type| without_dims(*datum_type));
+                let ports: Vec<Port> = types.zip(shapes).collect();
+                for (output, (datum_type, shape)) in outputs.iter().zip(self.0.outputs(&ports)?) {
+                    solver.equals(&output.datum_type, datum_type)?;
+                    solver.equals(&output.shape, shape)?;
+                }
+                Ok(())
+            })
+        })
     }
 
     fn wire(
@@ -170,7 +166,30 @@ impl<K: MlOperator> Expansion for Ml<K> {
         model: &mut TypedModel,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
-        model.wire_node(prefix, self.clone(), inputs)
+        let mut numbers: TVec<OutletId> = inputs.into();
+        for (position, input) in numbers.iter_mut().enumerate() {
+            let datum_type = model.outlet_fact(*input)?.datum_type;
+            if datum_type != without_dims(datum_type) {
+                let name = format!("{prefix}.numbers.{position}");
+                let cast = cast(without_dims(datum_type));
+                *input = model
+                    .wire_node(name, cast, &[*input])?
+                    .first()
+                    .copied()
+                    .unwrap_or(*input);
+            }
+        }
+        model.wire_node(prefix, self.clone(), &numbers)
+    }
+}
+
+/// What an operator sees of an element type: tract takes every cast to `int64` for a computation
+/// on dimensions.
+fn without_dims(datum_type: DatumType) -> DatumType {
+    if datum_type == DatumType::TDim {
+        DatumType::I64
+    } else {
+        datum_type
     }
 }
 

@@ -1,6 +1,10 @@
 //! One list of cases, run against every engine compiled in.
 
 #[cfg(test)]
+mod edges;
+#[cfg(test)]
+mod operators;
+#[cfg(test)]
 mod recorded;
 #[cfg(test)]
 mod samples;

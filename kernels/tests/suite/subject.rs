@@ -40,3 +40,29 @@ pub(crate) fn samples() -> Vec<PathBuf> {
         .map(|version| root.join(version))
         .collect()
 }
+
+/// The models in `tests/recorded`, by name.
+pub(crate) fn recordings() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut models: Vec<PathBuf> = entries
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "onnx")
+        })
+        .collect();
+    models.sort();
+    models
+}
+
+/// One model in `tests/recorded`.
+pub(crate) fn recording(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/recorded/{name}.onnx"))
+}
+
+/// One model in `tests/special`.
+pub(crate) fn special(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/special/{name}.onnx"))
+}

@@ -132,7 +132,7 @@ impl Build for LinearClassifier {
             intercepts
         };
         let reading = match (targets, labels.len()) {
-            (1, 2) => Reading::Margin,
+            (1, 2) => Reading::Complement,
             (targets, labels) if targets == labels => Reading::PerClass,
             (targets, labels) => {
                 bail!("LinearClassifier has {labels} labels for {targets} rows of coefficients")

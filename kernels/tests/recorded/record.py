@@ -1,0 +1,376 @@
+"""Writes the cases in this folder: small models, inputs, and onnxruntime's outputs for them.
+
+    python3 -m venv venv && venv/bin/pip install numpy==2.* onnx==1.19.1 onnxruntime==1.31.1 \
+        scikit-learn==1.9.1 skl2onnx==1.20.0 && venv/bin/python record.py
+
+`CASE.onnx` is the model; `CASE.json` is {"inputs": {name: tensor}, "outputs": {name: tensor}} with
+tensors as {"dtype", "shape", "data"}, NaN as null. Models without answers go to ../special. The
+seeds are fixed.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+HERE = Path(__file__).parent
+TYPES = {
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "int64": TensorProto.INT64,
+    "int32": TensorProto.INT32,
+    "bool": TensorProto.BOOL,
+    "string": TensorProto.STRING,
+}
+warnings.filterwarnings("ignore")
+onnxruntime.set_default_logger_severity(3)
+random = np.random.default_rng(20260101)
+
+
+def dtype(array):
+    return "string" if array.dtype.kind in "OUS" else array.dtype.name
+
+
+def tensor(array):
+    flat = array.ravel().tolist()
+    data = [None if isinstance(x, float) and np.isnan(x) else x for x in flat]
+    return {"dtype": dtype(array), "shape": list(array.shape), "data": data}
+
+
+def save(name, model, inputs):
+    (HERE / f"{name}.onnx").write_bytes(model.SerializeToString())
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(None, inputs)))
+    for key, value in outputs.items():
+        if isinstance(value, list):  # a ZipMap: one dictionary per row
+            outputs[key] = np.array([list(row.values()) for row in value], np.float32)
+    document = {
+        "inputs": {key: tensor(value) for key, value in inputs.items()},
+        "outputs": {key: tensor(np.asarray(value)) for key, value in outputs.items()},
+    }
+    (HERE / f"{name}.json").write_text(json.dumps(document, separators=(",", ":")) + "\n")
+
+
+def graph(name, nodes, inputs, outputs, constants=(), ml=3):
+    """A model of `nodes`; axis 0 of every input has no name, as skl2onnx leaves it."""
+    ins = [
+        helper.make_tensor_value_info(key, TYPES[dtype(value)], [None, *value.shape[1:]])
+        for key, value in inputs.items()
+    ]
+    outs = [helper.make_tensor_value_info(key, TYPES[kind], None) for key, kind in outputs.items()]
+    made = helper.make_graph(nodes, name, ins, outs, [numpy_helper.from_array(v, k) for k, v in constants])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", ml)]
+    model = helper.make_model(made, opset_imports=opsets)
+    model.ir_version = 8
+    save(name, model, inputs)
+
+
+def ml(op, inputs, outputs, **attributes):
+    return helper.make_node(op, inputs, outputs, domain="ai.onnx.ml", name=op.lower(), **attributes)
+
+
+def floats(rows, columns, holes=0.0):
+    values = random.normal(size=(rows, columns)).astype(np.float32)
+    values[random.random((rows, columns)) < holes] = np.nan
+    return values
+
+
+def encoders():
+    x = {"X": floats(7, 3)}
+    out = {"Y": "float32"}
+    graph("scaler", [ml("Scaler", ["X"], ["Y"], offset=[1.0, 2.0, 3.0], scale=[0.5, 2.0, 4.0])], x, out)
+    graph("scaler_one", [ml("Scaler", ["X"], ["Y"], offset=[1.0], scale=[0.5])], x, out)
+    whole = {"X": random.integers(-9, 9, (5, 2))}
+    graph("scaler_int64", [ml("Scaler", ["X"], ["Y"], offset=[1.0, 2.0], scale=[0.5, 2.0])], whole, out)
+    for norm in ("MAX", "L1", "L2"):
+        graph(f"normalizer_{norm.lower()}", [ml("Normalizer", ["X"], ["Y"], norm=norm)], {"X": floats(7, 4)}, out)
+    holes = {"X": floats(9, 3, 0.4)}
+    graph(
+        "imputer",
+        [ml("Imputer", ["X"], ["Y"], imputed_value_floats=[1.0, 2.0, 3.0], replaced_value_float=float("nan"))],
+        holes,
+        out,
+    )
+    graph(
+        "imputer_one",
+        [ml("Imputer", ["X"], ["Y"], imputed_value_floats=[7.0], replaced_value_float=float("nan"))],
+        holes,
+        out,
+    )
+    graph(
+        "imputer_int64",
+        [ml("Imputer", ["X"], ["Y"], imputed_value_int64s=[5, 6], replaced_value_int64=-1)],
+        {"X": random.integers(-1, 3, (6, 2))},
+        {"Y": "int64"},
+    )
+    words = {"X": np.array([["red"], ["green"], ["never seen"], ["blue"]], object)}
+    graph(
+        "one_hot_strings",
+        [ml("OneHotEncoder", ["X"], ["Y"], cats_strings=["blue", "green", "red"], zeros=1)],
+        words,
+        out,
+    )
+    graph(
+        "one_hot_int64",
+        [ml("OneHotEncoder", ["X"], ["Y"], cats_int64s=[1, 5, 9], zeros=1)],
+        {"X": np.array([[9], [1], [2]])},
+        out,
+    )
+    # Version 4 of the operators: there a key that is NaN has to match.
+    label = lambda name, values, kind, **attributes: graph(
+        name, [ml("LabelEncoder", ["X"], ["Y"], **attributes)], {"X": values}, {"Y": kind}, ml=4
+    )
+    text = np.array([["a"], ["b"], ["z"]], object)
+    label("label_strings_to_int64", text, "int64", keys_strings=["a", "b"], values_int64s=[3, 4], default_int64=-7)
+    label("label_strings_to_strings", text, "string", keys_strings=["a", "b"], values_strings=["x", "y"])
+    label("label_int64_to_strings", np.array([[3], [4], [5]]), "string", keys_int64s=[3, 4], values_strings=["x", "y"])
+    numbers = np.array([[1.0], [np.nan], [0.0], [-0.0], [5.0]], np.float32)
+    label(
+        "label_floats_to_floats",
+        numbers,
+        "float32",
+        keys_floats=[1.0, float("nan"), 0.0],
+        values_floats=[10.0, 20.0, 30.0],
+        default_float=-1.0,
+    )
+    zip_map = [
+        ml("LinearClassifier", ["X"], ["L", "S"], coefficients=[1.0, -1.0, 2.0, 0.5, -0.5, 1.5], intercepts=[0.0, 0.1],
+           classlabels_ints=[0, 1], post_transform="LOGISTIC"),
+        ml("ZipMap", ["S"], ["P"], classlabels_int64s=[0, 1]),
+    ]
+    graph("zip_map", zip_map, {"X": floats(4, 3)}, {"L": "int64"})
+    extract = [ml("ArrayFeatureExtractor", ["X", "columns"], ["Y"])]
+    graph("array_feature_extractor", extract, {"X": floats(4, 5)}, out, [("columns", np.array([4, 0]))])
+
+
+def linear():
+    out = {"L": "int64", "P": "float32"}
+    x = {"X": floats(25, 3)}
+    for transform in ("NONE", "LOGISTIC"):
+        node = ml("LinearClassifier", ["X"], ["L", "P"], coefficients=[0.3, -0.7, 1.1], intercepts=[0.2],
+                  classlabels_ints=[4, 9], post_transform=transform)
+        graph(f"linear_one_row_{transform.lower()}", [node], x, out)
+    for transform in ("NONE", "LOGISTIC", "SOFTMAX"):
+        node = ml("LinearClassifier", ["X"], ["L", "P"], coefficients=floats(1, 12).ravel().tolist(),
+                  intercepts=[0.1, -0.2, 0.3, 0.0], classlabels_strings=["a", "b", "c", "d"], multi_class=1,
+                  post_transform=transform)
+        graph(f"linear_four_{transform.lower()}", [node], x, {"L": "string", "P": "float32"})
+    node = ml("LinearRegressor", ["X"], ["Y"], coefficients=[0.5, 1.5, -2.0, 1.0, 0.0, 3.0], intercepts=[1.0, -1.0],
+              targets=2)
+    graph("linear_regressor", [node], x, {"Y": "float32"})
+
+
+def forest(trees, depth, features, votes, modes, prefix, missing, positive=False):
+    """Random trees as attribute lists; `votes()` gives the targets that a leaf votes for."""
+    lists = {f"nodes_{key}": [] for key in
+             ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")}
+    lists["nodes_missing_value_tracks_true"] = []
+    ballots = {f"{prefix}_{key}": [] for key in ("treeids", "nodeids", "ids", "weights")}
+    for tree in range(trees):
+        queue, count = [(0, 0)], 1
+        while queue:
+            node, level = queue.pop(0)
+            leaf = level == depth or (level > 0 and random.random() < 0.2)
+            values = (tree, node, 0 if leaf else int(random.integers(features)),
+                      "LEAF" if leaf else modes[random.integers(len(modes))],
+                      0.0 if leaf else float(random.integers(-4, 5)) / 4, 0 if leaf else count, 0 if leaf else count + 1)
+            for (key, column), value in zip(list(lists.items())[:7], values):
+                column.append(value)
+            lists["nodes_missing_value_tracks_true"].append(int(missing and random.random() < 0.5))
+            if leaf:
+                for target in votes():
+                    weight = float(np.float32(random.random() if positive else random.normal()))
+                    for (key, column), value in zip(ballots.items(), (tree, node, target, weight)):
+                        column.append(value)
+            else:
+                queue += [(count, level + 1), (count + 1, level + 1)]
+                count += 2
+    return {**lists, **ballots}
+
+
+def grid(rows, columns, holes=0.0):
+    """Features on the same grid as the thresholds, so that equality happens."""
+    values = (random.integers(-6, 7, (rows, columns)) / 4).astype(np.float32)
+    values[random.random((rows, columns)) < holes] = np.nan
+    return values
+
+
+def trees():
+    every = ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ"]
+    labels = {"L": "int64", "P": "float32"}
+    one = lambda: [0]
+    some = lambda of: lambda: sorted(random.choice(of, random.integers(1, of + 1), replace=False).tolist())
+
+    def classify(name, attributes, x, outputs=labels, **more):
+        graph(name, [ml("TreeEnsembleClassifier", ["X"], ["L", "P"], **attributes, **more)], {"X": x}, outputs)
+
+    def regress(name, attributes, x, **more):
+        graph(name, [ml("TreeEnsembleRegressor", ["X"], ["Y"], **attributes, **more)], {"X": x}, {"Y": "float32"})
+
+    for mode in every:
+        attributes = forest(6, 4, 4, one, [mode], "target", missing=False)
+        regress(f"trees_{mode.lower()}", attributes, grid(40, 4, 0.2), n_targets=1)
+    regress("trees_missing", forest(9, 5, 4, one, ["BRANCH_LEQ"], "target", missing=True), grid(40, 4, 0.3), n_targets=1)
+    for aggregate in ("SUM", "AVERAGE", "MIN", "MAX"):
+        attributes = forest(7, 4, 3, some(3), every, "target", missing=True)
+        regress(f"trees_{aggregate.lower()}", attributes, grid(40, 3, 0.2), n_targets=3, aggregate_function=aggregate,
+                base_values=[0.5, -1.0, 2.0])
+    attributes = forest(5, 4, 3, one, ["BRANCH_LT"], "target", missing=False)
+    regress("trees_double_input", attributes, random.normal(size=(30, 3)), n_targets=1)
+    attributes = forest(5, 4, 3, some(3), ["BRANCH_LEQ"], "class", missing=False)
+    classify("trees_int64_input", attributes, random.integers(-2, 3, (30, 3)), classlabels_int64s=[1, 2, 3])
+    attributes = forest(5, 4, 3, one, ["BRANCH_LEQ"], "target", missing=False)
+    for name in ("nodes_values", "target_weights"):
+        values = np.array(attributes.pop(name), np.float64) + 1e-9
+        attributes[f"{name}_as_tensor"] = numpy_helper.from_array(values, name)
+    double = {"X": grid(30, 3).astype(np.float64)}
+    graph("trees_double_values", [ml("TreeEnsembleRegressor", ["X"], ["Y"], **attributes, n_targets=1)], double,
+          {"Y": "float32"})
+
+    for transform in ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
+        attributes = forest(8, 4, 4, some(4), ["BRANCH_LEQ"], "class", missing=False)
+        classify(f"trees_four_{transform.lower()}", attributes, grid(40, 4), classlabels_int64s=[3, 5, 7, 9],
+                 post_transform=transform, base_values=[0.1, 0.2, -0.3, 0.0])
+    attributes = forest(8, 4, 4, some(3), ["BRANCH_LT"], "class", missing=True)
+    classify("trees_strings", attributes, grid(40, 4, 0.2), {"L": "string", "P": "float32"},
+             classlabels_strings=["low", "middle", "high"])
+    for transform in ("NONE", "LOGISTIC"):
+        attributes = forest(8, 4, 4, one, ["BRANCH_LT"], "class", missing=False)
+        classify(f"trees_margin_{transform.lower()}", attributes, grid(40, 4), classlabels_int64s=[0, 1],
+                 post_transform=transform, base_values=[0.25])
+    attributes = forest(1, 5, 4, one, ["BRANCH_LEQ"], "class", missing=False, positive=True)
+    classify("trees_probability", attributes, grid(40, 4), classlabels_int64s=[0, 1])
+
+
+def networks():
+    """Operators of the default domain: what plans, shapes and rows have to cope with."""
+    weight = lambda *shape: (random.normal(size=shape) / 4).astype(np.float32)
+    node = helper.make_node
+    convolution = [
+        node("Conv", ["X", "w"], ["c"], pads=[1, 1, 1, 1]),
+        node("Relu", ["c"], ["r"]),
+        node("GlobalAveragePool", ["r"], ["p"]),
+        node("Flatten", ["p"], ["f"]),
+        node("Gemm", ["f", "g", "b"], ["Y"]),
+    ]
+    constants = [("w", weight(4, 2, 3, 3)), ("g", weight(4, 3)), ("b", weight(3))]
+    images = {"X": random.normal(size=(5, 2, 6, 6)).astype(np.float32)}
+    graph("convolution", convolution, images, {"Y": "float32"}, constants)
+    centred = [node("ReduceMean", ["X"], ["m"], axes=[0], keepdims=1), node("Sub", ["X", "m"], ["Y"])]
+    graph("centred", centred, {"X": floats(6, 3)}, {"Y": "float32"})
+    ranged = [
+        node("DynamicQuantizeLinear", ["X"], ["q", "s", "z"]),
+        node("Cast", ["q"], ["steps"], to=TensorProto.FLOAT),
+        node("Cast", ["z"], ["zero"], to=TensorProto.FLOAT),
+        node("Sub", ["steps", "zero"], ["d"]),
+        node("Mul", ["d", "s"], ["Y"]),
+    ]
+    graph("dynamic_quantization", ranged, {"X": floats(6, 3)}, {"Y": "float32"})
+    ids = {"X": random.integers(0, 5, (4, 3))}
+    embedding = [node("Gather", ["table", "X"], ["e"]), node("ReduceSum", ["e", "axes"], ["Y"], keepdims=0)]
+    graph("embedding", embedding, ids, {"Y": "float32"}, [("table", weight(5, 2)), ("axes", np.array([1]))])
+    total = [node("Mul", ["A", "B"], ["p"]), node("ReduceSum", ["p"], ["Y"], keepdims=0)]
+    graph("scalar_output", total, {"A": floats(3, 2), "B": floats(3, 2)}, {"Y": "float32"})
+    arg = [node("ArgMax", ["X"], ["L"], axis=1, keepdims=0), node("Shape", ["X"], ["S"])]
+    graph("dimensions_as_outputs", arg, {"X": floats(6, 3)}, {"L": "int64", "S": "int64"})
+    text = {key: np.array([["a"], ["b"], ["c"]], object) for key in ("A", "B")}
+    words = [node("Concat", ["A", "B"], ["j"], axis=1), node("Gather", ["j", "one"], ["Y"], axis=1)]
+    graph("strings", words, text, {"Y": "string"}, [("one", np.array([1, 0]))])
+    halves = [node("Split", ["X"], ["A", "B"], axis=1), node("Concat", ["B", "A"], ["Y"], axis=1)]
+    graph("two_halves", halves, {"X": floats(4, 6)}, {"Y": "float32"})
+
+
+def refused():
+    """Models that have to be refused, and one whose weights lie beside it."""
+    folder = HERE.parent / "special"
+    folder.mkdir(exist_ok=True)
+    kernel = ml("SVMRegressor", ["X"], ["Y"], kernel_type="LINEAR", coefficients=[1.0], rho=[0.0], n_supports=0)
+    ins = [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 1])]
+    outs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    write = lambda name, nodes, constants=(): onnx.save(
+        helper.make_model(helper.make_graph(nodes, name, ins, outs, list(constants)), opset_imports=opsets, ir_version=8),
+        folder / f"{name}.onnx",
+    )
+    write("unsupported", [kernel])
+    clash = numpy_helper.from_array(np.ones((3, 3), np.float32), "w")
+    write("shape_clash", [helper.make_node("MatMul", ["X", "w"], ["Y"], name="product")], [clash])
+    bad = forest(1, 2, 1, lambda: [0], ["BRANCH_LEQ"], "target", missing=False)
+    bad["nodes_truenodeids"][0] = 99
+    write("broken_tree", [ml("TreeEnsembleRegressor", ["X"], ["Y"], n_targets=1, **bad)])
+    outside = numpy_helper.from_array(np.array([[2.0]], np.float32), "w")
+    graph_ = helper.make_graph([helper.make_node("MatMul", ["X", "w"], ["Y"])], "external", ins, outs, [outside])
+    model = helper.make_model(graph_, opset_imports=opsets, ir_version=8)
+    (folder / "external.weights").unlink(missing_ok=True)
+    onnx.save(model, folder / "external.onnx", save_as_external_data=True, location="external.weights", size_threshold=0)
+
+
+def pipelines():
+    from sklearn.compose import ColumnTransformer
+    from sklearn.datasets import load_iris
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer, OneHotEncoder, StandardScaler
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
+    import pandas
+
+    opset = {"": 17, "ai.onnx.ml": 3}
+    iris = load_iris()
+    x, names = iris.data.astype(np.float32), iris.target_names[iris.target]
+    rows = x[::5]
+    for name, model, target in (
+        ("iris_forest", RandomForestClassifier(10, max_depth=4, random_state=1), names),
+        ("iris_logistic", make_pipeline(StandardScaler(), LogisticRegression()), iris.target),
+        ("iris_mlp", make_pipeline(StandardScaler(), MLPClassifier((8,), max_iter=300, random_state=1)), iris.target),
+        ("iris_normalized", make_pipeline(Normalizer(), LogisticRegression()), names),
+        ("iris_forest_regressor", RandomForestRegressor(10, max_depth=4, random_state=1), x[:, 0] * x[:, 1]),
+    ):
+        model.fit(x, target)
+        options = {"zipmap": False} if hasattr(model, "predict_proba") else None
+        save(name, to_onnx(model, x[:1], options=options, target_opset=opset), {"X": rows})
+    model = LogisticRegression().fit(x, names)
+    save("iris_zip_map", to_onnx(model, x[:1], target_opset=opset), {"X": rows})
+
+    count = 200
+    frame = pandas.DataFrame({
+        "colour": random.choice(["red", "green", "blue"], count),
+        "size": random.choice(["s", "m", "l"], count),
+        "rooms": random.integers(1, 6, count),
+        "area": random.normal(80, 20, count).astype(np.float32),
+    })
+    frame.loc[::9, "area"] = np.nan
+    columns = ColumnTransformer([
+        ("words", OneHotEncoder(handle_unknown="ignore"), ["colour", "size"]),
+        ("rooms", OneHotEncoder(handle_unknown="ignore"), ["rooms"]),
+        ("area", make_pipeline(SimpleImputer(), StandardScaler()), ["area"]),
+    ])
+    target = np.where((frame.colour == "red") ^ (frame.rooms > 3), "dear", "cheap")
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, target)
+    types = [("colour", StringTensorType([None, 1])), ("size", StringTensorType([None, 1])),
+             ("rooms", Int64TensorType([None, 1])), ("area", FloatTensorType([None, 1]))]
+    made = to_onnx(model, initial_types=types, options={"zipmap": False}, target_opset=opset)
+    probe = frame.iloc[:30].copy()
+    probe.loc[3, "colour"] = "never seen"
+    inputs = {name: probe[[name]].to_numpy() for name in frame.columns}
+    inputs["colour"], inputs["size"] = inputs["colour"].astype(object), inputs["size"].astype(object)
+    save("mixed_columns", made, inputs)
+
+
+if __name__ == "__main__":
+    for old in [*HERE.glob("*.onnx"), *HERE.glob("*.json")]:
+        old.unlink()
+    encoders()
+    linear()
+    trees()
+    pipelines()
+    networks()
+    refused()

@@ -1,0 +1,70 @@
+//! Every model in `tests/recorded`, held against what onnxruntime answered; see `record.py` there.
+
+use std::path::PathBuf;
+
+use edgeward_kernels::tolerance::compare;
+use edgeward_kernels::verify::verify;
+
+use crate::recorded;
+use crate::subject::{engines, model_file, recordings, try_load};
+
+#[test]
+fn every_recorded_model_equals_onnxruntime() {
+    each_recording(|engine, path| {
+        let session = try_load(engine, path).map_err(|error| error.to_string())?;
+        let recorded = recorded::read(&path.with_extension("json"), &*session);
+        let outputs = session
+            .run(&recorded.inputs)
+            .map_err(|error| error.to_string())?;
+        for ((expected, got), spec) in recorded.outputs.iter().zip(&outputs).zip(session.outputs())
+        {
+            compare(expected, got).map_err(|difference| format!("{}: {difference}", spec.name))?;
+            if !spec.admits(got.shape()) || spec.data_type != got.data_type() {
+                return Err(format!("{} does not keep its spec {spec:?}", spec.name));
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn every_recorded_model_is_verified_against_the_reference() {
+    each_recording(|engine, path| {
+        let session = try_load(engine, path).map_err(|error| error.to_string())?;
+        let inputs = recorded::read(&path.with_extension("json"), &*session).inputs;
+        verify(engine, &*session, &model_file(path), None, Some(&inputs))
+            .map_err(|error| error.to_string())?;
+        Ok(())
+    });
+}
+
+/// Runs `check` on every recording and engine, and reports all failures together.
+fn each_recording(
+    check: impl Fn(&dyn edgeward_kernels::engine::Engine, &PathBuf) -> Result<(), String>,
+) {
+    let recordings = recordings();
+    assert!(
+        recordings.len() > 50,
+        "only {} recordings found",
+        recordings.len()
+    );
+    let mut failures = Vec::new();
+    for engine in engines() {
+        for path in &recordings {
+            if let Err(reason) = check(&*engine, path) {
+                let name = path
+                    .file_stem()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                failures.push(format!("{} on {name}: {reason}", engine.name()));
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
