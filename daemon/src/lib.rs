@@ -3,9 +3,12 @@
 //! The modules stand in layers; each uses only layers below it (see `ARCHITECTURE.md`).
 
 pub mod config;
+pub mod broker;
 pub mod endpoint;
+pub mod fleet;
 pub mod inference_table;
 pub mod model;
 pub mod profile;
+pub mod registry;
 pub mod store;
 pub mod tasks;

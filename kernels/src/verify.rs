@@ -35,6 +35,17 @@ pub enum Verified {
     Reference,
 }
 
+impl Verified {
+    /// The word in reports: `framework` or `reference`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Framework => "framework",
+            Self::Reference => "reference",
+        }
+    }
+}
+
 /// What was found out about a model on an engine. Holds as long as the model's digest, the engine
 /// and the machine stay the same; a session loaded later is told [`Verdict::rows`] through
 /// [`Session::permit_rows`] instead of being verified again.

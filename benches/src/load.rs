@@ -1,0 +1,112 @@
+//! A closed-loop load: so many connections, each with one request in flight.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a measurement reads real time in its own threads"
+)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use edgeward_harness::http::Client;
+use serde_json::Value;
+
+use crate::usage::cpu_time;
+
+/// A server to be measured: one URL, one body.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// What the report calls it.
+    pub name: String,
+    /// The process whose CPU time counts.
+    pub pid: u32,
+    /// `http://host:port`.
+    pub url: String,
+    /// The path of the request.
+    pub path: String,
+    /// The bearer token, if the server wants one.
+    pub token: Option<String>,
+    /// The body of the request.
+    pub body: Value,
+}
+
+/// What one round measured.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// Server CPU time per request, in microseconds.
+    pub cpu_micros: f64,
+    /// Wall times of the requests, in microseconds.
+    pub wall_micros: Vec<f64>,
+}
+
+/// Sends `requests` requests over `connections` connections and waits for every answer.
+///
+/// # Panics
+/// When an answer is not 200.
+#[must_use]
+pub fn round(subject: &Subject, connections: usize, requests: u64) -> Round {
+    let left = AtomicU64::new(requests);
+    let before = cpu_time(subject.pid);
+    let wall: Vec<Vec<f64>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..connections)
+            .map(|_| scope.spawn(|| drive(subject, &left)))
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_default())
+            .collect()
+    });
+    let used = cpu_time(subject.pid).saturating_sub(before);
+    let wall_micros: Vec<f64> = wall.into_iter().flatten().collect();
+    assert_eq!(
+        wall_micros.len() as u64,
+        requests,
+        "{} lost answers",
+        subject.name
+    );
+    #[expect(clippy::cast_precision_loss, reason = "a count of requests is small")]
+    let cpu_micros = micros(used) / requests as f64;
+    Round {
+        cpu_micros,
+        wall_micros,
+    }
+}
+
+fn drive(subject: &Subject, left: &AtomicU64) -> Vec<f64> {
+    let mut client = Client::tcp(&subject.url);
+    if let Some(token) = &subject.token {
+        client = client.with_token(token);
+    }
+    let body = subject.body.to_string().into_bytes();
+    let mut wall = Vec::new();
+    while left
+        .try_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+        .is_ok()
+    {
+        let start = Instant::now();
+        let reply = client
+            .try_send(
+                "POST",
+                &subject.path,
+                &[("Content-Type", "application/json")],
+                &body,
+            )
+            .unwrap_or_else(|error| panic!("{}: {error}", subject.name));
+        wall.push(micros(start.elapsed()));
+        assert_eq!(reply.status, 200, "{}: {}", subject.name, reply.text());
+    }
+    wall
+}
+
+/// A duration in microseconds.
+#[must_use]
+pub fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+/// Real time that a closure takes.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let start = Instant::now();
+    let done = work();
+    (start.elapsed(), done)
+}
