@@ -2,8 +2,8 @@
 //!
 //! The modules stand in layers; each uses only layers below it (see `ARCHITECTURE.md`).
 
-pub mod config;
 pub mod broker;
+pub mod config;
 pub mod endpoint;
 pub mod fleet;
 pub mod inference_table;

@@ -44,7 +44,9 @@ fn room() -> Room {
         Arc::clone(&clock),
         Arc::clone(&fs),
     );
-    let options = tables(options).with_table::<ModelRecord>().with_table::<VerdictRecord>();
+    let options = tables(options)
+        .with_table::<ModelRecord>()
+        .with_table::<VerdictRecord>();
     let (store, _) = Store::open(options).unwrap();
     let models = ModelStore::open(ModelStoreOptions {
         directory: folder.path().join("models"),
@@ -63,7 +65,13 @@ fn room() -> Room {
         clock: Arc::clone(&clock),
         tasks: tasks.clone(),
     });
-    Room { folder, publisher, store, tasks, clock }
+    Room {
+        folder,
+        publisher,
+        store,
+        tasks,
+        clock,
+    }
 }
 
 fn device(name: &str) -> DeviceId {
@@ -75,11 +83,17 @@ fn endpoint() -> EndpointName {
 }
 
 async fn publish_sample(room: &Room, reference: &str, to: Option<&str>) {
-    let sample = samples().iter().find(|sample| sample.reference == reference).unwrap();
+    let sample = samples()
+        .iter()
+        .find(|sample| sample.reference == reference)
+        .unwrap();
     let folder = room.folder.path().join(reference.replace('/', "-"));
     sample.write_to(&folder).unwrap();
     let model = sample.model().unwrap();
-    room.publisher.publish_model(&folder, model, to.map(device)).await.unwrap();
+    room.publisher
+        .publish_model(&folder, model, to.map(device))
+        .await
+        .unwrap();
 }
 
 fn two_entities() -> EndpointInput {
@@ -97,8 +111,15 @@ fn two_entities() -> EndpointInput {
 /// The newest document of a kind, verified as the device would.
 async fn document(room: &Room, name: &str, kind: Kind) -> (Generation, Document) {
     let documents = room.publisher.documents().documents().await.unwrap();
-    let found = documents.iter().find(|d| d.device == device(name) && d.kind == kind).unwrap();
-    let address = Address { fleet: "plant".parse().unwrap(), device: device(name), kind };
+    let found = documents
+        .iter()
+        .find(|d| d.device == device(name) && d.kind == kind)
+        .unwrap();
+    let address = Address {
+        fleet: "plant".parse().unwrap(),
+        device: device(name),
+        kind,
+    };
     let verified =
         DesiredDocument::verify(&found.container, &room.publisher.public_key(), &address).unwrap();
     assert_eq!(verified.identity.generation, found.generation);
@@ -109,8 +130,16 @@ async fn percentages(room: &Room, name: &str) -> Vec<u8> {
     let (_, Document::Endpoints(document)) = document(room, name, Kind::Endpoints).await else {
         panic!("an endpoints document");
     };
-    let routes = &document.endpoints.get(&endpoint()).unwrap().traffic_config.routes;
-    routes.iter().map(|route| route.traffic_percentage.get()).collect()
+    let routes = &document
+        .endpoints
+        .get(&endpoint())
+        .unwrap()
+        .traffic_config
+        .routes;
+    routes
+        .iter()
+        .map(|route| route.traffic_percentage.get())
+        .collect()
 }
 
 #[tokio::test]
@@ -119,10 +148,14 @@ async fn what_is_published_to_all_reaches_devices_added_before_and_after() {
     room.publisher.add_device(device("box-1")).await.unwrap();
     publish_sample(&room, "main.default.fraud/3", None).await;
     publish_sample(&room, "main.default.fraud/4", None).await;
-    room.publisher.set_endpoint(endpoint(), two_entities(), None).await.unwrap();
+    room.publisher
+        .set_endpoint(endpoint(), two_entities(), None)
+        .await
+        .unwrap();
     room.publisher.add_device(device("box-2")).await.unwrap();
     for name in ["box-1", "box-2"] {
-        let (models, Document::Models(catalogue)) = document(&room, name, Kind::Models).await else {
+        let (models, Document::Models(catalogue)) = document(&room, name, Kind::Models).await
+        else {
             panic!("a models document");
         };
         assert_eq!(catalogue.models.len(), 2, "{name}");
@@ -144,14 +177,20 @@ async fn a_split_for_one_device_leaves_the_others() {
     for reference in ["main.default.fraud/3", "main.default.fraud/4"] {
         publish_sample(&room, reference, None).await;
     }
-    room.publisher.set_endpoint(endpoint(), two_entities(), None).await.unwrap();
+    room.publisher
+        .set_endpoint(endpoint(), two_entities(), None)
+        .await
+        .unwrap();
     let before = document(&room, "box-2", Kind::Endpoints).await;
     let split = vec![
         ("champion".parse().unwrap(), Percent::new(30).unwrap()),
         ("challenger".parse().unwrap(), Percent::new(70).unwrap()),
     ];
-    let published =
-        room.publisher.set_traffic(endpoint(), split, Some(device("box-1"))).await.unwrap();
+    let published = room
+        .publisher
+        .set_traffic(endpoint(), split, Some(device("box-1")))
+        .await
+        .unwrap();
     assert_eq!(published.devices.len(), 1);
     assert_eq!(percentages(&room, "box-1").await, [30, 70]);
     assert_eq!(document(&room, "box-2", Kind::Endpoints).await, before);
@@ -165,11 +204,24 @@ async fn a_command_that_is_refused_changes_nothing() {
     let documents = room.publisher.documents();
     let before = documents.documents().await.unwrap();
 
-    let unknown = room.publisher.set_traffic(endpoint(), Vec::new(), None).await.unwrap_err();
-    assert!(matches!(unknown, PublishError::UnknownEndpoint(_)), "{unknown}");
-    let unpublished =
-        room.publisher.set_endpoint(endpoint(), two_entities(), None).await.unwrap_err();
-    assert!(unpublished.to_string().contains("main.default.fraud/4"), "{unpublished}");
+    let unknown = room
+        .publisher
+        .set_traffic(endpoint(), Vec::new(), None)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(unknown, PublishError::UnknownEndpoint(_)),
+        "{unknown}"
+    );
+    let unpublished = room
+        .publisher
+        .set_endpoint(endpoint(), two_entities(), None)
+        .await
+        .unwrap_err();
+    assert!(
+        unpublished.to_string().contains("main.default.fraud/4"),
+        "{unpublished}"
+    );
     let nobody = room
         .publisher
         .set_endpoint(endpoint(), two_entities(), Some(device("box-9")))
@@ -184,7 +236,10 @@ async fn a_command_that_is_refused_changes_nothing() {
     assert!(matches!(missing, PublishError::Import { .. }), "{missing}");
 
     publish_sample(&room, "main.default.fraud/4", None).await;
-    room.publisher.set_endpoint(endpoint(), two_entities(), None).await.unwrap();
+    room.publisher
+        .set_endpoint(endpoint(), two_entities(), None)
+        .await
+        .unwrap();
     for (split, reason) in [
         (vec![("champion", 80)], "100"),
         (vec![("champion", 80), ("nobody", 20)], "nobody"),
@@ -193,7 +248,11 @@ async fn a_command_that_is_refused_changes_nothing() {
             .into_iter()
             .map(|(name, percent)| (name.parse().unwrap(), Percent::new(percent).unwrap()))
             .collect();
-        let error = room.publisher.set_traffic(endpoint(), split, None).await.unwrap_err();
+        let error = room
+            .publisher
+            .set_traffic(endpoint(), split, None)
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains(reason), "{error}");
     }
     assert_eq!(percentages(&room, "box-1").await, [80, 20]);
@@ -208,7 +267,10 @@ async fn generations_rise_by_one_and_importing_again_publishes_nothing() {
     publish_sample(&room, "main.default.fraud/3", None).await;
     publish_sample(&room, "main.default.fraud/3", None).await;
     let (second, _) = document(&room, "box-1", Kind::Models).await;
-    assert_eq!((second.epoch, second.generation), (first.epoch, first.generation + 1));
+    assert_eq!(
+        (second.epoch, second.generation),
+        (first.epoch, first.generation + 1)
+    );
 }
 
 #[test]
@@ -219,16 +281,24 @@ fn the_key_is_drawn_once_kept_private_and_never_replaced() {
     let again = open_key(folder.path(), &RealFs).unwrap();
     assert_eq!(first.pinned(), again.pinned());
     let path = folder.path().join("secrets/registry.key");
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     std::fs::write(&path, "not a key").unwrap();
-    assert!(matches!(open_key(folder.path(), &RealFs), Err(OpenKeyError::Malformed { .. })));
+    assert!(matches!(
+        open_key(folder.path(), &RealFs),
+        Err(OpenKeyError::Malformed { .. })
+    ));
     assert_eq!(std::fs::read(&path).unwrap(), b"not a key");
 }
 
 /// A Parquet file with `rows` rows.
 fn parquet(rows: usize) -> Vec<u8> {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-    let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..i64::try_from(rows).unwrap()));
+    let column: ArrayRef = Arc::new(Int64Array::from_iter_values(
+        0..i64::try_from(rows).unwrap(),
+    ));
     let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
     let mut bytes = Vec::new();
     let mut writer =
@@ -258,14 +328,22 @@ async fn stage(landing: &Landing, segment: &SegmentManifest, bytes: &[u8]) {
     let step = usize::try_from(CHUNK_BYTES).unwrap();
     for (index, chunk) in bytes.chunks(step).enumerate() {
         let index = u32::try_from(index).unwrap();
-        landing.write(&device("box-1"), segment, index, chunk).await.unwrap();
+        landing
+            .write(&device("box-1"), segment, index, chunk)
+            .await
+            .unwrap();
     }
 }
 
 fn landing(room: &Room) -> (Landing, std::path::PathBuf) {
     let folder = room.folder.path().join("landing");
-    let landing =
-        Landing::open(room.folder.path(), &folder, RealFs::shared(), room.tasks.clone()).unwrap();
+    let landing = Landing::open(
+        room.folder.path(),
+        &folder,
+        RealFs::shared(),
+        room.tasks.clone(),
+    )
+    .unwrap();
     (landing, folder)
 }
 
@@ -282,11 +360,22 @@ async fn a_segment_lands_once_under_its_name() {
     landing.land(&name, &segment).await.unwrap();
     let landed = folder.join(segment.object(&name));
     assert_eq!(std::fs::read(&landed).unwrap(), bytes);
-    assert_eq!(landing.progress(&name, &segment).await.unwrap(), LandingProgress::Landed);
+    assert_eq!(
+        landing.progress(&name, &segment).await.unwrap(),
+        LandingProgress::Landed
+    );
     // The same bytes again, as after a crash before the receipt: still one file, still landed.
     let (again, _) = self::landing(&room);
-    assert_eq!(again.progress(&name, &segment).await.unwrap(), LandingProgress::Landed);
-    assert!(std::fs::read_dir(room.folder.path().join("staging")).unwrap().next().is_none());
+    assert_eq!(
+        again.progress(&name, &segment).await.unwrap(),
+        LandingProgress::Landed
+    );
+    assert!(
+        std::fs::read_dir(room.folder.path().join("staging"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -301,7 +390,10 @@ async fn what_is_not_what_its_manifest_says_does_not_land() {
     let honest = segment(&bytes, 5);
     landing.progress(&name, &honest).await.unwrap();
     stage(&landing, &honest, &damaged).await;
-    assert!(matches!(landing.land(&name, &honest).await, Err(LandError::Mismatch)));
+    assert!(matches!(
+        landing.land(&name, &honest).await,
+        Err(LandError::Mismatch)
+    ));
 
     let boastful = segment(&bytes, 6);
     landing.progress(&name, &boastful).await.unwrap();
@@ -312,8 +404,14 @@ async fn what_is_not_what_its_manifest_says_does_not_land() {
     let text = segment(b"no parquet at all", 5);
     landing.progress(&name, &text).await.unwrap();
     stage(&landing, &text, b"no parquet at all").await;
-    assert!(matches!(landing.land(&name, &text).await, Err(LandError::Refused(_))));
-    assert!(std::fs::read_dir(&folder).unwrap().next().is_none(), "nothing landed");
+    assert!(matches!(
+        landing.land(&name, &text).await,
+        Err(LandError::Refused(_))
+    ));
+    assert!(
+        std::fs::read_dir(&folder).unwrap().next().is_none(),
+        "nothing landed"
+    );
 }
 
 #[tokio::test]
@@ -328,8 +426,14 @@ async fn other_bytes_under_a_landed_name_are_refused_and_leave_what_landed() {
     landing.land(&name, &segment_one).await.unwrap();
     let mut other = segment(&parquet(5), 5);
     other.digest = Digest::of(b"other");
-    assert!(matches!(landing.progress(&name, &other).await, Err(LandError::Refused(_))));
-    assert_eq!(std::fs::read(folder.join(segment_one.object(&name))).unwrap(), first);
+    assert!(matches!(
+        landing.progress(&name, &other).await,
+        Err(LandError::Refused(_))
+    ));
+    assert_eq!(
+        std::fs::read(folder.join(segment_one.object(&name))).unwrap(),
+        first
+    );
 }
 
 #[tokio::test]
@@ -346,18 +450,41 @@ async fn reports_are_recorded_by_sequence_whatever_order_they_come_in() {
             state,
         }),
     };
-    let applied = AckState::Applied { effective_hash: Digest::of(b"x") };
-    assert_eq!(reports.record(&report(1, AckState::Accepted)).await.unwrap(), 1);
+    let applied = AckState::Applied {
+        effective_hash: Digest::of(b"x"),
+    };
+    assert_eq!(
+        reports
+            .record(&report(1, AckState::Accepted))
+            .await
+            .unwrap(),
+        1
+    );
     assert_eq!(reports.record(&report(3, applied)).await.unwrap(), 3);
-    assert_eq!(reports.record(&report(2, AckState::Accepted)).await.unwrap(), 3);
-    assert_eq!(reports.record(&report(3, AckState::Accepted)).await.unwrap(), 3);
+    assert_eq!(
+        reports
+            .record(&report(2, AckState::Accepted))
+            .await
+            .unwrap(),
+        3
+    );
+    assert_eq!(
+        reports
+            .record(&report(3, AckState::Accepted))
+            .await
+            .unwrap(),
+        3
+    );
     room.publisher.add_device(device("box-1")).await.unwrap();
     let AdminAnswer::Status(status) = answer(&room.publisher, AdminRequest::Status).await.unwrap()
     else {
         panic!("a status");
     };
     let report = status.devices[&device("box-1")].reports["ack/endpoints"].clone();
-    assert_eq!((&report["sequence"], &report["state"]), (&3.into(), &"applied".into()));
+    assert_eq!(
+        (&report["sequence"], &report["state"]),
+        (&3.into(), &"applied".into())
+    );
 }
 
 #[tokio::test]
@@ -372,6 +499,18 @@ async fn an_old_connections_will_does_not_take_a_device_offline() {
     };
     let name = device("box-1");
     reports.presence(&name, &said(true, 2)).await.unwrap();
-    assert!(reports.presence(&name, &said(false, 1)).await.unwrap().online);
-    assert!(!reports.presence(&name, &said(false, 2)).await.unwrap().online);
+    assert!(
+        reports
+            .presence(&name, &said(false, 1))
+            .await
+            .unwrap()
+            .online
+    );
+    assert!(
+        !reports
+            .presence(&name, &said(false, 2))
+            .await
+            .unwrap()
+            .online
+    );
 }
