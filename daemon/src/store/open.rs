@@ -310,8 +310,19 @@ fn outdated(shelves: &Shelves, generation: u64, export: Option<&Export>) -> Opti
             "at generation {generation}, the export is at {exported}"
         ));
     }
+    if generation > exported {
+        // The last start ended between the sync and the export of a change.
+        return None;
+    }
+    match (read_all(shelves, Durability::Committed), export) {
+        (Err(reason), _) => return Some(reason),
+        (Ok(records), Some(export)) if records != export.records => {
+            return Some(format!("differs from the export of generation {exported}"));
+        }
+        (Ok(_), _) => {}
+    }
     let size = shelves.size_on_disk();
-    (size > REBUILD_ABOVE_BYTES && generation == exported).then(|| format!("grown to {size} bytes"))
+    (size > REBUILD_ABOVE_BYTES).then(|| format!("grown to {size} bytes"))
 }
 
 /// Refuses an export that a newer binary wrote.

@@ -1,5 +1,5 @@
 use edgeward_base::clock::TestClock;
-use edgeward_base::durable::RealFs;
+use edgeward_base::durable::{DurableFs as _, RealFs};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::runtime::Handle;

@@ -1,1 +1,177 @@
+//! What fails on the way to an acknowledgement, one operation after the other.
 
+use std::fs;
+use std::io::ErrorKind;
+
+use edgeward_base::durable::FaultFs;
+
+use super::*;
+
+fn newest_export(state: &TempDir) -> u64 {
+    let directory = state.path().join("export");
+    export::find(&RealFs, &directory)
+        .unwrap()
+        .newest
+        .unwrap()
+        .generation
+}
+
+/// The operations of one commit that may fail: sync `db`, then the export's removal of a leftover,
+/// create, append, sync, rename and sync of the directory. The next removes a superfluous export.
+const FALLIBLE: u64 = 7;
+const RENAME: u64 = 6;
+
+#[tokio::test]
+async fn no_failed_step_is_acknowledged_and_nothing_acknowledged_is_lost() {
+    for failing in 1..=FALLIBLE {
+        let state = TempDir::new().unwrap();
+        let fs = FaultFs::failing_once(RealFs::shared(), 0, ErrorKind::StorageFull);
+        let mut faulty = options(&state);
+        faulty.fs = Arc::new(fs.clone());
+        let (store, _) = Store::open(faulty).unwrap();
+        for percent in 1..=3 {
+            store.commit(put(&route("a", percent))).await.unwrap();
+        }
+        fs.fail_in(failing);
+        let refused = store.commit(put(&route("a", 99))).await;
+        assert!(
+            matches!(refused, Err(CommitStoreError::Poisoned(_))),
+            "{failing}: {refused:?}"
+        );
+        if failing <= RENAME {
+            // The sync of the database comes before the export takes its name.
+            assert_eq!(newest_export(&state), 3, "operation {failing}");
+        }
+        let refused = store.commit(put(&route("b", 1))).await;
+        assert!(
+            matches!(refused, Err(CommitStoreError::Poisoned(_))),
+            "{failing}: {refused:?}"
+        );
+        assert!(store.poisoned().is_some());
+        assert!(store.get::<Route>("a").unwrap().is_some());
+        assert!(store.close().await.is_ok(), "no progress waits");
+        drop(store);
+
+        let (store, report) = open(&state);
+        assert_eq!(report.rebuilt, None);
+        let percent = store.get::<Route>("a").unwrap().unwrap().percent;
+        assert!([3, 99].contains(&percent), "operation {failing}: {percent}");
+        assert_eq!(store.get::<Route>("b").unwrap(), None);
+        assert_eq!(newest_export(&state), report.generation);
+        shut(store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_superfluous_export_that_stays_harms_nothing() {
+    let state = TempDir::new().unwrap();
+    let fs = FaultFs::failing_once(RealFs::shared(), 0, ErrorKind::Other);
+    let mut faulty = options(&state);
+    faulty.fs = Arc::new(fs.clone());
+    let (store, _) = Store::open(faulty).unwrap();
+    store.commit(put(&route("a", 1))).await.unwrap();
+    fs.fail_in(FALLIBLE + 1);
+    store.commit(put(&route("a", 2))).await.unwrap();
+    store.commit(put(&route("a", 3))).await.unwrap();
+    let exports = fs::read_dir(state.path().join("export")).unwrap().count();
+    assert_eq!(exports, 2);
+    shut(store).await;
+}
+
+#[tokio::test]
+async fn an_open_that_fails_anywhere_can_be_repeated() {
+    let state = TempDir::new().unwrap();
+    let (store, _) = open(&state);
+    store.commit(put(&route("a", 1))).await.unwrap();
+    shut(store).await;
+    let count = {
+        let fs = FaultFs::failing_once(RealFs::shared(), 0, ErrorKind::Other);
+        let mut counted = options(&state);
+        counted.fs = Arc::new(fs.clone());
+        let (store, _) = Store::open(counted).unwrap();
+        shut(store).await;
+        fs.operations()
+    };
+    for failing in 1..=count {
+        let mut faulty = options(&state);
+        faulty.fs = Arc::new(FaultFs::dying(RealFs::shared(), failing));
+        // Removing a superfluous export may fail; everything else must be told.
+        if let Ok((store, _)) = Store::open(faulty) {
+            assert!(failing > FALLIBLE, "operation {failing} failed unnoticed");
+            shut(store).await;
+        }
+    }
+    let (store, report) = open(&state);
+    assert_eq!(report.rebuilt, None);
+    assert_eq!(store.list::<Route>().unwrap(), [route("a", 1)]);
+    shut(store).await;
+}
+
+#[tokio::test]
+async fn a_start_that_was_cut_short_before_the_first_export_starts_anew() {
+    let state = TempDir::new().unwrap();
+    fs::create_dir_all(state.path().join("db/blobs")).unwrap();
+    fs::write(state.path().join("db/conf"), "half").unwrap();
+    let (store, report) = open(&state);
+    assert_eq!(report.generation, 0);
+    assert!(report.rebuilt.unwrap().moved_to.is_some());
+    store.commit(put(&route("a", 1))).await.unwrap();
+    shut(store).await;
+}
+
+#[tokio::test]
+async fn a_broken_database_without_a_sound_export_is_not_replaced_by_nothing() {
+    let state = TempDir::new().unwrap();
+    let (store, _) = open(&state);
+    store.commit(put(&route("a", 1))).await.unwrap();
+    shut(store).await;
+    for entry in fs::read_dir(state.path().join("export")).unwrap() {
+        fs::write(entry.unwrap().path(), "damaged").unwrap();
+    }
+    // The database alone is enough, and the damage is told.
+    let (store, report) = open(&state);
+    assert_eq!(report.damaged_exports.len(), 2);
+    assert_eq!(store.list::<Route>().unwrap(), [route("a", 1)]);
+    shut(store).await;
+    for entry in fs::read_dir(state.path().join("export")).unwrap() {
+        fs::write(entry.unwrap().path(), "damaged").unwrap();
+    }
+    fs::write(state.path().join("db/db"), "damaged").unwrap();
+    let error = Store::open(options(&state)).unwrap_err();
+    assert!(matches!(error, OpenStoreError::Lost { .. }), "{error}");
+    assert!(state.path().join("db").is_dir(), "left where it was");
+}
+
+#[tokio::test]
+async fn a_database_full_of_garbage_is_rebuilt_with_its_progress() {
+    let state = TempDir::new().unwrap();
+    let (store, _) = open(&state);
+    store.commit(put(&route("a", 1))).await.unwrap();
+    store.record_progress(put(&position(7))).await.unwrap();
+    shut(store).await;
+    // An old value that sled put into a file of its own and never gave back.
+    let garbage = fs::File::create(state.path().join("db/blobs/1")).unwrap();
+    garbage.set_len(17 << 20).unwrap();
+    let (store, report) = open(&state);
+    assert!(report.rebuilt.unwrap().reason.starts_with("grown to"));
+    assert!(store.size_on_disk() < ByteCount::mib(2));
+    assert_eq!(store.list::<Route>().unwrap(), [route("a", 1)]);
+    assert_eq!(store.get::<Position>("rows").unwrap(), Some(position(7)));
+    shut(store).await;
+}
+
+#[tokio::test]
+async fn few_databases_moved_aside_are_kept() {
+    let state = TempDir::new().unwrap();
+    for _ in 0..5 {
+        let (store, _) = open(&state);
+        shut(store).await;
+        fs::write(state.path().join("db/db"), "damaged").unwrap();
+    }
+    let aside = RealFs.list(state.path()).unwrap();
+    let aside = aside
+        .iter()
+        .filter(|path| path.to_str().unwrap().contains("db.corrupt-"))
+        .count();
+    assert_eq!(aside, 2);
+}
