@@ -12,3 +12,4 @@ pub mod profile;
 pub mod registry;
 pub mod store;
 pub mod tasks;
+pub mod telemetry;

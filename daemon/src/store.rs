@@ -50,6 +50,7 @@ use edgeward_base::durable::SharedFs;
 use edgeward_base::units::ByteCount;
 
 use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
 
 pub use lock::{LockStateError, StateLock};
 pub use open::OpenStoreError;
@@ -72,6 +73,8 @@ pub struct StoreOptions {
     pub clock: SharedClock,
     /// Through which the database is synced and exports are written.
     pub fs: SharedFs,
+    /// Where changes are counted.
+    pub metrics: Metrics,
     /// How long progress may wait to be made durable.
     pub progress_interval: Duration,
 }
@@ -91,8 +94,16 @@ impl StoreOptions {
             tasks,
             clock,
             fs,
+            metrics: Metrics::new(),
             progress_interval,
         }
+    }
+
+    /// Counts changes in the numbers of the process.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     /// Adds the table of a record type.

@@ -142,7 +142,8 @@ async fn long_values_grow_and_shrink_and_stay_out_of_blob_files() {
 #[tokio::test]
 async fn waiting_changes_share_commits_and_each_gets_its_generation() {
     let state = TempDir::new().unwrap();
-    let (store, _) = open(&state);
+    let metrics = Metrics::new();
+    let (store, _) = Store::open(options(&state).with_metrics(metrics.clone())).unwrap();
     let changes = (0..50).map(|number| store.commit(put(&route(&format!("r{number}"), number))));
     let mut generations: Vec<u64> = futures_util::future::join_all(changes)
         .await
@@ -152,6 +153,29 @@ async fn waiting_changes_share_commits_and_each_gets_its_generation() {
     generations.sort_unstable();
     assert_eq!(generations, (1..=50).collect::<Vec<_>>());
     assert_eq!(store.list::<Route>().unwrap().len(), 50);
+    let numbers = metrics.render();
+    assert!(
+        numbers.contains("edgeward_state_changes_total 50\n"),
+        "{numbers}"
+    );
+    assert!(
+        numbers.contains("edgeward_state_generation 50\n"),
+        "{numbers}"
+    );
+    let commits = numbers
+        .lines()
+        .find(|line| line.starts_with("edgeward_state_commit_seconds_count"));
+    let commits: u64 = commits
+        .unwrap()
+        .split(' ')
+        .next_back()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(
+        commits < 50,
+        "{commits} commits for 50 changes that waited together"
+    );
     shut(store).await;
 }
 

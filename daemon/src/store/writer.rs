@@ -9,6 +9,7 @@ use edgeward_base::durable::DurableFile;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::tasks::SpawnThreadError;
+use crate::telemetry::{Counter, Gauge, Histogram};
 
 use super::export::{self, Export};
 use super::lock::StateLock;
@@ -166,6 +167,7 @@ impl Batch {
 
 impl Thread {
     fn run(mut self, jobs: &Receiver<Job>) {
+        self.show();
         loop {
             let first = match self.patience() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -193,6 +195,28 @@ impl Thread {
         }
     }
 
+    /// Tells the numbers of the process how the last commit went.
+    fn count(&self, changes: usize, began: Duration) {
+        let metrics = &self.options.metrics;
+        if self.poison.get().is_some() {
+            metrics.set(Gauge::StatePoisoned, 1);
+            return;
+        }
+        metrics.add(
+            Counter::StateChanges,
+            u64::try_from(changes).unwrap_or(u64::MAX),
+        );
+        let took = self.options.clock.monotonic().saturating_sub(began);
+        metrics.observe(Histogram::StateCommit, took);
+        self.show();
+    }
+
+    fn show(&self) {
+        let metrics = &self.options.metrics;
+        metrics.set(Gauge::StateGeneration, self.generation);
+        metrics.set(Gauge::StateBytes, self.shelves.size_on_disk());
+    }
+
     /// How long the thread may sleep: until progress must be durable.
     fn patience(&self) -> Option<Duration> {
         let waited = self
@@ -213,8 +237,10 @@ impl Thread {
         }
         if !batch.commits.is_empty() {
             let first = self.generation + 1;
+            let began = self.options.clock.monotonic();
             let changes = batch.commits.iter().map(|waiting| &waiting.change);
             let result = self.write_commits(changes);
+            self.count(batch.commits.len(), began);
             for (generation, waiting) in (first..).zip(batch.commits) {
                 drop(waiting.done.send(result.clone().map(|()| generation)));
             }

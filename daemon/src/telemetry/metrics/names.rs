@@ -1,0 +1,171 @@
+//! The names of the metrics: family with its unit, label, meaning.
+
+/// How a metric is printed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    /// With the unit at its end. Variants of one family stand beside each other.
+    pub(super) family: &'static str,
+    pub(super) label: Option<(&'static str, &'static str)>,
+    pub(super) help: &'static str,
+}
+
+const fn plain(family: &'static str, help: &'static str) -> Name {
+    Name {
+        family,
+        label: None,
+        help,
+    }
+}
+
+const fn of(
+    family: &'static str,
+    key: &'static str,
+    word: &'static str,
+    help: &'static str,
+) -> Name {
+    Name {
+        family,
+        label: Some((key, word)),
+        help,
+    }
+}
+
+/// What only ever grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// HTTP answers with a status of 1xx to 3xx.
+    ResponsesGood,
+    /// HTTP answers with a status of 4xx.
+    ResponsesClientError,
+    /// HTTP answers with a status of 5xx.
+    ResponsesServerError,
+    /// Inference-table rows made durable.
+    RowsCommitted,
+    /// Inference-table rows dropped; each is in a counted gap.
+    RowsDropped,
+    /// Changes of the state acknowledged.
+    StateChanges,
+    /// Tasks that panicked.
+    TaskFailures,
+}
+
+/// What goes up and down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// Requests in flight.
+    InFlightRequests,
+    /// Bytes of request bodies in flight.
+    InFlightBytes,
+    /// Bytes of the state database on disk.
+    StateBytes,
+    /// The generation of the state.
+    StateGeneration,
+    /// Whether the state store refuses changes.
+    StatePoisoned,
+    /// Running tasks.
+    RunningTasks,
+    /// Memory of the process.
+    ResidentBytes,
+    /// Age of the process.
+    UptimeSeconds,
+}
+
+/// How durations are distributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Histogram {
+    /// Invocations, from the head of the request to the last byte of the answer.
+    Invocation,
+    /// Commits of the state: transaction, fsync and export.
+    StateCommit,
+}
+
+const RESPONSES: &str = "edgeward_http_responses_total";
+const RESPONSES_HELP: &str = "HTTP answers by class of status.";
+
+impl Counter {
+    /// All counters, in the order in which they are printed.
+    pub const ALL: [Self; 7] = [
+        Self::ResponsesGood,
+        Self::ResponsesClientError,
+        Self::ResponsesServerError,
+        Self::RowsCommitted,
+        Self::RowsDropped,
+        Self::StateChanges,
+        Self::TaskFailures,
+    ];
+
+    pub(super) const fn name(self) -> Name {
+        match self {
+            Self::ResponsesGood => of(RESPONSES, "class", "good", RESPONSES_HELP),
+            Self::ResponsesClientError => of(RESPONSES, "class", "4xx", RESPONSES_HELP),
+            Self::ResponsesServerError => of(RESPONSES, "class", "5xx", RESPONSES_HELP),
+            Self::RowsCommitted => plain(
+                "edgeward_rows_committed_total",
+                "Inference-table rows made durable.",
+            ),
+            Self::RowsDropped => plain(
+                "edgeward_rows_dropped_total",
+                "Inference-table rows dropped and counted.",
+            ),
+            Self::StateChanges => plain(
+                "edgeward_state_changes_total",
+                "Changes of the state acknowledged.",
+            ),
+            Self::TaskFailures => plain("edgeward_task_failures_total", "Tasks that panicked."),
+        }
+    }
+}
+
+impl Gauge {
+    /// All gauges, in the order in which they are printed.
+    pub const ALL: [Self; 8] = [
+        Self::InFlightRequests,
+        Self::InFlightBytes,
+        Self::StateBytes,
+        Self::StateGeneration,
+        Self::StatePoisoned,
+        Self::RunningTasks,
+        Self::ResidentBytes,
+        Self::UptimeSeconds,
+    ];
+
+    pub(super) const fn name(self) -> Name {
+        match self {
+            Self::InFlightRequests => plain("edgeward_in_flight_requests", "Requests in flight."),
+            Self::InFlightBytes => plain(
+                "edgeward_in_flight_bytes",
+                "Bytes of request bodies in flight.",
+            ),
+            Self::StateBytes => plain("edgeward_state_bytes", "The state database on disk."),
+            Self::StateGeneration => plain(
+                "edgeward_state_generation",
+                "Generation of the newest change.",
+            ),
+            Self::StatePoisoned => plain(
+                "edgeward_state_poisoned",
+                "1 when the state store refuses changes.",
+            ),
+            Self::RunningTasks => plain("edgeward_running_tasks", "Running tasks."),
+            Self::ResidentBytes => plain("edgeward_resident_bytes", "Resident memory."),
+            Self::UptimeSeconds => plain("edgeward_uptime_seconds", "Age of the process."),
+        }
+    }
+}
+
+impl Histogram {
+    /// All histograms, in the order in which they are printed.
+    pub const ALL: [Self; 2] = [Self::Invocation, Self::StateCommit];
+
+    pub(super) const fn name(self) -> Name {
+        match self {
+            Self::Invocation => plain(
+                "edgeward_invocation_seconds",
+                "Invocations, from head to last byte.",
+            ),
+            Self::StateCommit => plain(
+                "edgeward_state_commit_seconds",
+                "Commits of the state: transaction, fsync, export.",
+            ),
+        }
+    }
+}
