@@ -7,8 +7,9 @@
 //!
 //! - Futures may be dropped at any await. What a call has promised to do durably is done when it
 //!   returns `Ok`, and a repeated call with the same arguments changes nothing more.
-//! - `changed()` is level-triggered: it returns at once when something changed since it last
-//!   returned to this caller, else waits. A spurious return is harmless.
+//! - `changed()` has one caller and misses nothing: it returns at once when something changed since
+//!   it last returned, else waits (`tokio::sync::Notify` with `notify_one` does exactly this). A
+//!   spurious return is harmless.
 //! - [`PortError`] means "not now": the engine logs it, keeps what it has and tries again later. A
 //!   refusal for good is a [`Rejection`].
 //!

@@ -172,8 +172,8 @@ pub enum ApplyOutcome {
     },
     /// It is refused for good; what ran before still runs.
     Rejected(Rejection),
-    /// It was in force, failed, and was undone.
-    RolledBack,
+    /// It was in force, failed for this reason, and was undone.
+    RolledBack(Rejection),
 }
 
 /// Serving endpoints.

@@ -158,6 +158,8 @@ reject_codes! {
     BackendUnsupported = "BACKEND_UNSUPPORTED",
     /// The model did not reproduce its known answers.
     VerificationFailed = "VERIFICATION_FAILED",
+    /// It was in force and broke a guardrail.
+    Guardrail = "GUARDRAIL",
     /// Someone on the device owns that endpoint.
     LocalOverride = "LOCAL_OVERRIDE",
     /// It took longer than allowed.

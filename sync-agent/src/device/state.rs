@@ -1,0 +1,586 @@
+//! What a device does about desired documents: a pure machine, `step(state, event)`.
+//!
+//! Owns: which document is held, refused or in force for each kind, and what must happen next.
+//! Must never: do I/O, read a clock, or act on a document before it is saved.
+//!
+//! ```text
+//! models:     -- accept --> STAGING ---- staged -----> SETTLED (applied)
+//!                              \------- refused -----> SETTLED (refused)
+//!
+//! endpoints:  -- accept --> WAITING -- models held --> APPLYING -- applied ----> SETTLED (applied)
+//!                              \                          \------- rejected ---> SETTLED (refused)
+//!                               \-- catalogue lacks a version -----------------> SETTLED (refused)
+//!
+//! From every state a newer document starts over: an older staging or applying is cancelled.
+//! ```
+//!
+//! Effects are performed in order. [`Effect::Save`] comes before every effect that rests on it, and
+//! the driver goes on only when the save is durable.
+
+use edgeward_base::digest::Digest;
+use edgeward_wire::{
+    ack::{Ack, AckState, RejectCode, Rejection},
+    desired::{DesiredDocument, Document, EndpointsDocument, ModelsDocument},
+    ordering::{Decision, DocumentIdentity, Generation, Kind, decide},
+    reported::Refused,
+};
+
+use crate::ports::{AppliedDocument, ApplyOutcome, TrackRecord};
+
+/// Where a kind's newest document is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// In force, refused, or there is none.
+    Settled,
+    /// `endpoints`: the models it requires are not held yet.
+    Waiting,
+    /// `models`: bytes are being fetched and versions installed.
+    Staging {
+        /// Bytes held.
+        bytes_done: u64,
+        /// Bytes needed; 0 until known.
+        bytes_total: u64,
+    },
+    /// `endpoints`: handed to the endpoint owner.
+    Applying,
+}
+
+/// Everything known of the documents of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Track<D> {
+    record: Option<TrackRecord>,
+    /// The held document, parsed.
+    held: Option<D>,
+    /// The document in force, parsed.
+    applied: Option<D>,
+    phase: Phase,
+}
+
+/// What a device knows of its desired documents.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct State {
+    models: Track<ModelsDocument>,
+    endpoints: Track<EndpointsDocument>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A verified document arrived.
+    Arrived {
+        document: Box<DesiredDocument>,
+        container: Vec<u8>,
+    },
+    /// A document arrived that is not believed or breaks a rule.
+    Unbelieved {
+        kind: Kind,
+        generation: Option<Generation>,
+        rejection: Rejection,
+    },
+    /// More bytes of the models are held.
+    StagingProgress {
+        generation: Generation,
+        bytes_done: u64,
+        bytes_total: u64,
+    },
+    /// The models of a document are installed, or never will be.
+    ModelsStaged {
+        generation: Generation,
+        result: Result<(), Rejection>,
+    },
+    /// The endpoint owner is done with a document.
+    EndpointsApplied {
+        generation: Generation,
+        outcome: ApplyOutcome,
+    },
+}
+
+/// What must happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Make this durable before anything that follows.
+    Save(TrackRecord),
+    /// Tell the registry.
+    Ack(Ack),
+    /// Tell the registry what runs.
+    Report(Kind),
+    /// Fetch and install these models; whatever was being staged is cancelled.
+    Stage {
+        generation: Generation,
+        document: ModelsDocument,
+    },
+    /// Make the endpoints so; whatever was being applied is cancelled.
+    Apply {
+        generation: Generation,
+        document: EndpointsDocument,
+    },
+    /// Stop applying.
+    CancelApply,
+}
+
+/// What the reported document of a kind says beside what runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Standing {
+    pub(crate) generation: Option<Generation>,
+    pub(crate) effective_hash: Option<Digest>,
+    pub(crate) refused: Option<Refused>,
+}
+
+impl<D> Default for Track<D> {
+    fn default() -> Self {
+        Self {
+            record: None,
+            held: None,
+            applied: None,
+            phase: Phase::Settled,
+        }
+    }
+}
+
+impl<D: Clone> Track<D> {
+    fn restored(record: TrackRecord, held: Option<D>, applied: Option<D>) -> Self {
+        Self {
+            record: Some(record),
+            held,
+            applied,
+            phase: Phase::Settled,
+        }
+    }
+
+    fn identity(&self) -> Option<&DocumentIdentity> {
+        self.record.as_ref().map(|record| &record.held)
+    }
+
+    fn applied_generation(&self) -> Option<Generation> {
+        self.record
+            .as_ref()?
+            .applied
+            .as_ref()
+            .map(|applied| applied.generation)
+    }
+
+    fn is_held(&self, generation: Generation) -> bool {
+        self.identity()
+            .is_some_and(|held| held.generation == generation)
+    }
+
+    /// Whether the held document is neither in force nor refused.
+    fn is_open(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| {
+            record.refused.is_none() && self.applied_generation() != Some(record.held.generation)
+        })
+    }
+
+    fn accept(&mut self, kind: Kind, held: DocumentIdentity, held_container: Vec<u8>, document: D) {
+        let applied = self.record.take().and_then(|record| record.applied);
+        self.record = Some(TrackRecord {
+            kind,
+            held,
+            held_container,
+            refused: None,
+            applied,
+        });
+        self.held = Some(document);
+        self.phase = Phase::Settled;
+    }
+
+    /// The held document is in force.
+    fn settle_applied(&mut self, effective_hash: Digest) {
+        if let Some(record) = &mut self.record {
+            record.applied = Some(AppliedDocument {
+                generation: record.held.generation,
+                effective_hash,
+                container: record.held_container.clone(),
+            });
+            record.refused = None;
+        }
+        self.applied.clone_from(&self.held);
+        self.phase = Phase::Settled;
+    }
+
+    /// The held document is refused for good.
+    fn settle_refused(&mut self, rejection: Rejection) {
+        if let Some(record) = &mut self.record {
+            record.refused = Some(rejection);
+        }
+        self.phase = Phase::Settled;
+    }
+
+    fn save(&self) -> Option<Effect> {
+        self.record.clone().map(Effect::Save)
+    }
+
+    /// What to say of the held document.
+    fn ack_state(&self, awaited: Option<Generation>) -> AckState {
+        let record = self.record.as_ref();
+        let applied = record.and_then(|record| record.applied.as_ref());
+        match (
+            self.phase,
+            record.and_then(|record| record.refused.clone()),
+            awaited,
+        ) {
+            (
+                Phase::Staging {
+                    bytes_done,
+                    bytes_total,
+                },
+                ..,
+            ) => AckState::Staging {
+                bytes_done,
+                bytes_total,
+            },
+            (Phase::Waiting, _, Some(awaited)) => AckState::Waiting { awaited },
+            (Phase::Settled, Some(rejection), _) => AckState::Rejected(rejection),
+            (Phase::Settled, None, _) => match applied {
+                Some(applied) if self.is_held(applied.generation) => AckState::Applied {
+                    effective_hash: applied.effective_hash,
+                },
+                _ => AckState::Accepted,
+            },
+            (Phase::Waiting | Phase::Applying, ..) => AckState::Accepted,
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        let record = self.record.as_ref();
+        let applied = record.and_then(|record| record.applied.as_ref());
+        Standing {
+            generation: applied.map(|applied| applied.generation),
+            effective_hash: applied.map(|applied| applied.effective_hash),
+            refused: record.and_then(|record| {
+                let rejection = record.refused.clone()?;
+                Some(Refused {
+                    generation: record.held.generation,
+                    rejection,
+                })
+            }),
+        }
+    }
+}
+
+/// A record read back, with the documents of its containers where they still verify.
+pub(crate) struct Restored {
+    pub(crate) record: TrackRecord,
+    pub(crate) held: Option<Document>,
+    pub(crate) applied: Option<Document>,
+}
+
+impl State {
+    /// The state after a restart, and what must go on.
+    pub(crate) fn restore(records: Vec<Restored>) -> (Self, Vec<Effect>) {
+        let mut state = Self::default();
+        for Restored {
+            record,
+            held,
+            applied,
+        } in records
+        {
+            match record.kind {
+                Kind::Models => {
+                    state.models = Track::restored(record, as_models(held), as_models(applied));
+                }
+                Kind::Endpoints => {
+                    state.endpoints =
+                        Track::restored(record, as_endpoints(held), as_endpoints(applied));
+                }
+            }
+        }
+        let mut effects = Vec::new();
+        if state.models.is_open() {
+            state.start_staging(&mut effects);
+        }
+        if state.endpoints.is_open() && state.endpoints.held.is_some() {
+            state.start_endpoints(&mut effects);
+        }
+        effects.extend(Kind::ALL.map(Effect::Report));
+        (state, effects)
+    }
+
+    /// What the reported document of `kind` says beside what runs.
+    pub(crate) fn standing(&self, kind: Kind) -> Standing {
+        match kind {
+            Kind::Models => self.models.standing(),
+            Kind::Endpoints => self.endpoints.standing(),
+        }
+    }
+
+    /// The next state and what must happen.
+    pub(crate) fn step(mut self, event: Event) -> (Self, Vec<Effect>) {
+        let mut effects = Vec::new();
+        match event {
+            Event::Arrived {
+                document,
+                container,
+            } => {
+                self.on_arrived(*document, container, &mut effects);
+            }
+            Event::Unbelieved {
+                kind,
+                generation,
+                rejection,
+            } => {
+                let state = AckState::Rejected(rejection);
+                effects.push(Effect::Ack(Ack {
+                    kind,
+                    generation,
+                    state,
+                }));
+            }
+            Event::StagingProgress {
+                generation,
+                bytes_done,
+                bytes_total,
+            } => {
+                if self.models.is_held(generation)
+                    && matches!(self.models.phase, Phase::Staging { .. })
+                {
+                    self.models.phase = Phase::Staging {
+                        bytes_done,
+                        bytes_total,
+                    };
+                    effects.push(self.ack(Kind::Models));
+                }
+            }
+            Event::ModelsStaged { generation, result } => {
+                if self.models.is_held(generation)
+                    && matches!(self.models.phase, Phase::Staging { .. })
+                {
+                    self.on_staged(result, &mut effects);
+                }
+            }
+            Event::EndpointsApplied {
+                generation,
+                outcome,
+            } => {
+                if self.endpoints.is_held(generation) && self.endpoints.phase == Phase::Applying {
+                    self.on_applied(outcome, &mut effects);
+                }
+            }
+        }
+        (self, effects)
+    }
+
+    fn on_arrived(
+        &mut self,
+        arrived: DesiredDocument,
+        container: Vec<u8>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let DesiredDocument {
+            identity, document, ..
+        } = arrived;
+        let kind = document.kind();
+        let held = match kind {
+            Kind::Models => self.models.identity(),
+            Kind::Endpoints => self.endpoints.identity(),
+        };
+        match decide(held, &identity) {
+            Decision::Accept => self.accept(identity, document, container, effects),
+            Decision::Duplicate => effects.push(self.ack(kind)),
+            Decision::Stale => effects.push(refusal(
+                kind,
+                identity.generation,
+                RejectCode::StaleGeneration,
+                format!(
+                    "{} is held",
+                    held.map(|held| held.generation).unwrap_or_default()
+                ),
+            )),
+            Decision::Conflict => {
+                tracing::error!(%kind, generation = %identity.generation, "two signed documents of one generation");
+                effects.push(refusal(
+                    kind,
+                    identity.generation,
+                    RejectCode::GenerationConflict,
+                    "another document of this generation is held".to_owned(),
+                ));
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        identity: DocumentIdentity,
+        document: Document,
+        container: Vec<u8>,
+        effects: &mut Vec<Effect>,
+    ) {
+        match document {
+            Document::Models(models) => {
+                self.models
+                    .accept(Kind::Models, identity, container, models);
+                effects.extend(self.models.save());
+                effects.push(self.ack(Kind::Models));
+                self.start_staging(effects);
+            }
+            Document::Endpoints(endpoints) => {
+                if self.endpoints.phase == Phase::Applying {
+                    effects.push(Effect::CancelApply);
+                }
+                self.endpoints
+                    .accept(Kind::Endpoints, identity, container, endpoints);
+                effects.extend(self.endpoints.save());
+                effects.push(self.ack(Kind::Endpoints));
+                self.start_endpoints(effects);
+            }
+        }
+    }
+
+    fn start_staging(&mut self, effects: &mut Vec<Effect>) {
+        if let (Some(document), Some(held)) = (self.models.held.clone(), self.models.identity()) {
+            let generation = held.generation;
+            self.models.phase = Phase::Staging {
+                bytes_done: 0,
+                bytes_total: 0,
+            };
+            effects.push(Effect::Stage {
+                generation,
+                document,
+            });
+        }
+    }
+
+    /// Waits, refuses or applies, whichever the models in force say.
+    fn start_endpoints(&mut self, effects: &mut Vec<Effect>) {
+        let (Some(document), Some(held)) = (
+            self.endpoints.held.clone(),
+            self.endpoints.identity().copied(),
+        ) else {
+            return;
+        };
+        if self.models.applied_generation() < Some(document.requires.models) {
+            if self.endpoints.phase != Phase::Waiting {
+                self.endpoints.phase = Phase::Waiting;
+                effects.push(self.ack(Kind::Endpoints));
+            }
+            return;
+        }
+        if let Some(rejection) = self.missing_version(&document) {
+            self.endpoints.settle_refused(rejection);
+            self.tell_settled(Kind::Endpoints, effects);
+            return;
+        }
+        self.endpoints.phase = Phase::Applying;
+        effects.push(Effect::Apply {
+            generation: held.generation,
+            document,
+        });
+    }
+
+    /// The first version that the catalogue in force lacks.
+    fn missing_version(&self, document: &EndpointsDocument) -> Option<Rejection> {
+        let catalogue = self.models.applied.as_ref();
+        let mut entities = document.endpoints.iter().flat_map(|(endpoint, wanted)| {
+            wanted
+                .served_entities
+                .iter()
+                .map(move |entity| (endpoint, entity))
+        });
+        let (endpoint, entity) = entities.find(|(_, entity)| {
+            !catalogue.is_some_and(|catalogue| {
+                catalogue.holds(&entity.entity_name, entity.entity_version, &entity.manifest)
+            })
+        })?;
+        let detail = format!(
+            "endpoint {endpoint}, served entity {}: {} version {} with this manifest is not in the catalogue {}",
+            entity.name,
+            entity.entity_name,
+            entity.entity_version,
+            self.models.applied_generation().unwrap_or_default(),
+        );
+        Some(Rejection::new(RejectCode::MissingArtifact, detail))
+    }
+
+    fn on_staged(&mut self, result: Result<(), Rejection>, effects: &mut Vec<Effect>) {
+        match (result, &self.models.held) {
+            (Ok(()), Some(document)) => self.models.settle_applied(document.effective_hash()),
+            (Ok(()), None) => return,
+            (Err(rejection), _) => self.models.settle_refused(rejection),
+        }
+        self.tell_settled(Kind::Models, effects);
+        if self.endpoints.phase == Phase::Waiting {
+            self.start_endpoints(effects);
+        }
+    }
+
+    fn on_applied(&mut self, outcome: ApplyOutcome, effects: &mut Vec<Effect>) {
+        match outcome {
+            ApplyOutcome::Applied { effective_hash } => {
+                self.endpoints.settle_applied(effective_hash);
+            }
+            ApplyOutcome::Rejected(rejection) => self.endpoints.settle_refused(rejection),
+            ApplyOutcome::RolledBack(rejection) => {
+                self.endpoints.settle_refused(rejection);
+                if let (Some(to), Some(held)) = (
+                    self.endpoints.applied_generation(),
+                    self.endpoints.identity(),
+                ) {
+                    let generation = Some(held.generation);
+                    let state = AckState::RolledBack { to };
+                    effects.extend(self.endpoints.save());
+                    effects.push(Effect::Ack(Ack {
+                        kind: Kind::Endpoints,
+                        generation,
+                        state,
+                    }));
+                    effects.push(Effect::Report(Kind::Endpoints));
+                    return;
+                }
+            }
+        }
+        self.tell_settled(Kind::Endpoints, effects);
+    }
+
+    fn tell_settled(&self, kind: Kind, effects: &mut Vec<Effect>) {
+        effects.extend(match kind {
+            Kind::Models => self.models.save(),
+            Kind::Endpoints => self.endpoints.save(),
+        });
+        effects.push(self.ack(kind));
+        effects.push(Effect::Report(kind));
+    }
+
+    /// What to say now of the held document of `kind`.
+    fn ack(&self, kind: Kind) -> Effect {
+        let awaited = self
+            .endpoints
+            .held
+            .as_ref()
+            .map(|document| document.requires.models);
+        let (identity, state) = match kind {
+            Kind::Models => (self.models.identity(), self.models.ack_state(None)),
+            Kind::Endpoints => (self.endpoints.identity(), self.endpoints.ack_state(awaited)),
+        };
+        Effect::Ack(Ack {
+            kind,
+            generation: identity.map(|held| held.generation),
+            state,
+        })
+    }
+}
+
+fn refusal(kind: Kind, generation: Generation, code: RejectCode, detail: String) -> Effect {
+    let state = AckState::Rejected(Rejection::new(code, detail));
+    Effect::Ack(Ack {
+        kind,
+        generation: Some(generation),
+        state,
+    })
+}
+
+fn as_models(document: Option<Document>) -> Option<ModelsDocument> {
+    match document? {
+        Document::Models(models) => Some(models),
+        Document::Endpoints(_) => None,
+    }
+}
+
+fn as_endpoints(document: Option<Document>) -> Option<EndpointsDocument> {
+    match document? {
+        Document::Endpoints(endpoints) => Some(endpoints),
+        Document::Models(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

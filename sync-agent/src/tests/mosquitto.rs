@@ -1,0 +1,161 @@
+//! Both ends over a real Mosquitto process. Skipped, saying so, where it is not installed.
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use edgeward_wire::{ack::AckState, ordering::Kind};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::world::World;
+use crate::link::{Backoff, BrokerOptions, Connector, RumqttConnector};
+
+/// A Mosquitto process on a free port of the loopback, without persistence.
+pub(super) struct Mosquitto {
+    process: Child,
+    folder: TempDir,
+    pub(super) port: u16,
+    /// Kept open: a broker that cannot write its log stops.
+    log: Log,
+}
+
+type Log = Lines<BufReader<ChildStderr>>;
+
+impl Mosquitto {
+    /// None where Mosquitto is not installed.
+    pub(super) async fn start() -> Option<Self> {
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let configuration = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nlog_dest stderr\npersistence false\n\
+             max_queued_messages 20000\nset_tcp_nodelay true\n"
+        );
+        std::fs::write(folder.path().join("mosquitto.conf"), configuration).unwrap();
+        let (process, log) = Self::launch(&folder).await?;
+        Some(Self {
+            process,
+            folder,
+            port,
+            log,
+        })
+    }
+
+    async fn launch(folder: &TempDir) -> Option<(Child, Log)> {
+        let program = [
+            "/usr/sbin/mosquitto",
+            "/usr/bin/mosquitto",
+            "/usr/local/sbin/mosquitto",
+        ]
+        .into_iter()
+        .find(|path| std::fs::metadata(path).is_ok());
+        let Some(program) = program else {
+            println!("skipped: mosquitto is not installed");
+            return None;
+        };
+        let mut process = Command::new(program)
+            .arg("-c")
+            .arg(folder.path().join("mosquitto.conf"))
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        while let Some(line) = log.next_line().await.unwrap() {
+            if line.contains("running") {
+                return Some((process, log));
+            }
+        }
+        panic!("mosquitto did not start: {:?}", process.wait().await);
+    }
+
+    /// Stops it and starts it again: everything it held is forgotten.
+    pub(super) async fn restart(&mut self) {
+        self.process.kill().await.unwrap();
+        (self.process, self.log) = Self::launch(&self.folder).await.unwrap();
+    }
+}
+
+/// A connector with the short waits of a test.
+pub(super) fn connector(port: u16) -> Arc<dyn Connector> {
+    Arc::new(RumqttConnector::new(BrokerOptions {
+        keep_alive: Duration::from_secs(5),
+        session_expiry: Duration::from_secs(60),
+        will_delay: Duration::from_secs(1),
+        backoff: Backoff::new(Duration::from_millis(10), Duration::from_millis(100)),
+        ..BrokerOptions::new("127.0.0.1", port)
+    }))
+}
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_whole_loop_over_a_real_broker_that_forgets() {
+    let Some(mut broker) = Mosquitto::start().await else {
+        return;
+    };
+    let world = World::in_real_time();
+    let entry = world.import(3, 3, 5_000_000);
+    let next = world.import(4, 1, 10);
+    world.publish_endpoints(1, 1, &entry);
+    world.publish_models(1, vec![entry.clone()]);
+    world.seal(0, 6_000_000);
+    let connector = connector(broker.port);
+    let goal = async {
+        world.settled(Kind::Endpoints, 1).await;
+        world.quiet().await;
+        broker.restart().await;
+        world.publish_models(2, vec![entry.clone(), next.clone()]);
+        world.publish_endpoints(2, 2, &next);
+        world.seal(100, 1_000);
+        world.settled(Kind::Endpoints, 2).await;
+        world.quiet().await;
+    };
+    world
+        .run_until(Arc::clone(&connector), connector, LIMIT, goal)
+        .await;
+    assert!(matches!(
+        world.states(Kind::Endpoints, 2).last(),
+        Some(AckState::Applied { .. })
+    ));
+    assert_eq!(world.registry.see().landings, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_will_says_offline_for_a_device_that_died() {
+    let Some(broker) = Mosquitto::start().await else {
+        return;
+    };
+    let world = World::in_real_time();
+    let shutdown = CancellationToken::new();
+    let story = async {
+        {
+            let device = world.run_device(connector(broker.port), CancellationToken::new());
+            let online = world
+                .registry
+                .until(|registry| registry.presence.values().any(|presence| presence.online));
+            // dropped without a goodbye, as by a power cut
+            tokio::select! {
+                () = device => {}
+                () = online => {}
+            }
+        }
+        world
+            .registry
+            .until(|registry| registry.presence.values().any(|presence| !presence.online))
+            .await;
+        shutdown.cancel();
+    };
+    let all = async {
+        tokio::join!(
+            world.run_registry(connector(broker.port), shutdown.clone()),
+            story
+        )
+    };
+    tokio::time::timeout(LIMIT, all).await.unwrap();
+}
