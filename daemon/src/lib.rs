@@ -4,12 +4,18 @@
 
 pub mod broker;
 pub mod config;
+pub mod api;
 pub mod endpoint;
 pub mod fleet;
 pub mod inference_table;
 pub mod model;
 pub mod profile;
 pub mod registry;
+pub mod gateway;
+pub mod inference_table;
+pub mod model;
+pub mod profile;
+pub mod serving;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

@@ -178,6 +178,12 @@ macro_rules! hex_id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// The 32 digits, shared.
+            #[must_use]
+            pub fn to_shared(&self) -> std::sync::Arc<str> {
+                std::sync::Arc::clone(&self.0)
+            }
         }
 
         impl fmt::Display for $name {

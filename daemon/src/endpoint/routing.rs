@@ -11,7 +11,7 @@ use edgeward_base::digest::Digest;
 use edgeward_base::names::{EndpointName, ModelRef, ServedEntityName, TableName};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::endpoint::config::{EndpointConfig, ServedEntityConfig};
+use crate::endpoint::config::{EndpointConfig, ServedEntityConfig, WorkloadSize};
 use crate::endpoint::record::{EndpointId, ServedEntityId};
 use crate::endpoint::traffic::{BuildSplitError, TrafficSplit};
 use crate::model::Scorer;
@@ -55,6 +55,8 @@ pub struct RoutedEndpoint {
     pub config_version: u64,
     /// Digest of the canonical configuration.
     pub effective_hash: Digest,
+    /// The same as text, made once: every row of the endpoint's inference table carries it.
+    pub effective_hash_text: Arc<str>,
     /// The inference table that its requests go to, when they are captured.
     pub capture: Option<TableName>,
     split: TrafficSplit,
@@ -70,6 +72,8 @@ pub struct RoutedEntity {
     pub name: ServedEntityName,
     /// The model version that answers.
     pub model: ModelRef,
+    /// The share of the compute threads that it may hold; all of them when absent.
+    pub workload_size: Option<WorkloadSize>,
     /// The loaded model.
     pub scorer: Arc<Scorer>,
     /// Tells the owner when the last request has let go.
@@ -123,6 +127,7 @@ impl RoutedEndpoint {
                 id: ServedEntityId::of(&id, &entity.name, &entity.model),
                 name: entity.name.clone(),
                 model: entity.model.clone(),
+                workload_size: entity.capacity.workload_size,
                 scorer: Arc::clone(scorer),
                 _lease: Arc::clone(&lease),
             }))
@@ -132,10 +137,12 @@ impl RoutedEndpoint {
             .iter()
             .map(entity)
             .collect::<Result<_, RouteConfigError>>()?;
+        let effective_hash = config.effective_hash();
         let endpoint = Self {
             name,
             config_version,
-            effective_hash: config.effective_hash(),
+            effective_hash,
+            effective_hash_text: effective_hash.to_string().into(),
             capture: config.capture_table().cloned(),
             split: TrafficSplit::new(&config.shares())?,
             entities,

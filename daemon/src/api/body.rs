@@ -1,0 +1,151 @@
+//! Reads request bodies: never more than allowed, never before room for them is reserved.
+//!
+//! Also discards the body of a request that is refused early. A client that is still sending when
+//! the connection closes sees a broken pipe instead of the answer, and client libraries retry that
+//! for minutes; so the rest is read and thrown away, within bounds.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use edgeward_base::units::ByteCount;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Incoming};
+
+use crate::serving::{AdmitError, Permit};
+
+/// Bodies up to this size leave the read buffer.
+const COPIED_BYTES: usize = 16 * 1024;
+
+/// How much of a refused body is read and thrown away.
+const MOST_DISCARDED_BYTES: u64 = 64 << 20;
+
+/// How long a refused body may take.
+const MOST_DISCARDED_TIME: Duration = Duration::from_secs(5);
+
+/// Why a body was not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadBodyError {
+    /// It is longer than allowed.
+    #[error("the request body is over the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// There is no memory for it now.
+    #[error("the request body was not admitted")]
+    NotAdmitted(#[source] AdmitError),
+    /// The client stopped sending.
+    #[error("the request body did not arrive within {waited:?}")]
+    TimedOut {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The connection broke or the framing is wrong.
+    #[error("the request body cannot be read")]
+    Broken(#[source] hyper::Error),
+}
+
+/// The length that a body declares; 0 when it declares none.
+#[must_use]
+pub(crate) fn declared(body: &Incoming) -> u64 {
+    body.size_hint().exact().unwrap_or(0)
+}
+
+/// Reads a whole body of at most `limit` bytes.
+///
+/// The permit already holds what the body [declared]; a body that declared nothing grows it piece
+/// by piece. A long body that came in one piece is not copied; a short one is, because it would keep
+/// the connection's whole read buffer from being used again for as long as its row waits.
+///
+/// # Errors
+/// [`ReadBodyError`].
+pub(crate) async fn read(
+    body: &mut Incoming,
+    limit: ByteCount,
+    within: Duration,
+    permit: Option<&mut Permit>,
+) -> Result<Bytes, ReadBodyError> {
+    let reserved = declared(body);
+    check_length(reserved, limit)?;
+    let pieces = collect(body, reserved, limit, permit);
+    tokio::time::timeout(within, pieces)
+        .await
+        .unwrap_or(Err(ReadBodyError::TimedOut { waited: within }))
+}
+
+/// Refuses a body by the length that it declares.
+///
+/// # Errors
+/// [`ReadBodyError::TooLarge`].
+pub(crate) fn check_length(declared: u64, limit: ByteCount) -> Result<(), ReadBodyError> {
+    if declared > limit.0 {
+        Err(ReadBodyError::TooLarge { limit: limit.0 })
+    } else {
+        Ok(())
+    }
+}
+
+async fn collect(
+    body: &mut Incoming,
+    reserved: u64,
+    limit: ByteCount,
+    mut permit: Option<&mut Permit>,
+) -> Result<Bytes, ReadBodyError> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    let mut total: u64 = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(ReadBodyError::Broken)?.into_data() else {
+            continue; // trailers mean nothing here
+        };
+        total += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        if total > limit.0 {
+            return Err(ReadBodyError::TooLarge { limit: limit.0 });
+        }
+        if let Some(permit) = permit.as_deref_mut() {
+            let more = total.saturating_sub(reserved);
+            let more = more.min(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            permit.grow(more).map_err(ReadBodyError::NotAdmitted)?;
+        }
+        if first.is_empty() {
+            first = piece;
+            continue;
+        }
+        if rest.is_empty() {
+            let whole = usize::try_from(reserved.max(total)).unwrap_or(0);
+            rest.reserve(whole);
+            rest.extend_from_slice(&first);
+        }
+        rest.extend_from_slice(&piece);
+    }
+    Ok(if !rest.is_empty() {
+        rest.freeze()
+    } else if first.len() <= COPIED_BYTES {
+        Bytes::copy_from_slice(&first)
+    } else {
+        first
+    })
+}
+
+/// Reads what is left of a body and throws it away, up to a size and a time.
+///
+/// A client that waits for leave to send (`Expect: 100-continue`) has sent nothing, and polling
+/// the body would give it that leave: the caller asks nothing of its body.
+pub(crate) async fn discard(body: &mut Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    let pieces = async {
+        let mut total: u64 = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            total += frame
+                .data_ref()
+                .map_or(0, |piece| u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            if total > MOST_DISCARDED_BYTES {
+                return;
+            }
+        }
+    };
+    // Either way there is nothing more to do for this client.
+    drop(tokio::time::timeout(MOST_DISCARDED_TIME, pieces).await);
+}

@@ -1,0 +1,13 @@
+//! The Databricks dialect: serving endpoints as its clients know them.
+//!
+//! - `endpoints`: create, get, list, update, delete under `/api/2.0/serving-endpoints`
+//! - `invocations`: predictions under `/serving-endpoints`
+//! - `objects`: the JSON of an endpoint
+//! - `fields`: reads the fields of a body, and refuses those that would have no effect
+
+pub(crate) mod endpoints;
+mod fields;
+pub(crate) mod invocations;
+pub(crate) mod objects;
+
+pub(crate) use fields::FieldError;

@@ -1,0 +1,202 @@
+//! An endpoint as JSON: `ServingEndpointDetailed` and the shorter `ServingEndpoint` of a list.
+//!
+//! Every served entity is shown twice, as `served_entities` and in the deprecated view
+//! `served_models`, and every route with both names: old and new clients read different ones.
+//! Times are milliseconds since 1970. What no client of that workspace knows stands under the one
+//! key `edgeward`.
+
+use serde_json::{Map, Value, json};
+
+use crate::endpoint::{
+    AutoCapture, Capacity, ConfigView, EndpointView, ManagedBy, Route, ServedEntityView,
+};
+
+/// `ServingEndpointDetailed`.
+pub(crate) fn detailed(view: &EndpointView) -> Value {
+    let mut endpoint = head(view);
+    endpoint.insert("permission_level".to_owned(), json!("CAN_MANAGE"));
+    endpoint.insert("route_optimized".to_owned(), json!(false));
+    if let Some(config) = &view.config {
+        endpoint.insert("config".to_owned(), Value::Object(config_output(config)));
+    }
+    if let Some(pending) = &view.pending_config {
+        let mut config = config_output(&pending.config);
+        config.insert("start_time".to_owned(), json!(pending.start_time));
+        endpoint.insert("pending_config".to_owned(), Value::Object(config));
+    }
+    endpoint.insert("edgeward".to_owned(), own(view));
+    Value::Object(endpoint)
+}
+
+/// `ServingEndpoint`: an element of a list.
+pub(crate) fn listed(view: &EndpointView) -> Value {
+    let mut endpoint = head(view);
+    if let Some(config) = &view.config {
+        let entities = config.served_entities.iter();
+        let config = json!({
+            "served_entities": entities.clone().map(|entity| json!({
+                "name": entity.config.name,
+                "entity_name": entity.config.model.name,
+                "entity_version": entity.config.model.version,
+            })).collect::<Vec<_>>(),
+            "served_models": entities.map(|entity| json!({
+                "name": entity.config.name,
+                "model_name": entity.config.model.name,
+                "model_version": entity.config.model.version,
+            })).collect::<Vec<_>>(),
+        });
+        endpoint.insert("config".to_owned(), config);
+    }
+    Value::Object(endpoint)
+}
+
+/// What both shapes begin with.
+fn head(view: &EndpointView) -> Map<String, Value> {
+    object(json!({
+        "name": view.name,
+        "id": view.id,
+        "creator": view.creator.to_string(),
+        "creation_timestamp": view.creation_timestamp,
+        "last_updated_timestamp": view.last_updated_timestamp,
+        "state": {
+            "ready": view.state.ready.as_str(),
+            "config_update": view.state.config_update.as_str(),
+        },
+    }))
+}
+
+/// What only this server knows of an endpoint.
+fn own(view: &EndpointView) -> Value {
+    let managed_by = match view.managed_by {
+        ManagedBy::Local => json!({"by": "local"}),
+        ManagedBy::Registry(generation) => json!({
+            "by": "registry",
+            "epoch": generation.epoch,
+            "generation": generation.generation,
+        }),
+    };
+    json!({
+        "managed": managed_by,
+        "drift": view.drift,
+        "effective_hash": view.effective_hash,
+        "failure": view.failure,
+    })
+}
+
+/// `EndpointCoreConfigOutput`.
+fn config_output(config: &ConfigView) -> Map<String, Value> {
+    let entities = config.served_entities.iter();
+    let mut output = object(json!({
+        "config_version": config.config_version,
+        "served_entities": entities
+            .clone()
+            .map(|entity| served(entity, "entity_name", "entity_version"))
+            .collect::<Vec<_>>(),
+        "served_models": entities
+            .map(|entity| served(entity, "model_name", "model_version"))
+            .collect::<Vec<_>>(),
+        "traffic_config": {
+            "routes": config.routes.iter().map(route).collect::<Vec<_>>(),
+        },
+    }));
+    if let Some(capture) = &config.auto_capture {
+        output.insert("auto_capture_config".to_owned(), auto_capture(capture));
+    }
+    output
+}
+
+fn served(entity: &ServedEntityView, name: &str, version: &str) -> Value {
+    let mut output = object(json!({
+        "id": entity.id,
+        "name": entity.config.name,
+        name: entity.config.model.name,
+        version: entity.config.model.version,
+        "state": {
+            "deployment": entity.deployment.as_str(),
+            "deployment_state_message": entity.message,
+        },
+        "creator": entity.creator.to_string(),
+        "creation_timestamp": entity.creation_timestamp,
+    }));
+    for (field, hint) in capacity(&entity.config.capacity) {
+        if !hint.is_null() {
+            output.insert(field.to_owned(), hint);
+        }
+    }
+    Value::Object(output)
+}
+
+/// The capacity hints as they were given; null where none was.
+fn capacity(capacity: &Capacity) -> [(&'static str, Value); 9] {
+    [
+        (
+            "workload_size",
+            json!(capacity.workload_size.map(|size| size.as_str())),
+        ),
+        (
+            "workload_type",
+            json!(capacity.workload_type.map(|kind| kind.as_str())),
+        ),
+        (
+            "scale_to_zero_enabled",
+            json!(capacity.scale_to_zero_enabled),
+        ),
+        (
+            "min_provisioned_throughput",
+            json!(capacity.min_provisioned_throughput),
+        ),
+        (
+            "max_provisioned_throughput",
+            json!(capacity.max_provisioned_throughput),
+        ),
+        (
+            "min_provisioned_concurrency",
+            json!(capacity.min_provisioned_concurrency),
+        ),
+        (
+            "max_provisioned_concurrency",
+            json!(capacity.max_provisioned_concurrency),
+        ),
+        (
+            "provisioned_model_units",
+            json!(capacity.provisioned_model_units),
+        ),
+        (
+            "burst_scaling_enabled",
+            json!(capacity.burst_scaling_enabled),
+        ),
+    ]
+}
+
+fn route(route: &Route) -> Value {
+    json!({
+        "served_model_name": route.served_entity_name,
+        "served_entity_name": route.served_entity_name,
+        "traffic_percentage": route.traffic_percentage,
+    })
+}
+
+/// `AutoCaptureConfigOutput`.
+fn auto_capture(capture: &AutoCapture) -> Value {
+    let (catalog, schema, prefix) = capture.table.parts();
+    json!({
+        "enabled": capture.enabled,
+        "catalog_name": catalog,
+        "schema_name": schema,
+        "table_name_prefix": prefix,
+        "state": {
+            "payload_table": {
+                "name": format!("{prefix}_payload"),
+                "status": if capture.enabled { "ACTIVE" } else { "INACTIVE" },
+                "status_message": "",
+            },
+        },
+    })
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(), // every caller passes an object
+    }
+}

@@ -1,0 +1,362 @@
+//! The one map from domain errors to HTTP.
+//!
+//! Every error leaves as `{"error_code": ..., "message": ...}` with a code that mlflow knows (it
+//! shows any other as 500) and a status that makes no client repeat a hopeless request: a client's
+//! mistake and a model's failure are 4xx, only what passes by itself is 429 or 503, and those two
+//! carry an integer `Retry-After`. What is conflicting or hopeless says `x-should-retry: false` to
+//! the clients that read it. The causes of an internal error are logged, not sent.
+//!
+//! | status | error_code |
+//! |---|---|
+//! | 400 | BAD_REQUEST, INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS |
+//! | 401, 403 | UNAUTHENTICATED, PERMISSION_DENIED |
+//! | 404 | RESOURCE_DOES_NOT_EXIST, ENDPOINT_NOT_FOUND for an unknown route |
+//! | 405, 408, 413, 415 | BAD_REQUEST |
+//! | 409 | RESOURCE_CONFLICT |
+//! | 429, 503 | RESOURCE_EXHAUSTED, TEMPORARILY_UNAVAILABLE |
+//! | 500, 504 | INTERNAL_ERROR, DEADLINE_EXCEEDED |
+
+use std::borrow::Cow;
+use std::error::Error;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+
+use super::body::ReadBodyError;
+use super::content_type::ContentTypeError;
+use super::databricks::FieldError;
+use crate::endpoint::{EndpointError, ValidateConfigError};
+use crate::gateway::{CreateTokenError, RevokeTokenError};
+use crate::model::{ImportModelError, Mistake, ScoreError};
+use crate::serving::{AdmitError, ComputeError, ServeError};
+use crate::store::ReadStoreError;
+
+#[cfg(test)]
+mod tests;
+
+/// Seconds after which a client may come again. What is short now is short for a moment.
+const RETRY_AFTER: u32 = 1;
+
+/// An answer that is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// One of the codes in the module's table.
+    pub error_code: &'static str,
+    /// For a person; names the field and what is allowed.
+    pub message: String,
+    /// Seconds, for what passes by itself.
+    pub retry_after: Option<u32>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, error_code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            error_code,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// 400: the body or a parameter cannot be read.
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    }
+
+    /// 400: a value is not allowed.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "INVALID_PARAMETER_VALUE", message)
+    }
+
+    /// 404: what the route names does not exist.
+    pub(crate) fn does_not_exist(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST", message)
+    }
+
+    /// 404: there is no such route.
+    pub(crate) fn no_route(path: &str) -> Self {
+        let path: String = path.chars().take(200).collect();
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "ENDPOINT_NOT_FOUND",
+            format!("no API is served at {path}"),
+        )
+    }
+
+    /// 405: the route exists, not for this method.
+    pub(crate) fn method_not_allowed(method: &str) -> Self {
+        let method: String = method.chars().take(40).collect();
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "BAD_REQUEST",
+            format!("this route does not take {method}"),
+        )
+    }
+
+    /// 401: no token was sent.
+    pub(crate) fn unauthenticated() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "UNAUTHENTICATED",
+            "send a token of this server as `Authorization: Bearer {token}`",
+        )
+    }
+
+    /// 403: the token is none of this server.
+    pub(crate) fn permission_denied() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "PERMISSION_DENIED",
+            "the token is unknown, revoked or expired",
+        )
+    }
+
+    /// 409: what stands now does not allow it.
+    fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "RESOURCE_CONFLICT", message)
+    }
+
+    /// 503: passes by itself.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(RETRY_AFTER),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "TEMPORARILY_UNAVAILABLE",
+                message,
+            )
+        }
+    }
+
+    /// 429: too much at once.
+    fn exhausted(message: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(RETRY_AFTER),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message)
+        }
+    }
+
+    /// 500: a fault of this program or its disk. Its causes go to the log.
+    pub(crate) fn internal(error: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error, "request failed");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL_ERROR",
+            format!("{error}; the server's log has the causes"),
+        )
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn worth_retrying(&self) -> bool {
+        self.retry_after.is_some() || self.status == StatusCode::REQUEST_TIMEOUT
+    }
+
+    /// The JSON body.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        let message = without_retry_words(&self.message);
+        let body = serde_json::json!({"error_code": self.error_code, "message": message});
+        body.to_string().into()
+    }
+}
+
+/// What databricks-sdk takes for a passing fault wherever it stands in a message: it then repeats
+/// the request for five minutes. A message may quote a model or a client, so it is checked here.
+const RETRY_WORDS: [(&str, &str); 7] = [
+    ("Unexpected error", "unforeseen failure"),
+    (
+        "Please try again later or try a faster operation.",
+        "this takes too long",
+    ),
+    (
+        "RPC token bucket limit has been exceeded",
+        "a rate limit was reached",
+    ),
+    ("ClusterNotReadyException", "not ready"),
+    ("Unknown worker environment", "unknown environment"),
+    (
+        "There is no worker environment with id",
+        "no environment has the id",
+    ),
+    (
+        "does not have any associated worker environments",
+        "has no environments",
+    ),
+];
+
+fn without_retry_words(message: &str) -> Cow<'_, str> {
+    RETRY_WORDS
+        .iter()
+        .fold(Cow::Borrowed(message), |text, (words, instead)| {
+            if text.contains(words) {
+                Cow::Owned(text.replace(words, instead))
+            } else {
+                text
+            }
+        })
+}
+
+/// An error and its causes as one line, for errors that are the client's to understand.
+fn with_causes(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<ContentTypeError> for ApiError {
+    fn from(error: ContentTypeError) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "BAD_REQUEST",
+            error.to_string(),
+        )
+    }
+}
+
+impl From<ReadBodyError> for ApiError {
+    fn from(error: ReadBodyError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReadBodyError::TooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BAD_REQUEST", message)
+            }
+            ReadBodyError::NotAdmitted(error) => error.into(),
+            ReadBodyError::TimedOut { .. } => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, "BAD_REQUEST", message)
+            }
+            ReadBodyError::Broken(_) => Self::bad_request(with_causes(&error)),
+        }
+    }
+}
+
+impl From<AdmitError> for ApiError {
+    fn from(error: AdmitError) -> Self {
+        match error {
+            AdmitError::TooManyRequests { .. } => Self::exhausted(error.to_string()),
+            AdmitError::Draining | AdmitError::OutOfMemory { .. } => {
+                Self::unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ServeError> for ApiError {
+    fn from(error: ServeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ServeError::UnknownEndpoint(_) | ServeError::UnknownServedEntity { .. } => {
+                Self::does_not_exist(message)
+            }
+            ServeError::Loading(_) => Self::unavailable(message),
+            ServeError::NotReady { .. } => Self::bad_request(message),
+            ServeError::NotAdmitted(error) => error.into(),
+            ServeError::Score(error) => error.into(),
+            ServeError::Compute(ComputeError::QueueFull { .. }) => {
+                Self::exhausted(with_causes(&error))
+            }
+            ServeError::Compute(ComputeError::Closed) => Self::unavailable(with_causes(&error)),
+            ServeError::Compute(ComputeError::Panicked { .. }) => Self::internal(&error),
+            ServeError::TimedOut(_) => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", message)
+            }
+        }
+    }
+}
+
+impl From<ScoreError> for ApiError {
+    fn from(error: ScoreError) -> Self {
+        match error.mistake() {
+            Some(Mistake::InvalidParameterValue) => Self::invalid(error.to_string()),
+            Some(Mistake::BadRequest) => Self::bad_request(error.to_string()),
+            // mlflow repeats a 500; a model that fails on rows fails on them again.
+            None => Self::bad_request(with_causes(&error)),
+        }
+    }
+}
+
+impl From<ValidateConfigError> for ApiError {
+    fn from(error: ValidateConfigError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<EndpointError> for ApiError {
+    fn from(error: EndpointError) -> Self {
+        let message = error.to_string();
+        match error {
+            EndpointError::Invalid { .. } => Self::invalid(message),
+            EndpointError::MissingVersion { .. } | EndpointError::NotFound(_) => {
+                Self::does_not_exist(message)
+            }
+            EndpointError::AlreadyExists(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "RESOURCE_ALREADY_EXISTS", message)
+            }
+            EndpointError::OtherManifest { .. }
+            | EndpointError::UpdateInProgress(_)
+            | EndpointError::ManagedByRegistry { .. }
+            | EndpointError::Superseded { .. } => Self::conflict(message),
+            EndpointError::Staging(_) => Self::bad_request(message),
+            EndpointError::Busy => Self::exhausted(message),
+            EndpointError::Closed => Self::unavailable(message),
+            EndpointError::Record(_)
+            | EndpointError::Store(_)
+            | EndpointError::Route(_)
+            | EndpointError::Catalogue(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<CreateTokenError> for ApiError {
+    fn from(error: CreateTokenError) -> Self {
+        match error {
+            CreateTokenError::Expired { .. } => Self::invalid(error.to_string()),
+            CreateTokenError::Record(_) | CreateTokenError::Store(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<RevokeTokenError> for ApiError {
+    fn from(error: RevokeTokenError) -> Self {
+        match error {
+            RevokeTokenError::NotFound(_) => Self::does_not_exist(error.to_string()),
+            RevokeTokenError::Store(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ImportModelError> for ApiError {
+    fn from(error: ImportModelError) -> Self {
+        match error {
+            ImportModelError::Immutable { .. } => Self::conflict(error.to_string()),
+            ImportModelError::Read(_)
+            | ImportModelError::Record(_)
+            | ImportModelError::Commit(_)
+            | ImportModelError::Join(_) => Self::internal(&error),
+            ImportModelError::Source(_)
+            | ImportModelError::Artifact(_)
+            | ImportModelError::Manifest(_)
+            | ImportModelError::Version(_)
+            | ImportModelError::Prove(_) => Self::invalid(with_causes(&error)),
+        }
+    }
+}
+
+impl From<ReadStoreError> for ApiError {
+    fn from(error: ReadStoreError) -> Self {
+        Self::internal(&error)
+    }
+}

@@ -1,0 +1,203 @@
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use edgeward_base::clock::{Clock as _, TestClock};
+use edgeward_base::durable::{FaultFs, RealFs};
+
+use super::*;
+use crate::store::StoreOptions;
+use crate::tasks::Tasks;
+
+struct Machine {
+    folder: tempfile::TempDir,
+    clock: Arc<TestClock>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock: TestClock::at(1_700_000_000_000_000),
+        }
+    }
+
+    fn secrets(&self) -> PathBuf {
+        self.folder.path().join("secrets")
+    }
+
+    async fn run<T>(&self, work: impl AsyncFnOnce(&Tokens) -> T) -> T {
+        let tasks = Tasks::new(tokio::runtime::Handle::current());
+        let options = StoreOptions::new(
+            self.folder.path().to_owned(),
+            tasks.clone(),
+            self.clock.clone(),
+            Arc::new(RealFs),
+        )
+        .with_table::<TokenRecord>()
+        .with_table::<FirstTokenRecord>();
+        let (store, _) = Store::open(options).unwrap();
+        let tokens = Tokens::load(store.clone(), self.clock.clone()).unwrap();
+        let result = work(&tokens).await;
+        drop(tokens);
+        store.close().await.unwrap();
+        drop(store);
+        tasks.join_all(Duration::from_secs(30)).await.unwrap();
+        result
+    }
+}
+
+fn someone(name: &str) -> Principal {
+    name.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_good_until_it_is_revoked_also_after_a_restart() {
+    let machine = Machine::new();
+    let (alice, bob) = machine
+        .run(async |tokens| {
+            let alice = tokens.create(someone("alice"), None).await.unwrap();
+            let bob = tokens
+                .create(someone("bob@example.org"), None)
+                .await
+                .unwrap();
+            assert_eq!(tokens.authenticate(&alice.token), Some(someone("alice")));
+            tokens.revoke(&alice.view.id).await.unwrap();
+            assert_eq!(tokens.authenticate(&alice.token), None);
+            (alice, bob)
+        })
+        .await;
+    machine
+        .run(async |tokens| {
+            assert_eq!(tokens.authenticate(&alice.token), None);
+            assert_eq!(
+                tokens.authenticate(&bob.token),
+                Some(someone("bob@example.org"))
+            );
+            assert_eq!(tokens.list(), vec![bob.view.clone()]);
+            let again = tokens.revoke(&alice.view.id).await.unwrap_err();
+            assert!(matches!(again, RevokeTokenError::NotFound(id) if id == alice.view.id));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn nothing_else_is_a_token() {
+    Machine::new()
+        .run(async |tokens| {
+            let good = tokens.create(someone("alice"), None).await.unwrap().token;
+            assert_eq!(good.len(), PREFIX.len() + 43);
+            let cut: String = good.chars().take(good.len() - 1).collect();
+            for wrong in [
+                "",
+                PREFIX,
+                &cut,
+                &format!("{good}A"),
+                &good.to_uppercase(),
+                &Digest::of(good.as_bytes()).to_string(),
+            ] {
+                assert_eq!(tokens.authenticate(wrong), None, "{wrong}");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_token_ends_at_its_expiry_and_one_cannot_be_made_expired() {
+    let machine = Machine::new();
+    machine
+        .run(async |tokens| {
+            let now = machine.clock.wall_millis();
+            let expired = tokens
+                .create(someone("alice"), Some(now))
+                .await
+                .unwrap_err();
+            assert!(matches!(expired, CreateTokenError::Expired { expires } if expires == now));
+            let short = tokens
+                .create(someone("alice"), Some(now + 1_000))
+                .await
+                .unwrap();
+            machine.clock.advance(Duration::from_millis(999));
+            assert_eq!(tokens.authenticate(&short.token), Some(someone("alice")));
+            machine.clock.advance(Duration::from_millis(1));
+            assert_eq!(tokens.authenticate(&short.token), None);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_first_token_is_in_a_private_file_and_is_made_once() {
+    let machine = Machine::new();
+    let path = machine
+        .run(async |tokens| {
+            let path = tokens.ensure_first(&RealFs, &machine.secrets()).await;
+            let path = path.unwrap().unwrap();
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(
+                tokens.authenticate(text.trim_end()),
+                Some(someone(FIRST_PRINCIPAL))
+            );
+            let id = tokens.list()[0].id.clone();
+            tokens.revoke(&id).await.unwrap();
+            path
+        })
+        .await;
+    std::fs::remove_file(&path).unwrap();
+    machine
+        .run(async |tokens| {
+            let again = tokens.ensure_first(&RealFs, &machine.secrets()).await;
+            assert_eq!(
+                again.unwrap(),
+                None,
+                "a revoked first token must not come back"
+            );
+            assert_eq!(tokens.list(), vec![]);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_first_token_whose_file_fails_does_not_count_and_is_made_at_the_next_start() {
+    let machine = Machine::new();
+    machine
+        .run(async |tokens| {
+            let failing = FaultFs::dying(Arc::new(RealFs), 2);
+            let error = tokens.ensure_first(&failing, &machine.secrets()).await;
+            assert!(matches!(error, Err(FirstTokenError::Write { .. })));
+            assert_eq!(tokens.list(), vec![]);
+        })
+        .await;
+    machine
+        .run(async |tokens| {
+            let made = tokens.ensure_first(&RealFs, &machine.secrets()).await;
+            assert!(made.unwrap().is_some());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_secret_is_neither_in_the_state_directory_nor_in_debug_output() {
+    let machine = Machine::new();
+    let made = machine
+        .run(async |tokens| tokens.create(someone("alice"), None).await.unwrap())
+        .await;
+    let secret = made.token.strip_prefix(PREFIX).unwrap();
+    assert!(!format!("{made:?}").contains(secret));
+    let mut left = vec![machine.folder.path().to_owned()];
+    let mut files = 0;
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+                continue;
+            }
+            files += 1;
+            let bytes = std::fs::read(&path).unwrap();
+            let found = bytes.windows(secret.len()).any(|w| w == secret.as_bytes());
+            assert!(!found, "{}", path.display());
+        }
+    }
+    assert!(files > 0);
+}

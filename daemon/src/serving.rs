@@ -1,0 +1,241 @@
+//! Serving: the way of one invocation.
+//!
+//! Owns what lies between a dialect and a model: which request is admitted, which served entity
+//! answers it, on which thread, how long it may take, and the row that is written about it.
+//!
+//! ```text
+//! dialect -> Exchange: open -> route -> admit -> invoke -> close -> InferenceSink
+//!                               |         |        |
+//!                      RoutingSnapshot Admission Pace: inline | Compute
+//! ```
+//!
+//! Nothing on this way takes a lock that a writer holds or touches the disk. It knows no HTTP: a
+//! dialect turns bytes into an [`Invocation`] and a [`ServeError`] into its own answer, and tells
+//! the [`Exchange`] the status it answered with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use edgeward_base::clock::SharedClock;
+use edgeward_base::names::TableName;
+use edgeward_base::units::{ByteCount, Percent};
+use uuid::Uuid;
+
+use crate::endpoint::{Endpoints, WorkloadSize};
+use crate::inference_table::Row;
+use crate::model::{ScoreError, ScoringRequest};
+use crate::tasks::{SpawnThreadError, Tasks};
+
+mod admission;
+mod compute;
+mod error;
+mod exchange;
+mod pace;
+mod trace;
+
+pub use admission::{Admission, AdmitError, Permit};
+pub use compute::{Compute, ComputeError, Lane};
+pub use error::ServeError;
+pub use exchange::Exchange;
+pub use trace::Randomness;
+
+use pace::Paces;
+
+/// Where rows go. Called on the request's thread: must not wait, and cannot fail.
+pub trait InferenceSink: Send + Sync + std::fmt::Debug {
+    /// Takes one row of a table, or drops and counts it.
+    fn offer(&self, table: &TableName, row: Row);
+}
+
+/// One invocation as a dialect read it.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The request's body.
+    pub body: Bytes,
+    /// Reads the body. It runs where the model runs, because reading a long body takes long.
+    pub decode: fn(&Bytes) -> Result<ScoringRequest, ScoreError>,
+}
+
+/// What invocations may take of this box.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServingLimits {
+    /// Requests in flight at once.
+    pub requests: usize,
+    /// Bytes of request bodies in flight at once.
+    pub bytes: ByteCount,
+    /// The longest request body.
+    pub body: ByteCount,
+    /// From the head of a request to its answer.
+    pub request_timeout: Duration,
+    /// Compute threads.
+    pub threads: usize,
+    /// Predictions that may wait for a compute thread.
+    pub queue: usize,
+    /// What each workload size is of the compute threads.
+    pub shares: WorkloadShares,
+}
+
+impl Default for ServingLimits {
+    fn default() -> Self {
+        Self {
+            requests: 1024,
+            bytes: ByteCount::mib(128),
+            body: ByteCount(16_000_000),
+            request_timeout: Duration::from_secs(297),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            queue: 256,
+            shares: WorkloadShares::default(),
+        }
+    }
+}
+
+/// The shares of the compute threads by workload size; each is at least one thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkloadShares {
+    /// `Small`.
+    pub small: Percent,
+    /// `Medium`.
+    pub medium: Percent,
+    /// `Large`.
+    pub large: Percent,
+}
+
+impl Default for WorkloadShares {
+    /// A quarter, a half, all.
+    fn default() -> Self {
+        let percent = |value| Percent::new(value).unwrap_or(Percent::ALL);
+        Self {
+            small: percent(25),
+            medium: percent(50),
+            large: Percent::ALL,
+        }
+    }
+}
+
+impl ServingLimits {
+    /// The compute threads that a served entity may hold: its share, rounded up.
+    #[must_use]
+    pub fn threads_for(&self, size: Option<WorkloadSize>) -> usize {
+        let share = match size {
+            Some(WorkloadSize::Small) => self.shares.small,
+            Some(WorkloadSize::Medium) => self.shares.medium,
+            Some(WorkloadSize::Large) => self.shares.large,
+            None => Percent::ALL,
+        };
+        let threads = self.threads.saturating_mul(usize::from(share.get()));
+        threads.div_ceil(100).max(1)
+    }
+}
+
+/// What serving is built from.
+#[derive(Debug)]
+pub struct ServingParts {
+    /// The endpoints.
+    pub endpoints: Endpoints,
+    /// Where rows go.
+    pub sink: Arc<dyn InferenceSink>,
+    /// The clocks.
+    pub clock: SharedClock,
+    /// The limits.
+    pub limits: ServingLimits,
+    /// Where ids and traffic draws come from.
+    pub randomness: Randomness,
+    /// Where compute threads run; they end after these tasks are told to shut down.
+    pub tasks: Tasks,
+}
+
+/// The invocation path. A clone is another handle to the same one.
+#[derive(Clone, Debug)]
+pub struct Serving(Arc<Core>);
+
+#[derive(Debug)]
+struct Core {
+    endpoints: Endpoints,
+    sink: Arc<dyn InferenceSink>,
+    clock: SharedClock,
+    limits: ServingLimits,
+    randomness: Randomness,
+    admission: Admission,
+    compute: Compute,
+    paces: Paces,
+}
+
+impl Serving {
+    /// Starts the compute threads, and the task that forgets entities that no longer serve.
+    ///
+    /// # Errors
+    /// [`SpawnThreadError`] when the operating system gives no thread.
+    pub fn start(parts: ServingParts) -> Result<Self, SpawnThreadError> {
+        let limits = parts.limits;
+        let compute = Compute::start(&parts.tasks, limits.threads, limits.queue)?;
+        let core = Arc::new(Core {
+            admission: Admission::new(limits.requests, limits.bytes),
+            endpoints: parts.endpoints,
+            sink: parts.sink,
+            clock: parts.clock,
+            randomness: parts.randomness,
+            compute,
+            limits,
+            paces: Paces::default(),
+        });
+        let forgetting = Arc::clone(&core);
+        let shutdown = parts.tasks.shutdown_token();
+        drop(parts.tasks.spawn("serving/paces", async move {
+            let mut changes = forgetting.endpoints.watch();
+            while let Some(Ok(())) = shutdown.run_until_cancelled(changes.changed()).await {
+                forgetting.forget_paces();
+            }
+        }));
+        Ok(Self(core))
+    }
+
+    /// Takes note of an invocation of the endpoint called `endpoint`. `traceparent` is the W3C
+    /// header of that name.
+    #[must_use]
+    pub fn open(&self, endpoint: &str, traceparent: Option<&str>) -> Exchange {
+        Exchange::open(Arc::clone(&self.0), endpoint, traceparent)
+    }
+
+    /// An id for a request that is no invocation.
+    #[must_use]
+    pub fn request_id(&self) -> Uuid {
+        let core = &self.0;
+        core.randomness.request_id(core.clock.wall_millis())
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn limits(&self) -> &ServingLimits {
+        &self.0.limits
+    }
+
+    /// What is in flight now.
+    #[must_use]
+    pub fn admission(&self) -> &Admission {
+        &self.0.admission
+    }
+
+    /// Refuses new invocations from now on; those in flight go on.
+    pub fn begin_drain(&self) {
+        self.0.admission.begin_drain();
+    }
+
+    /// Waits until the drain has begun and no invocation is in flight.
+    pub async fn drained(&self) {
+        self.0.admission.drained().await;
+    }
+}
+
+impl Core {
+    fn forget_paces(&self) {
+        let snapshot = self.endpoints.snapshot();
+        let entities = || {
+            snapshot
+                .endpoints()
+                .flat_map(|endpoint| endpoint.entities())
+        };
+        self.paces
+            .retain(|id| entities().any(|entity| entity.id.as_str() == id));
+    }
+}

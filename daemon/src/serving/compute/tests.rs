@@ -1,0 +1,100 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+
+fn lane(id: &str, threads: usize) -> Lane {
+    Lane {
+        id: id.into(),
+        threads,
+    }
+}
+
+/// A job that says when it runs and then waits for the word to end.
+fn gated() -> (
+    impl FnOnce() + Send + 'static,
+    mpsc::Receiver<()>,
+    mpsc::Sender<()>,
+) {
+    let (started, starts) = mpsc::channel();
+    let (go, wait) = mpsc::channel();
+    let job = move || {
+        started.send(()).unwrap();
+        wait.recv().unwrap();
+    };
+    (job, starts, go)
+}
+
+#[tokio::test]
+async fn answers_come_back_and_a_panic_is_its_jobs_own() {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let compute = Compute::start(&tasks, 2, 8).unwrap();
+    let lane = lane("a", 2);
+    assert_eq!(compute.submit(&lane, || 7).unwrap().await, Ok(7));
+    let panicked = compute.submit(&lane, || panic!("boom {}", 1)).unwrap();
+    assert_eq!(
+        panicked.await,
+        Err::<(), _>(ComputeError::Panicked {
+            message: "boom 1".to_owned()
+        })
+    );
+    assert_eq!(compute.submit(&lane, || 8).unwrap().await, Ok(8));
+    tasks.begin_shutdown();
+    tasks.join_all(Duration::from_secs(10)).await.unwrap();
+    assert_eq!(tasks.failures(), vec![]);
+    assert!(matches!(
+        compute.submit(&lane, || 9),
+        Err(ComputeError::Closed)
+    ));
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_a_caller_who_left_costs_no_run() {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let compute = Compute::start(&tasks, 1, 2).unwrap();
+    let lane = lane("a", 1);
+    let (job, starts, go) = gated();
+    let first = compute.submit(&lane, job).unwrap();
+    starts.recv().unwrap();
+    let ran = Arc::new(AtomicUsize::new(0));
+    let count = |by: usize| {
+        let ran = Arc::clone(&ran);
+        move || ran.fetch_add(by, Ordering::SeqCst)
+    };
+    drop(compute.submit(&lane, count(1)).unwrap());
+    let third = compute.submit(&lane, count(10)).unwrap();
+    assert!(matches!(
+        compute.submit(&lane, count(100)),
+        Err(ComputeError::QueueFull { ceiling: 2 })
+    ));
+    assert_eq!(compute.waiting(), 2);
+    go.send(()).unwrap();
+    first.await.unwrap();
+    third.await.unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 10);
+    tasks.begin_shutdown();
+    tasks.join_all(Duration::from_secs(10)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lane_at_its_share_leaves_threads_to_its_neighbours() {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let compute = Compute::start(&tasks, 2, 8).unwrap();
+    let (slow, starts, go) = gated();
+    let first = compute.submit(&lane("slow", 1), slow).unwrap();
+    starts.recv().unwrap();
+    let (second, starts, go_second) = gated();
+    let second = compute.submit(&lane("slow", 1), second).unwrap();
+    // The second thread is free, yet not for the slow lane's second job.
+    assert_eq!(compute.submit(&lane("fast", 1), || 1).unwrap().await, Ok(1));
+    assert!(starts.try_recv().is_err());
+    go.send(()).unwrap();
+    first.await.unwrap();
+    starts.recv().unwrap();
+    go_second.send(()).unwrap();
+    second.await.unwrap();
+    tasks.begin_shutdown();
+    tasks.join_all(Duration::from_secs(10)).await.unwrap();
+    assert!(compute.0.lock().lanes.is_empty());
+}
