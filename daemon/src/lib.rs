@@ -5,6 +5,7 @@
 pub mod broker;
 pub mod config;
 pub mod api;
+pub mod config;
 pub mod endpoint;
 pub mod fleet;
 pub mod inference_table;
