@@ -2,20 +2,20 @@
 //!
 //! The modules stand in layers; each uses only layers below it (see `ARCHITECTURE.md`).
 
+pub mod api;
 pub mod broker;
 pub mod config;
-pub mod api;
 pub mod config;
 pub mod endpoint;
 pub mod fleet;
-pub mod inference_table;
-pub mod model;
-pub mod profile;
-pub mod registry;
 pub mod gateway;
 pub mod inference_table;
+pub mod inference_table;
+pub mod model;
 pub mod model;
 pub mod profile;
+pub mod profile;
+pub mod registry;
 pub mod serving;
 pub mod store;
 pub mod tasks;
