@@ -5,15 +5,11 @@
 pub mod api;
 pub mod broker;
 pub mod config;
-pub mod config;
 pub mod endpoint;
 pub mod fleet;
 pub mod gateway;
 pub mod inference_table;
-pub mod inference_table;
 pub mod model;
-pub mod model;
-pub mod profile;
 pub mod profile;
 pub mod registry;
 pub mod serving;
