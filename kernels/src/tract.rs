@@ -234,3 +234,6 @@ impl Session for TractSession {
         ByteCount(self.file_bytes + self.plans.resident())
     }
 }
+
+#[cfg(test)]
+mod tests;

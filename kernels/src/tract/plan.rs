@@ -22,7 +22,7 @@ use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 use super::load::Graph;
 
 /// How many concrete plans a session keeps.
-const MOST_PLANS: usize = 16;
+pub(super) const MOST_PLANS: usize = 16;
 
 /// How many idle states a plan keeps: as many threads can run it without building one.
 const STATES: usize = 16;
@@ -178,13 +178,23 @@ impl PerShape {
                 .enumerate()
                 .min_by_key(|(_, plan)| plan.used.load(Ordering::Relaxed));
             if let Some((position, _)) = oldest {
-                plans.swap_remove(position);
+                plans.remove(position);
             }
         }
         plans.push(Arc::clone(&plan));
         self.ready.store(Arc::new(plans));
         drop(building);
         Ok(plan)
+    }
+
+    /// The extents of the plans that are ready, oldest first.
+    #[cfg(test)]
+    pub(super) fn shapes(&self) -> Vec<Vec<usize>> {
+        self.ready
+            .load()
+            .iter()
+            .map(|plan| plan.extents.clone())
+            .collect()
     }
 
     fn find(&self, extents: &[usize]) -> Option<Arc<Plan>> {

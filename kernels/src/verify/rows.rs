@@ -11,52 +11,66 @@ const MOST_ROWS: usize = 16;
 const STRETCH: f64 = 64.0;
 
 /// Runs the rows of `inputs` together, each alone, padded, and beside stretched neighbours.
-/// [`Rows::Independent`] only when all four agree within the tolerance table; a model whose inputs
-/// or outputs have no free axis 0 is [`Rows::Together`].
+/// [`Rows::Independent`] only when all four agree within the tolerance table. [`Rows::Together`]
+/// when an input or output has no free axis 0, when there is too little to tell by (a single row
+/// without a number to stretch), and when the model fails on stretched neighbours: then a
+/// neighbour can take a row down with it.
 ///
 /// # Errors
 /// When the session fails on rows that it has just been able to compute.
 pub(super) fn measure(session: &dyn Session, inputs: &[Tensor]) -> Result<Rows, RunModelError> {
-    let specs = session.inputs().iter().chain(session.outputs());
-    let free = specs
-        .into_iter()
-        .all(|spec| spec.shape.first() == Some(&None));
-    let Some(count) = common_rows(inputs) else {
+    let Some(probe) = Probe::new(session, inputs) else {
         return Ok(Rows::Together);
     };
-    if !free || count == 0 {
+    let together = session.run(&probe.batch)?;
+    if common_rows(&together) != Some(probe.alone.len()) {
         return Ok(Rows::Together);
     }
-    let count = count.min(MOST_ROWS);
-    let Some(batch) = each(inputs, |tensor| tensor.slice_rows(0..count)) else {
-        return Ok(Rows::Together);
-    };
-    let together = session.run(&batch)?;
-    if common_rows(&together) != Some(count) {
-        return Ok(Rows::Together);
-    }
-    for row in 0..count {
-        let Some(one) = each(&batch, |tensor| tensor.slice_rows(row..row + 1)) else {
-            return Ok(Rows::Together);
-        };
-        if !agree(&together, row, &session.run(&one)?, 1) {
+    for (row, alone) in probe.alone.iter().enumerate() {
+        if !agree(&together, row, &session.run(alone)?, 1) {
             return Ok(Rows::Together);
         }
     }
-    let Some(padded) = each(&batch, |tensor| tensor.pad_rows(count * 2)) else {
-        return Ok(Rows::Together);
-    };
-    let Some(crowded) = each(&batch, |tensor| {
-        Tensor::concat_rows(&[tensor, &stretched(tensor)])
-    }) else {
-        return Ok(Rows::Together);
-    };
-    for wider in [padded, crowded] {
-        if !agree(&together, 0, &session.run(&wider)?, count) {
-            return Ok(Rows::Together);
+    let padded = session.run(&probe.padded)?;
+    let beside = session.run(&probe.crowded);
+    let agreed = agree(&together, 0, &padded, probe.alone.len())
+        && beside.is_ok_and(|beside| agree(&together, 0, &beside, probe.alone.len()));
+    Ok(if agreed {
+        Rows::Independent
+    } else {
+        Rows::Together
+    })
+}
+
+/// The same rows in four arrangements.
+struct Probe {
+    batch: Vec<Tensor>,
+    alone: Vec<Vec<Tensor>>,
+    padded: Vec<Tensor>,
+    crowded: Vec<Tensor>,
+}
+
+impl Probe {
+    fn new(session: &dyn Session, inputs: &[Tensor]) -> Option<Self> {
+        let mut specs = session.inputs().iter().chain(session.outputs());
+        let free = specs.all(|spec| spec.shape.first() == Some(&None));
+        let count = common_rows(inputs)?.min(MOST_ROWS);
+        let telling =
+            count > 1 || count == 1 && inputs.iter().any(|input| input.data_type().is_float());
+        if !free || !telling {
+            return None;
         }
+        let batch = each(inputs, |tensor| tensor.slice_rows(0..count))?;
+        let row = |row: usize| each(&batch, |tensor| tensor.slice_rows(row..row + 1));
+        Some(Self {
+            alone: (0..count).map(row).collect::<Option<_>>()?,
+            padded: each(&batch, |tensor| tensor.pad_rows(count * 2))?,
+            crowded: each(&batch, |tensor| {
+                Tensor::concat_rows(&[tensor, &stretched(tensor)])
+            })?,
+            batch,
+        })
     }
-    Ok(Rows::Independent)
 }
 
 /// The number of rows that all tensors share.
@@ -101,3 +115,6 @@ fn stretched(tensor: &Tensor) -> Tensor {
     };
     Tensor::new(tensor.shape().to_vec(), data).unwrap_or_else(|_| tensor.clone())
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,3 +70,6 @@ impl SplitMix {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
