@@ -42,6 +42,7 @@ verify:
 	$(call stage,lint,$(MAKE) lint)
 	$(call stage,build the tests,$(LINKED) test --workspace --locked --no-run)
 	$(call stage,build the release binary,$(LINKED) build --release --locked --package edgeward)
+	$(if $(shell command -v systemd-analyze),$(call stage,service unit,systemd/verify.sh $(EDGEWARD_BIN)))
 	$(call stage,tests,cargo test --workspace --locked)
 	$(call stage,clients,tests/clients/run.sh)
 

@@ -210,7 +210,21 @@ impl Opening<'_> {
                 ),
             },
         };
-        let newest = match found.newest {
+        report.rebuilt = Some(Rebuilt {
+            reason,
+            moved_to: None,
+        });
+        self.rebuild(found.newest, &progress, report)
+    }
+
+    /// Puts a database made of the newest export in the place of the one that does not hold.
+    fn rebuild(
+        &self,
+        newest: Option<Export>,
+        progress: &[Stored],
+        mut report: StoreReport,
+    ) -> Result<(Shelves, StoreReport), OpenStoreError> {
+        let newest = match newest {
             Some(export) => export,
             // Before the first export nothing was acknowledged: a start was cut short.
             None if report.damaged_exports.is_empty() => Export {
@@ -218,19 +232,22 @@ impl Opening<'_> {
                 records: Vec::new(),
             },
             None => {
-                let damaged = report.damaged_exports;
-                return Err(OpenStoreError::Lost { reason, damaged });
+                let reason = report
+                    .rebuilt
+                    .map(|rebuilt| rebuilt.reason)
+                    .unwrap_or_default();
+                return Err(OpenStoreError::Lost {
+                    reason,
+                    damaged: report.damaged_exports,
+                });
             }
         };
         check_tables(&newest.records, &self.options.tables)?;
         report.generation = newest.generation;
-        let moved_to = if there {
-            Some(self.move_aside()?)
-        } else {
-            None
-        };
-        let shelves = self.build(&newest.records, &progress, newest.generation)?;
-        report.rebuilt = Some(Rebuilt { reason, moved_to });
+        if let Some(rebuilt) = &mut report.rebuilt {
+            rebuilt.moved_to = self.move_aside()?;
+        }
+        let shelves = self.build(&newest.records, progress, newest.generation)?;
         Ok((shelves, report))
     }
 
@@ -260,8 +277,17 @@ impl Opening<'_> {
         tasks.spawn_thread("store-open", work).map(drop)
     }
 
-    /// Moves the database away under a free name and removes the oldest of those moved before.
-    fn move_aside(&self) -> Result<PathBuf, OpenStoreError> {
+    /// Moves the database, if there is one, away under a free name, and removes the oldest of those
+    /// moved before.
+    fn move_aside(&self) -> Result<Option<PathBuf>, OpenStoreError> {
+        if !self
+            .paths
+            .db
+            .try_exists()
+            .map_err(file_error("read", &self.paths.db))?
+        {
+            return Ok(None);
+        }
         let fs = self.options.fs.as_ref();
         let state = &self.paths.state;
         let mut seconds = self.options.clock.wall_micros().div_euclid(1_000_000);
@@ -281,7 +307,7 @@ impl Opening<'_> {
                 tracing::warn!(path = %old.display(), %error, "cannot remove an old database");
             }
         }
-        Ok(aside)
+        Ok(Some(aside))
     }
 
     /// Makes a database that holds these envelopes.
