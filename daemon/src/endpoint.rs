@@ -23,8 +23,10 @@ use std::time::Duration;
 use edgeward_base::clock::SharedClock;
 use edgeward_base::names::{EndpointName, Principal};
 use edgeward_base::units::ByteCount;
+use edgeward_wire::ordering::Generation;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::config::LocalEdits;
 use crate::store::Store;
 use crate::tasks::Tasks;
 
@@ -38,6 +40,9 @@ pub mod state;
 pub mod traffic;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{
     AutoCapture, AutoCaptureInput, Capacity, EndpointConfig, EndpointConfigInput,
     MAX_SERVED_ENTITIES, ProvisionedInput, Route, RouteInput, ServedEntityConfig,
@@ -45,10 +50,7 @@ pub use config::{
 };
 pub use error::{EndpointError, OpenEndpointsError};
 pub use models::{CatalogueEntry, ModelSource};
-pub use record::{
-    AppliedDesired, Creator, EndpointId, EndpointRecord, Generation, ManagedBy, ServedEntityId,
-    StagingFailure, StagingFailureCode,
-};
+pub use record::{AppliedDesired, Creator, EndpointId, EndpointRecord, ManagedBy, ServedEntityId};
 pub use routing::{RouteConfigError, RoutedEndpoint, RoutedEntity, RoutingSnapshot};
 pub use state::{ConfigUpdate, Ready};
 pub use traffic::TrafficSplit;
@@ -87,15 +89,6 @@ impl Default for EndpointOptions {
             grace_period: Duration::from_secs(30),
         }
     }
-}
-
-/// Whether an endpoint that the registry manages may be changed on this box.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LocalEdits {
-    /// No: the edit is a conflict that names the generation.
-    Refuse,
-    /// Yes: the edit is applied and shown as drift, until a newer generation replaces it.
-    Allow,
 }
 
 /// A handle to the one owner of all endpoints. A clone is another handle to the same owner.
@@ -195,7 +188,7 @@ impl Endpoints {
     /// is applied, however long its models take; a newer call ends an older one.
     ///
     /// # Errors
-    /// [`EndpointError`], whose [`code`](EndpointError::code) is the acknowledgement's; what ran
+    /// [`EndpointError`], whose [`rejection`](EndpointError::rejection) is the acknowledgement's; what ran
     /// before runs on.
     pub async fn apply_desired(
         &self,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use edgeward_base::digest::Digest;
 use edgeward_base::names::{EndpointName, ModelRef, ServedEntityName};
+use edgeward_wire::ack::{RejectCode, Rejection};
+use edgeward_wire::ordering::Generation;
 
 use crate::endpoint::config::ValidateConfigError;
-use crate::endpoint::record::{Generation, StagingFailure};
 use crate::endpoint::routing::RouteConfigError;
 use crate::store::{ChangeError, CommitStoreError, ReadStoreError};
 
@@ -76,7 +77,7 @@ pub enum EndpointError {
     },
     /// A desired set could not be staged: none of it was applied.
     #[error("{}", all_reasons(.0))]
-    Staging(BTreeMap<EndpointName, BTreeMap<ServedEntityName, StagingFailure>>),
+    Staging(BTreeMap<EndpointName, BTreeMap<ServedEntityName, Rejection>>),
     /// The change cannot be written as a record.
     #[error("the change cannot be stored")]
     Record(#[from] ChangeError),
@@ -87,8 +88,8 @@ pub enum EndpointError {
     #[error("the change cannot be routed")]
     Route(#[from] RouteConfigError),
     /// The model catalogue could not be read.
-    #[error("the model catalogue cannot be read: {0}")]
-    Catalogue(String),
+    #[error("the model catalogue cannot be read")]
+    Catalogue(#[source] ReadStoreError),
     /// Too many changes wait. Nothing has happened.
     #[error("too many endpoint changes wait: retry")]
     Busy,
@@ -98,28 +99,41 @@ pub enum EndpointError {
 }
 
 impl EndpointError {
-    /// The code of a fleet acknowledgement.
+    /// What the fleet is told when a desired set ends so.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn rejection(&self) -> Rejection {
+        Rejection::new(self.reject_code(), chain(self))
+    }
+
+    fn reject_code(&self) -> RejectCode {
         match self {
-            Self::Invalid { .. } | Self::AlreadyExists(_) | Self::NotFound(_) => "INVALID",
-            Self::MissingVersion { .. } => "MISSING_ARTIFACT",
-            Self::OtherManifest { .. } => "DIGEST_MISMATCH",
-            Self::UpdateInProgress(_) | Self::ManagedByRegistry { .. } => "LOCAL_OVERRIDE",
-            Self::Superseded { .. } => "SUPERSEDED",
+            Self::Invalid { .. } | Self::AlreadyExists(_) | Self::NotFound(_) => {
+                RejectCode::Invalid
+            }
+            Self::MissingVersion { .. } => RejectCode::MissingArtifact,
+            Self::OtherManifest { .. } => RejectCode::DigestMismatch,
+            Self::UpdateInProgress(_) | Self::ManagedByRegistry { .. } => RejectCode::LocalOverride,
+            Self::Superseded { .. } => RejectCode::StaleGeneration,
             Self::Staging(failed) => failed
                 .values()
                 .flat_map(BTreeMap::values)
                 .next()
-                .map_or("LOAD_FAILED", |failure| failure.code.as_str()),
-            Self::Record(_) | Self::Store(_) => "NOT_STORED",
-            Self::Route(_) | Self::Catalogue(_) | Self::Busy | Self::Closed => "INTERNAL",
+                .map_or(RejectCode::Invalid, |failure| failure.code.clone()),
+            Self::Record(_) | Self::Store(_) => not_stored(),
+            Self::Route(_) | Self::Catalogue(_) | Self::Busy | Self::Closed => {
+                RejectCode::Other("INTERNAL".to_owned())
+            }
         }
     }
 }
 
+/// The code of a change that the store did not take.
+pub(super) fn not_stored() -> RejectCode {
+    RejectCode::Other("NOT_STORED".to_owned())
+}
+
 /// Failures by served entity as one line.
-pub(super) fn reasons(failures: &BTreeMap<ServedEntityName, StagingFailure>) -> String {
+pub(super) fn reasons(failures: &BTreeMap<ServedEntityName, Rejection>) -> String {
     let lines: Vec<String> = failures
         .iter()
         .map(|(entity, failure)| format!("{entity}: {failure}"))
@@ -127,9 +141,7 @@ pub(super) fn reasons(failures: &BTreeMap<ServedEntityName, StagingFailure>) -> 
     lines.join("; ")
 }
 
-fn all_reasons(
-    failed: &BTreeMap<EndpointName, BTreeMap<ServedEntityName, StagingFailure>>,
-) -> String {
+fn all_reasons(failed: &BTreeMap<EndpointName, BTreeMap<ServedEntityName, Rejection>>) -> String {
     let lines: Vec<String> = failed
         .iter()
         .map(|(endpoint, failures)| format!("endpoint {endpoint}: {}", reasons(failures)))

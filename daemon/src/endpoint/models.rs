@@ -13,11 +13,13 @@ use std::sync::{Arc, Weak};
 use edgeward_base::digest::Digest;
 use edgeward_base::names::ModelRef;
 use edgeward_base::units::ByteCount;
+use edgeward_wire::ack::{RejectCode, Rejection};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
-use crate::endpoint::record::{StagingFailure, StagingFailureCode};
-use crate::model::Scorer;
+use crate::endpoint::error::chain;
+use crate::model::{EngineRefusal, LoadModelVersionError, ModelStore, Scorer};
+use crate::store::ReadStoreError;
 use crate::tasks::Tasks;
 
 /// Where models come from.
@@ -26,15 +28,15 @@ pub trait ModelSource: Debug + Send + Sync + 'static {
     /// the owner's task.
     ///
     /// # Errors
-    /// Why the catalogue cannot be read.
-    fn find(&self, model: &ModelRef) -> Result<Option<CatalogueEntry>, String>;
+    /// [`ReadStoreError`] when the catalogue cannot be read.
+    fn find(&self, model: &ModelRef) -> Result<Option<CatalogueEntry>, ReadStoreError>;
 
     /// Loads a version and has it reproduce its known answers. Takes its time: it is called on a
     /// thread for blocking work.
     ///
     /// # Errors
-    /// Why it cannot serve, in full.
-    fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, String>;
+    /// [`Rejection`], as the fleet and the served entity's state say it.
+    fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, Rejection>;
 }
 
 /// What the owner needs to know of a model version before it loads it.
@@ -47,13 +49,13 @@ pub struct CatalogueEntry {
 }
 
 /// A load that several changes may wait for.
-type SharedLoad = Shared<BoxFuture<'static, Result<Arc<Scorer>, StagingFailure>>>;
+type SharedLoad = Shared<BoxFuture<'static, Result<Arc<Scorer>, Rejection>>>;
 
 /// Scorers by model version, all that a change needs.
 pub(super) type Scorers = HashMap<ModelRef, Arc<Scorer>>;
 
 /// Why a change cannot be staged, by model version.
-pub(super) type LoadFailures = BTreeMap<ModelRef, StagingFailure>;
+pub(super) type LoadFailures = BTreeMap<ModelRef, Rejection>;
 
 /// The models of a change on their way.
 pub(super) type StagedModels = BoxFuture<'static, Result<Scorers, LoadFailures>>;
@@ -163,10 +165,12 @@ impl LoadedModels {
     }
 
     /// The least that a new session will hold, if that fits beside all others.
-    fn predicted(&self, model: &ModelRef) -> Result<ByteCount, StagingFailure> {
-        let entry = self.source.find(model).map_err(load_failed)?;
-        let entry =
-            entry.ok_or_else(|| load_failed(format!("{model} is not in the model catalogue")))?;
+    fn predicted(&self, model: &ModelRef) -> Result<ByteCount, Rejection> {
+        let entry = self
+            .source
+            .find(model)
+            .map_err(|error| missing(chain(&error)))?
+            .ok_or_else(|| missing(format!("{model} is not in the model catalogue")))?;
         let coming: u64 = self.loading.values().map(|(_, size)| size.0).sum();
         let needed = self
             .resident()
@@ -186,8 +190,11 @@ impl LoadedModels {
             .run_blocking(format!("load {model}"), move || source.load(&wanted));
         async move {
             match loaded.await {
-                Ok(loaded) => loaded.map_err(load_failed),
-                Err(error) => Err(load_failed(format!("the load did not end: {error}"))),
+                Ok(loaded) => loaded,
+                Err(error) => Err(Rejection::new(
+                    RejectCode::BackendUnsupported,
+                    chain(&error),
+                )),
             }
         }
         .boxed()
@@ -202,19 +209,49 @@ impl LoadedModels {
     }
 }
 
-fn load_failed(message: String) -> StagingFailure {
-    StagingFailure {
-        code: StagingFailureCode::LoadFailed,
-        message,
+fn missing(detail: String) -> Rejection {
+    Rejection::new(RejectCode::MissingArtifact, detail)
+}
+
+fn over_ceiling(needed: ByteCount, ceiling: ByteCount) -> Rejection {
+    let detail = format!(
+        "all models together would hold {} bytes, the ceiling of this box is {}",
+        needed.0, ceiling.0
+    );
+    Rejection::new(RejectCode::OomPredicted, detail)
+}
+
+impl ModelSource for ModelStore {
+    fn find(&self, model: &ModelRef) -> Result<Option<CatalogueEntry>, ReadStoreError> {
+        let record = self.get(model)?;
+        Ok(record.map(|record| CatalogueEntry {
+            manifest: record.manifest,
+            size: ByteCount(record.size),
+        }))
+    }
+
+    fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, Rejection> {
+        Self::load(self, model).map_err(|error| Rejection::new(reject_code(&error), chain(&error)))
     }
 }
 
-fn over_ceiling(needed: ByteCount, ceiling: ByteCount) -> StagingFailure {
-    StagingFailure {
-        code: StagingFailureCode::OomPredicted,
-        message: format!(
-            "all models together would hold {} bytes, the ceiling of this box is {}",
-            needed.0, ceiling.0
-        ),
+/// The code of a failed load.
+fn reject_code(error: &LoadModelVersionError) -> RejectCode {
+    match error {
+        LoadModelVersionError::Unknown { .. }
+        | LoadModelVersionError::Read(_)
+        | LoadModelVersionError::Manifest { .. }
+        | LoadModelVersionError::Version { .. } => RejectCode::MissingArtifact,
+        LoadModelVersionError::Prove { source, .. } => {
+            let unproved = |refusal: &EngineRefusal| {
+                !matches!(refusal, EngineRefusal::Load(_) | EngineRefusal::Bind(_))
+            };
+            // An engine that computes something else is worse news than one that computes nothing.
+            if source.refusals.iter().any(|(_, refusal)| unproved(refusal)) {
+                RejectCode::VerificationFailed
+            } else {
+                RejectCode::BackendUnsupported
+            }
+        }
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 
 use edgeward_base::digest::{Digest, DigestHasher};
 use edgeward_base::names::{EndpointName, ModelRef, Principal, ServedEntityName};
+use edgeward_wire::ack::Rejection;
+use edgeward_wire::ordering::Generation;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::config::EndpointConfig;
@@ -64,41 +66,7 @@ pub struct UnappliedChange {
     /// Milliseconds since 1970, UTC.
     pub start_time: i64,
     /// Why it failed, by served entity; empty while it is still to be staged.
-    pub failures: BTreeMap<ServedEntityName, StagingFailure>,
-}
-
-/// Why a served entity cannot serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{}: {message}", code.as_str())]
-pub struct StagingFailure {
-    /// The kind.
-    pub code: StagingFailureCode,
-    /// What went wrong, in full.
-    pub message: String,
-}
-
-/// The kinds of [`StagingFailure`], spelled as the fleet's acknowledgements spell them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum StagingFailureCode {
-    /// The model did not load, or did not reproduce its known answers.
-    LoadFailed,
-    /// It would not fit beside what is loaded.
-    OomPredicted,
-    /// The store did not take the change.
-    NotStored,
-}
-
-impl StagingFailureCode {
-    /// As it stands in acknowledgements.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::LoadFailed => "LOAD_FAILED",
-            Self::OomPredicted => "OOM_PREDICTED",
-            Self::NotStored => "NOT_STORED",
-        }
-    }
+    pub failures: BTreeMap<ServedEntityName, Rejection>,
 }
 
 /// Who created an endpoint.
@@ -128,28 +96,13 @@ pub enum ManagedBy {
     Registry(Generation),
 }
 
-/// The order of desired documents: a later epoch, or a later generation within one, is newer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Generation {
-    /// Grows when a registry is rebuilt.
-    pub epoch: u64,
-    /// Grows with each document.
-    pub generation: u64,
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of epoch {}", self.generation, self.epoch)
-    }
-}
-
 /// The desired set of endpoints that was last applied as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedDesired {
     /// Which one it was.
     pub generation: Generation,
     /// Digest over names and effective hashes of the whole set.
-    pub effective_hash: Digest,
+    pub digest: Digest,
 }
 
 impl AppliedDesired {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use edgeward_base::digest::Digest;
 use edgeward_base::names::EndpointName;
+use edgeward_wire::ordering::Generation;
 use serde::Serialize;
 
 use crate::endpoint::config::{AutoCapture, Route, ServedEntityConfig};
-use crate::endpoint::record::{Creator, EndpointId, Generation, ManagedBy, ServedEntityId};
+use crate::endpoint::record::{Creator, EndpointId, ManagedBy, ServedEntityId};
 use crate::endpoint::state::{ConfigUpdate, Ready};
 
 /// One endpoint at one moment.

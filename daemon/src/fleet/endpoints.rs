@@ -6,14 +6,13 @@ use async_trait::async_trait;
 use edgeward_base::digest::Digest;
 use edgeward_base::names::EndpointName;
 use edgeward_sync::ports::{ApplyOutcome, EndpointSink, PortError};
-use edgeward_wire::ack::Rejection;
 use edgeward_wire::desired::{EndpointDocument, EndpointsDocument};
 use edgeward_wire::ordering::Generation;
 use edgeward_wire::reported::{self, ReportedEndpoint, ReportedEntity};
 
 use crate::endpoint::{
-    self, AutoCaptureInput, EndpointConfigInput, EndpointError, EndpointView, EndpointViews,
-    Endpoints, ManagedBy, ProvisionedInput, RouteInput, RoutedEndpoint, ServedEntityInput,
+    AutoCaptureInput, EndpointConfigInput, EndpointError, EndpointView, EndpointViews, Endpoints,
+    ManagedBy, ProvisionedInput, RouteInput, RoutedEndpoint, ServedEntityInput,
 };
 
 /// Hands desired endpoints to their owner and says what runs.
@@ -44,22 +43,12 @@ impl EndpointSink for FleetEndpoints {
             .iter()
             .map(|(name, endpoint)| (name.clone(), config_input(endpoint)))
             .collect();
-        let Generation { epoch, generation } = generation;
-        let applied = self
-            .endpoints
-            .apply_desired(desired, endpoint::Generation { epoch, generation })
-            .await;
+        let applied = self.endpoints.apply_desired(desired, generation).await;
         match applied {
             Ok(()) => Ok(ApplyOutcome::Applied {
                 effective_hash: document.effective_hash(),
             }),
-            Err(error) if is_for_good(&error) => {
-                let code = error.code().to_owned().into();
-                Ok(ApplyOutcome::Rejected(Rejection::new(
-                    code,
-                    error.to_string(),
-                )))
-            }
+            Err(error) if is_for_good(&error) => Ok(ApplyOutcome::Rejected(error.rejection())),
             Err(error) => Err(PortError::new("apply endpoints", error)),
         }
     }

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use edgeward_base::names::{EndpointName, ModelRef};
+use edgeward_wire::ack::Rejection;
 
 use crate::endpoint::config::EndpointConfig;
-use crate::endpoint::error::{EndpointError, chain};
+use crate::endpoint::error::{EndpointError, chain, not_stored};
 use crate::endpoint::models::{LoadFailures, Scorers};
 use crate::endpoint::record::{
-    AppliedConfig, AppliedDesired, EndpointRecord, ManagedBy, StagingFailure, StagingFailureCode,
-    UnappliedChange,
+    AppliedConfig, AppliedDesired, EndpointRecord, ManagedBy, UnappliedChange,
 };
 use crate::endpoint::routing::{RouteConfigError, RoutedEndpoint};
 use crate::endpoint::state::Event;
@@ -212,35 +212,42 @@ impl Owner {
         let now = self.now();
         let PendingChange { edits, origin } = change;
         let from_fleet = matches!(origin, Origin::Registry { .. });
+        // Whoever still waits for the store's refusal is told of it; nothing is left to be shown.
+        let untold = matches!(origin, Origin::Local { reply: None });
         let mut failed = BTreeMap::new();
-        let mut stored = Vec::new();
+        let mut ended = Vec::new();
         for name in &edits {
             let Some(slot) = self.slots.get_mut(name) else {
                 continue;
             };
-            let failures = slot.fail_change(&cause, now);
+            let failures = slot.fail_change(&cause, untold, now);
             if failures.is_empty() {
                 slot.advance(Event::Withdrawn);
             } else {
                 slot.advance(Event::StagingFailed);
                 failed.insert(name.clone(), failures);
             }
-            if from_fleet && slot.record.applied.is_none() && !slot.stored {
+            let new = slot.record.applied.is_none() && !slot.stored;
+            if new && (from_fleet || slot.record.change.is_none()) {
                 self.remove(name);
             } else {
-                stored.push(name.clone());
+                ended.push(name.clone());
             }
         }
-        self.store_slots(&stored).await;
+        self.store_end(&ended).await;
         self.publish_views();
         let error = match cause {
             Cause::Models(_) => EndpointError::Staging(failed),
             Cause::Error(error) => error,
         };
-        tracing::warn!(error = %error, "endpoint change failed; what ran before runs on");
-        match origin {
-            Origin::Local { reply } => self.answer_with_view(edits.first(), reply),
-            Origin::Registry { reply, .. } => answer(reply, Err(error)),
+        tracing::warn!(error = %chain(&error), "endpoint change failed; what ran before runs on");
+        match (origin, error) {
+            (Origin::Local { reply }, EndpointError::Staging(_)) => {
+                self.answer_with_view(edits.first(), reply);
+            }
+            (Origin::Local { reply: None }, _) => {}
+            (Origin::Local { reply: Some(reply) }, error) => answer(reply, Err(error)),
+            (Origin::Registry { reply, .. }, error) => answer(reply, Err(error)),
         }
     }
 
@@ -286,7 +293,7 @@ impl Owner {
                 stored.push(name.clone());
             }
         }
-        self.store_slots(&stored).await;
+        self.store_end(&stored).await;
         self.publish_views();
         let superseded = |endpoint: Option<&EndpointName>| match endpoint {
             Some(endpoint) => EndpointError::Superseded {
@@ -331,7 +338,7 @@ impl Owner {
 
     /// Stores how a change ended without being applied. Nothing that runs depends on it: when the
     /// store refuses, a restart stages that change once more.
-    async fn store_slots(&mut self, names: &[EndpointName]) {
+    async fn store_end(&mut self, names: &[EndpointName]) {
         if let Err(error) = self.commit_slots(names).await {
             tracing::error!(error = ?error, "the end of an endpoint change was not stored");
         }
@@ -378,7 +385,7 @@ impl Slot {
     }
 
     /// Ends this endpoint's part of a failed change and gives the failures that are its own.
-    fn fail_change(&mut self, cause: &Cause, now: i64) -> Failures {
+    fn fail_change(&mut self, cause: &Cause, untold: bool, now: i64) -> Failures {
         self.change = None;
         let Some(unapplied) = &mut self.record.change else {
             return Failures::new();
@@ -387,7 +394,12 @@ impl Slot {
             .config
             .served_entities
             .iter()
-            .filter_map(|entity| Some((entity.name.clone(), cause.failure_of(&entity.model)?)))
+            .filter_map(|entity| {
+                Some((
+                    entity.name.clone(),
+                    cause.failure_of(&entity.model, untold)?,
+                ))
+            })
             .collect();
         if own.is_empty() {
             self.record.change = None;
@@ -425,14 +437,11 @@ impl From<EndpointError> for Cause {
 }
 
 impl Cause {
-    /// What it means for a served entity with that model.
-    fn failure_of(&self, model: &ModelRef) -> Option<StagingFailure> {
+    /// What is to be shown of it on a served entity with that model.
+    fn failure_of(&self, model: &ModelRef, untold: bool) -> Option<Rejection> {
         match self {
             Self::Models(failures) => failures.get(model).cloned(),
-            Self::Error(error) => Some(StagingFailure {
-                code: StagingFailureCode::NotStored,
-                message: chain(error),
-            }),
+            Self::Error(error) => untold.then(|| Rejection::new(not_stored(), chain(error))),
         }
     }
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use edgeward_base::digest::{Digest, DigestHasher};
 use edgeward_base::names::EndpointName;
+use edgeward_wire::ordering::Generation;
 
 use crate::endpoint::config::{EndpointConfig, EndpointConfigInput};
 use crate::endpoint::error::EndpointError;
-use crate::endpoint::record::{AppliedDesired, Creator, Generation, ManagedBy};
+use crate::endpoint::record::{AppliedDesired, Creator, ManagedBy};
 
 use super::change::Origin;
 use super::slot::Slot;
@@ -30,7 +31,7 @@ impl Owner {
         };
         let desired = AppliedDesired {
             generation,
-            effective_hash: set_hash(&configs),
+            digest: digest_of(&configs),
         };
         if self.stands(&desired) {
             return answer(reply, Ok(()));
@@ -128,7 +129,7 @@ impl Owner {
 }
 
 /// Digest over a whole set: names and effective hashes, in the order of the names.
-fn set_hash(configs: &BTreeMap<EndpointName, EndpointConfig>) -> Digest {
+fn digest_of(configs: &BTreeMap<EndpointName, EndpointConfig>) -> Digest {
     let mut hasher = DigestHasher::new();
     for (name, config) in configs {
         hasher.update(format!("{name} {}\n", config.effective_hash()).as_bytes());

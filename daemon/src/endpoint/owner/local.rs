@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use edgeward_base::names::{EndpointName, Principal};
 
-use crate::endpoint::LocalEdits;
+use crate::config::LocalEdits;
 use crate::endpoint::config::{AutoCapture, EndpointConfig, EndpointConfigInput};
 use crate::endpoint::error::EndpointError;
 use crate::endpoint::record::{Creator, EndpointId, EndpointRecord, ManagedBy};

@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use edgeward_base::names::{EndpointName, ModelRef};
+use edgeward_wire::ack::{RejectCode, Rejection};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
 use crate::endpoint::config::EndpointConfig;
 use crate::endpoint::error::OpenEndpointsError;
 use crate::endpoint::models::{LoadFailures, LoadedModels, Scorers};
-use crate::endpoint::record::{AppliedDesired, EndpointRecord, StagingFailure, StagingFailureCode};
+use crate::endpoint::record::{AppliedDesired, EndpointRecord};
 use crate::endpoint::routing::{RouteConfigError, RoutedEndpoint};
 use crate::endpoint::state::Event;
 use crate::endpoint::view::EndpointViews;
@@ -167,10 +168,7 @@ fn by_entity(config: &EndpointConfig, failures: &LoadFailures) -> Failures {
 
 /// One reason for every model of a configuration.
 fn all_failed(config: &EndpointConfig, error: &RouteConfigError) -> LoadFailures {
-    let failure = StagingFailure {
-        code: StagingFailureCode::LoadFailed,
-        message: error.to_string(),
-    };
+    let failure = Rejection::new(RejectCode::Invalid, error.to_string());
     config
         .served_entities
         .iter()

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edgeward_base::names::ServedEntityName;
+use edgeward_wire::ack::Rejection;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::config::{EndpointConfig, ServedEntityConfig};
 use crate::endpoint::error::reasons;
-use crate::endpoint::record::{EndpointRecord, ServedEntityId, StagingFailure};
+use crate::endpoint::record::{EndpointRecord, ServedEntityId};
 use crate::endpoint::routing::RoutedEndpoint;
 use crate::endpoint::state::{Effect, Event, State, step};
 use crate::endpoint::view::{
@@ -18,7 +19,7 @@ use crate::endpoint::view::{
 use super::ChangeId;
 
 /// Why served entities do not serve.
-pub(super) type Failures = BTreeMap<ServedEntityName, StagingFailure>;
+pub(super) type Failures = BTreeMap<ServedEntityName, Rejection>;
 
 /// One endpoint.
 #[derive(Debug)]
