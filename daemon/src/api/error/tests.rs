@@ -109,7 +109,11 @@ fn more() -> Vec<(ApiError, u16, &'static str)> {
         ),
         (EndpointError::Busy.into(), 429, "RESOURCE_EXHAUSTED"),
         (
-            EndpointError::Catalogue("x".into()).into(),
+            EndpointError::Catalogue(ReadStoreError::Panicked {
+                table: "models",
+                message: "x".into(),
+            })
+            .into(),
             500,
             "INTERNAL_ERROR",
         ),
