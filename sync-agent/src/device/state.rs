@@ -17,44 +17,17 @@
 //! Effects are performed in order. [`Effect::Save`] comes before every effect that rests on it, and
 //! the driver goes on only when the save is durable.
 
-use edgeward_base::digest::Digest;
+mod track;
+
 use edgeward_wire::{
     ack::{Ack, AckState, RejectCode, Rejection},
     desired::{DesiredDocument, Document, EndpointsDocument, ModelsDocument},
     ordering::{Decision, DocumentIdentity, Generation, Kind, decide},
-    reported::Refused,
 };
 
-use crate::ports::{AppliedDocument, ApplyOutcome, TrackRecord};
-
-/// Where a kind's newest document is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// In force, refused, or there is none.
-    Settled,
-    /// `endpoints`: the models it requires are not held yet.
-    Waiting,
-    /// `models`: bytes are being fetched and versions installed.
-    Staging {
-        /// Bytes held.
-        bytes_done: u64,
-        /// Bytes needed; 0 until known.
-        bytes_total: u64,
-    },
-    /// `endpoints`: handed to the endpoint owner.
-    Applying,
-}
-
-/// Everything known of the documents of one kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Track<D> {
-    record: Option<TrackRecord>,
-    /// The held document, parsed.
-    held: Option<D>,
-    /// The document in force, parsed.
-    applied: Option<D>,
-    phase: Phase,
-}
+pub(super) use self::track::Standing;
+use self::track::{Phase, Track};
+use crate::ports::{ApplyOutcome, TrackRecord};
 
 /// What a device knows of its desired documents.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -116,146 +89,6 @@ pub(crate) enum Effect {
     },
     /// Stop applying.
     CancelApply,
-}
-
-/// What the reported document of a kind says beside what runs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Standing {
-    pub(crate) generation: Option<Generation>,
-    pub(crate) effective_hash: Option<Digest>,
-    pub(crate) refused: Option<Refused>,
-}
-
-impl<D> Default for Track<D> {
-    fn default() -> Self {
-        Self {
-            record: None,
-            held: None,
-            applied: None,
-            phase: Phase::Settled,
-        }
-    }
-}
-
-impl<D: Clone> Track<D> {
-    fn restored(record: TrackRecord, held: Option<D>, applied: Option<D>) -> Self {
-        Self {
-            record: Some(record),
-            held,
-            applied,
-            phase: Phase::Settled,
-        }
-    }
-
-    fn identity(&self) -> Option<&DocumentIdentity> {
-        self.record.as_ref().map(|record| &record.held)
-    }
-
-    fn applied_generation(&self) -> Option<Generation> {
-        self.record
-            .as_ref()?
-            .applied
-            .as_ref()
-            .map(|applied| applied.generation)
-    }
-
-    fn is_held(&self, generation: Generation) -> bool {
-        self.identity()
-            .is_some_and(|held| held.generation == generation)
-    }
-
-    /// Whether the held document is neither in force nor refused.
-    fn is_open(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| {
-            record.refused.is_none() && self.applied_generation() != Some(record.held.generation)
-        })
-    }
-
-    fn accept(&mut self, kind: Kind, held: DocumentIdentity, held_container: Vec<u8>, document: D) {
-        let applied = self.record.take().and_then(|record| record.applied);
-        self.record = Some(TrackRecord {
-            kind,
-            held,
-            held_container,
-            refused: None,
-            applied,
-        });
-        self.held = Some(document);
-        self.phase = Phase::Settled;
-    }
-
-    /// The held document is in force.
-    fn settle_applied(&mut self, effective_hash: Digest) {
-        if let Some(record) = &mut self.record {
-            record.applied = Some(AppliedDocument {
-                generation: record.held.generation,
-                effective_hash,
-                container: record.held_container.clone(),
-            });
-            record.refused = None;
-        }
-        self.applied.clone_from(&self.held);
-        self.phase = Phase::Settled;
-    }
-
-    /// The held document is refused for good.
-    fn settle_refused(&mut self, rejection: Rejection) {
-        if let Some(record) = &mut self.record {
-            record.refused = Some(rejection);
-        }
-        self.phase = Phase::Settled;
-    }
-
-    fn save(&self) -> Option<Effect> {
-        self.record.clone().map(Effect::Save)
-    }
-
-    /// What to say of the held document.
-    fn ack_state(&self, awaited: Option<Generation>) -> AckState {
-        let record = self.record.as_ref();
-        let applied = record.and_then(|record| record.applied.as_ref());
-        match (
-            self.phase,
-            record.and_then(|record| record.refused.clone()),
-            awaited,
-        ) {
-            (
-                Phase::Staging {
-                    bytes_done,
-                    bytes_total,
-                },
-                ..,
-            ) => AckState::Staging {
-                bytes_done,
-                bytes_total,
-            },
-            (Phase::Waiting, _, Some(awaited)) => AckState::Waiting { awaited },
-            (Phase::Settled, Some(rejection), _) => AckState::Rejected(rejection),
-            (Phase::Settled, None, _) => match applied {
-                Some(applied) if self.is_held(applied.generation) => AckState::Applied {
-                    effective_hash: applied.effective_hash,
-                },
-                _ => AckState::Accepted,
-            },
-            (Phase::Waiting | Phase::Applying, ..) => AckState::Accepted,
-        }
-    }
-
-    fn standing(&self) -> Standing {
-        let record = self.record.as_ref();
-        let applied = record.and_then(|record| record.applied.as_ref());
-        Standing {
-            generation: applied.map(|applied| applied.generation),
-            effective_hash: applied.map(|applied| applied.effective_hash),
-            refused: record.and_then(|record| {
-                let rejection = record.refused.clone()?;
-                Some(Refused {
-                    generation: record.held.generation,
-                    rejection,
-                })
-            }),
-        }
-    }
 }
 
 /// A record read back, with the documents of its containers where they still verify.

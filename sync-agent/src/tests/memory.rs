@@ -89,6 +89,8 @@ pub(super) struct Device {
     /// Every generation handed to the endpoint owner.
     pub(super) applied: Vec<Generation>,
     pub(super) chunks_written: u64,
+    /// The endpoint owner never comes to an end with these.
+    pub(super) hang: BTreeSet<Generation>,
     /// What the endpoint owner answers; applied when none.
     pub(super) verdict: Option<ApplyOutcome>,
 }
@@ -260,8 +262,14 @@ impl EndpointSink for DeviceMemory {
         generation: Generation,
         document: &EndpointsDocument,
     ) -> Result<ApplyOutcome, PortError> {
-        Ok(self.edit(|device| {
+        let hang = self.edit(|device| {
             device.applied.push(generation);
+            device.hang.contains(&generation)
+        });
+        if hang {
+            std::future::pending::<()>().await;
+        }
+        Ok(self.edit(|device| {
             if let Some(verdict) = device.verdict.clone() {
                 return verdict;
             }

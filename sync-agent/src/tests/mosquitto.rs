@@ -1,6 +1,6 @@
 //! Both ends over a real Mosquitto process. Skipped, saying so, where it is not installed.
 
-use std::{process::Stdio, sync::Arc, time::Duration};
+use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use edgeward_wire::{ack::AckState, ordering::Kind};
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::world::World;
-use crate::link::{Backoff, BrokerOptions, Connector, RumqttConnector};
+use crate::link::{Backoff, BrokerOptions, Connector, RumqttConnector, Session};
 
 /// A Mosquitto process on a free port of the loopback, without persistence.
 pub(super) struct Mosquitto {
@@ -27,6 +27,11 @@ type Log = Lines<BufReader<ChildStderr>>;
 impl Mosquitto {
     /// None where Mosquitto is not installed.
     pub(super) async fn start() -> Option<Self> {
+        Self::start_with(|_| String::new()).await
+    }
+
+    /// With more lines of configuration, made from its folder.
+    async fn start_with(more: impl FnOnce(&Path) -> String) -> Option<Self> {
         let port = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
@@ -36,6 +41,7 @@ impl Mosquitto {
             "listener {port} 127.0.0.1\nallow_anonymous true\nlog_dest stderr\npersistence false\n\
              max_queued_messages 20000\nset_tcp_nodelay true\n"
         );
+        let configuration = configuration + &more(folder.path());
         std::fs::write(folder.path().join("mosquitto.conf"), configuration).unwrap();
         let (process, log) = Self::launch(&folder).await?;
         Some(Self {
@@ -158,4 +164,59 @@ async fn the_will_says_offline_for_a_device_that_died() {
         )
     };
     tokio::time::timeout(LIMIT, all).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_connections_run_over_tls_and_only_to_the_broker_they_trust() {
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let broker = Mosquitto::start_with(|folder| {
+        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        std::fs::write(&cert, certificate.cert.pem()).unwrap();
+        std::fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
+        format!("certfile {}\nkeyfile {}\n", cert.display(), key.display())
+    })
+    .await;
+    let Some(broker) = broker else { return };
+    let connector = |trusted: &[rustls_pki_types::CertificateDer<'static>]| -> Arc<dyn Connector> {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in trusted {
+            roots.add(certificate.clone()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(RumqttConnector::new(BrokerOptions {
+            tls: Some(Arc::new(tls)),
+            backoff: Backoff::new(Duration::from_millis(10), Duration::from_millis(100)),
+            ..BrokerOptions::new("localhost", broker.port)
+        }))
+    };
+    let world = World::in_real_time();
+    let entry = world.import(3, 1, 1_000_000);
+    world.publish_models(1, vec![entry]);
+    let trusting = connector(&[certificate.cert.der().clone()]);
+    world
+        .run_until(
+            Arc::clone(&trusting),
+            trusting,
+            LIMIT,
+            world.settled(Kind::Models, 1),
+        )
+        .await;
+
+    let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut link = connector(&[stranger.cert.der().clone()]).open(Session {
+        client_id: "doubter".to_owned(),
+        filters: vec!["edgeward/v1/plant/dev/doubter/confirm".to_owned()],
+        will: None,
+        durable: false,
+    });
+    let refused = tokio::time::timeout(Duration::from_secs(1), link.next(false)).await;
+    assert!(
+        refused.is_err(),
+        "connected to a broker it does not trust: {refused:?}"
+    );
 }

@@ -13,7 +13,9 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::link::{Connector, Incoming, Link, LinkEvent, Outgoing, Session, TryPublishError};
+use crate::link::{
+    Connector, Encoding, Incoming, Link, LinkEvent, Outgoing, Session, TryPublishError,
+};
 
 /// How badly the simulated network behaves. Probabilities are in 0..=1.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +101,16 @@ impl SimulatedBroker {
 
     pub(super) fn retained(&self, topic: &str) -> bool {
         self.state.lock().unwrap().retained.contains_key(topic)
+    }
+
+    /// Publishes as a stranger.
+    pub(super) fn inject(&self, topic: &str, payload: &[u8]) {
+        self.publish(Outgoing {
+            topic: topic.to_owned(),
+            payload: payload.to_vec().into(),
+            retain: false,
+            encoding: Encoding::Json,
+        });
     }
 
     fn publish(&self, message: Outgoing) {

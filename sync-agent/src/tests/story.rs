@@ -389,3 +389,146 @@ async fn presence_says_online_and_offline() {
     };
     tokio::time::timeout(LIMIT, all).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_document_cancels_an_older_one_that_is_being_applied() {
+    let world = World::new();
+    let entry = world.import(3, 1, 10);
+    world
+        .device
+        .edit(|device| device.hang.insert(Generation::new(1, 1)));
+    world.publish_models(1, vec![entry.clone()]);
+    world.publish_endpoints(1, 1, &entry);
+    run(&world, &calm(), async {
+        world
+            .device
+            .until(|device| !device.applied.is_empty())
+            .await;
+        world.publish_endpoints(2, 1, &entry);
+        world.settled(Kind::Endpoints, 2).await;
+    })
+    .await;
+    assert!(
+        !world
+            .states(Kind::Endpoints, 1)
+            .iter()
+            .any(AckState::is_final)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_device_applies_what_it_held_without_any_broker() {
+    let mut world = World::new();
+    let entry = world.import(3, 1, 10);
+    world
+        .device
+        .edit(|device| device.hang.insert(Generation::new(1, 1)));
+    world.publish_models(1, vec![entry.clone()]);
+    world.publish_endpoints(1, 1, &entry);
+    run(&world, &calm(), async {
+        world
+            .device
+            .until(|device| !device.applied.is_empty())
+            .await;
+    })
+    .await;
+    world.device.edit(|device| device.hang.clear());
+    world.boot = 2;
+    let shutdown = CancellationToken::new();
+    let alone = async {
+        world
+            .device
+            .until(|device| !device.endpoints.is_empty())
+            .await;
+        shutdown.cancel();
+    };
+    let nobody = calm();
+    let both = async {
+        tokio::join!(
+            world.run_device(nobody.connector(), shutdown.clone()),
+            alone
+        )
+    };
+    tokio::time::timeout(LIMIT, both).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn hostile_messages_on_every_topic_change_nothing() {
+    let world = World::new();
+    let entry = world.import(3, 1, 600_000);
+    let broker = calm();
+    let device = device_id();
+    let digest = entry.manifest;
+    let table: edgeward_base::names::TableName = "main.default.fraud".parse().unwrap();
+    let mut topics: Vec<Topic> = vec![
+        Topic::Ack {
+            device: device.clone(),
+        },
+        Topic::Presence {
+            device: device.clone(),
+        },
+        Topic::Confirm {
+            device: device.clone(),
+        },
+        Topic::SegmentOffer {
+            device: device.clone(),
+            table: table.clone(),
+        },
+        Topic::SegmentChunk {
+            device: device.clone(),
+            table: table.clone(),
+        },
+        Topic::SegmentEnd {
+            device: device.clone(),
+            table,
+        },
+        Topic::SegmentAnswer {
+            device: device.clone(),
+        },
+        Topic::BlobRequest {
+            device: device.clone(),
+            digest,
+        },
+        Topic::BlobChunk {
+            device: device.clone(),
+            digest,
+        },
+    ];
+    for kind in Kind::ALL {
+        topics.push(Topic::Desired {
+            device: device.clone(),
+            kind,
+        });
+        topics.push(Topic::Reported {
+            device: device.clone(),
+            kind,
+        });
+    }
+    run(&world, &broker, async {
+        world
+            .registry
+            .until(|registry| registry.presence.values().any(|p| p.online))
+            .await;
+        for topic in topics {
+            for payload in [
+                &b""[..],
+                b"{}",
+                b"EW\x01\x00\x00\x00",
+                b"null",
+                &[0xff; 2_000_000],
+            ] {
+                broker.inject(&topic.name(&fleet()), payload);
+            }
+        }
+        world.publish_models(1, vec![entry.clone()]);
+        world.publish_endpoints(1, 1, &entry);
+        world.seal(0, 1_000);
+        world.settled(Kind::Endpoints, 1).await;
+        world.quiet().await;
+    })
+    .await;
+    assert!(matches!(
+        world.states(Kind::Endpoints, 1).last(),
+        Some(AckState::Applied { .. })
+    ));
+}
