@@ -87,48 +87,54 @@ impl Outbox {
         })
     }
 
-    /// Adds a report. It is durable when this returns.
+    /// Adds reports, all in one write. They are durable when this returns.
     ///
     /// # Errors
     /// When the store cannot be written; then nothing was added.
-    pub async fn push(&mut self, message: ReportMessage) -> Result<(), PortError> {
-        let mut remove: Vec<u64> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| is_replaced_by(&slot.entry.message, &message))
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        let excess = (self.slots.len() + 1)
-            .saturating_sub(remove.len())
-            .saturating_sub(self.options.capacity.max(1));
+    pub async fn push(&mut self, messages: Vec<ReportMessage>) -> Result<(), PortError> {
+        let first = self.next;
+        let next = first + messages.len() as u64;
+        let mut kept: Vec<u64> = self.slots.keys().copied().collect();
+        let mut put: Vec<OutboxEntry> = Vec::with_capacity(messages.len());
+        for (message, sequence) in messages.into_iter().zip(first..) {
+            let needed = |older: &ReportMessage| !is_replaced_by(older, &message);
+            kept.retain(|key| {
+                self.slots
+                    .get(key)
+                    .is_some_and(|slot| needed(&slot.entry.message))
+            });
+            put.retain(|entry| needed(&entry.message));
+            put.push(OutboxEntry {
+                sequence,
+                boot: self.boot,
+                message,
+            });
+        }
+        let excess = (kept.len() + put.len()).saturating_sub(self.options.capacity.max(1));
         if excess > 0 {
             tracing::warn!(excess, "outbox is full: the oldest reports are dropped");
-            let oldest: Vec<u64> = self
-                .slots
-                .keys()
-                .filter(|key| !remove.contains(key))
-                .take(excess)
-                .copied()
-                .collect();
-            remove.extend(oldest);
+            let from_kept = excess.min(kept.len());
+            kept.drain(..from_kept);
+            put.drain(..excess - from_kept);
         }
-        let entry = OutboxEntry {
-            sequence: self.next,
-            boot: self.boot,
-            message,
-        };
-        let next = self.next + 1;
-        let change = OutboxChange {
-            put: vec![entry.clone()],
-            remove: remove.clone(),
-            next,
-        };
-        self.store.commit(change).await?;
-        for sequence in remove {
-            self.slots.remove(&sequence);
-        }
-        self.slots
-            .insert(entry.sequence, Slot { entry, sent: None });
+        let remove = self
+            .slots
+            .keys()
+            .filter(|key| !kept.contains(key))
+            .copied()
+            .collect();
+        self.store
+            .commit(OutboxChange {
+                put: put.clone(),
+                remove,
+                next,
+            })
+            .await?;
+        self.slots.retain(|sequence, _| kept.contains(sequence));
+        let added = put
+            .into_iter()
+            .map(|entry| (entry.sequence, Slot { entry, sent: None }));
+        self.slots.extend(added);
         self.next = next;
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod hazards;
+mod hostile;
 mod memory;
 mod mosquitto;
 mod simulated;

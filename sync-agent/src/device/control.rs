@@ -43,6 +43,8 @@ struct Control {
     state: State,
     jobs: watch::Sender<Option<StagingJob>>,
     applying: Option<Applying>,
+    /// What is to be told to the registry and is not yet in the outbox: the messages of one step.
+    unsaid: Vec<ReportMessage>,
     /// The number of the connection that is up.
     connection: Option<u64>,
     /// Whether this connection's birth is still to be published.
@@ -57,7 +59,7 @@ struct Control {
 enum Woken {
     Link(LinkEvent),
     Staging(StagingNews),
-    Applied(Generation, ApplyOutcome),
+    Applied((Generation, ApplyOutcome)),
     EndpointsChanged,
     Timer,
     Shutdown,
@@ -82,6 +84,7 @@ pub(super) async fn run(
             state,
             jobs,
             applying: None,
+            unsaid: Vec::new(),
             connection: None,
             birth_due: false,
             reports_due: BTreeSet::new(),
@@ -98,6 +101,8 @@ pub(super) async fn run(
     }
 }
 
+/// How long an apply may take before its `accepted` is written.
+const QUICK_APPLY: Duration = Duration::from_millis(50);
 /// How long the control task may take to say goodbye.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -214,19 +219,14 @@ impl Control {
         shutdown: &CancellationToken,
     ) {
         loop {
+            self.finish_quick_apply().await;
             self.report_due().await;
+            self.say().await;
             let want_room = self.pump();
             match self.wake(news, shutdown, want_room).await {
                 Woken::Link(event) => self.on_link(event).await,
                 Woken::Staging(news) => self.on_staging(news).await,
-                Woken::Applied(generation, outcome) => {
-                    self.applying = None;
-                    self.step(Event::EndpointsApplied {
-                        generation,
-                        outcome,
-                    })
-                    .await;
-                }
+                Woken::Applied(done) => self.on_applied(done).await,
                 Woken::EndpointsChanged => {
                     self.reports_due.insert(Kind::Endpoints);
                 }
@@ -253,7 +253,7 @@ impl Control {
             () = shutdown.cancelled() => Woken::Shutdown,
             event = self.link.next(want_room) => Woken::Link(event),
             Some(news) = news.recv() => Woken::Staging(news),
-            (generation, outcome) = applying => Woken::Applied(generation, outcome),
+            done = applying => Woken::Applied(done),
             () = self.ports.endpoints.changed() => Woken::EndpointsChanged,
             () = tokio::time::sleep(timer) => Woken::Timer,
         }
@@ -410,7 +410,7 @@ impl Control {
                 }
                 Effect::Ack(ack) => {
                     tracing::info!(kind = %ack.kind, generation = ?ack.generation, state = ?ack.state, "desired document");
-                    self.push(ReportMessage::Ack(ack)).await;
+                    self.unsaid.push(ReportMessage::Ack(ack));
                 }
                 Effect::Report(kind) => {
                     self.reports_due.insert(kind);
@@ -444,12 +444,33 @@ impl Control {
         })
     }
 
-    async fn push(&mut self, message: ReportMessage) {
-        loop {
-            match self.outbox.push(message.clone()).await {
-                Ok(()) => return,
+    /// Gives what is being applied a moment to finish before anything is written about it: a
+    /// traffic change must not wait for its own acknowledgement to be durable.
+    async fn finish_quick_apply(&mut self) {
+        if let Some(applying) = &mut self.applying
+            && !self.unsaid.is_empty()
+            && let Ok(done) = tokio::time::timeout(QUICK_APPLY, applying).await
+        {
+            self.on_applied(done).await;
+        }
+    }
+
+    async fn on_applied(&mut self, (generation, outcome): (Generation, ApplyOutcome)) {
+        self.applying = None;
+        self.step(Event::EndpointsApplied {
+            generation,
+            outcome,
+        })
+        .await;
+    }
+
+    /// Makes durable, in one write, what is to be told to the registry.
+    async fn say(&mut self) {
+        while !self.unsaid.is_empty() {
+            match self.outbox.push(self.unsaid.clone()).await {
+                Ok(()) => self.unsaid.clear(),
                 Err(error) => {
-                    tracing::error!(error = %chain(&error), "report not stored, trying again");
+                    tracing::error!(error = %chain(&error), "reports not stored, trying again");
                     tokio::time::sleep(self.options.timing.retry).await;
                 }
             }
@@ -476,7 +497,7 @@ impl Control {
                     if !self.reported.contains(&document) {
                         self.reported.retain(|earlier| earlier.kind() != kind);
                         self.reported.push(document.clone());
-                        self.push(ReportMessage::Reported(document)).await;
+                        self.unsaid.push(ReportMessage::Reported(document));
                     }
                 }
                 Err(error) => {

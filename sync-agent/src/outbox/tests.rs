@@ -113,7 +113,7 @@ fn send(outbox: &mut Outbox) -> Vec<u64> {
 async fn a_report_is_stored_first_and_sent_until_confirmed() {
     let bench = Bench::new();
     let mut outbox = bench.open().await;
-    outbox.push(accepted(1)).await.unwrap();
+    outbox.push(vec![accepted(1)]).await.unwrap();
     assert_eq!(bench.stored(), [1]);
     assert_eq!(send(&mut outbox), [1]);
     assert_eq!(outbox.wake_in(), Some(Duration::from_secs(10)));
@@ -141,10 +141,10 @@ async fn a_report_that_cannot_be_stored_is_not_added() {
     let bench = Bench::new();
     let mut outbox = bench.open().await;
     *bench.store.broken.lock().unwrap() = true;
-    assert!(outbox.push(accepted(1)).await.is_err());
+    assert!(outbox.push(vec![accepted(1)]).await.is_err());
     assert!(outbox.is_empty() && outbox.due().is_none());
     *bench.store.broken.lock().unwrap() = false;
-    outbox.push(accepted(1)).await.unwrap();
+    outbox.push(vec![accepted(1)]).await.unwrap();
     assert_eq!(bench.stored(), [1]);
 }
 
@@ -153,7 +153,7 @@ async fn the_window_bounds_what_is_on_its_way() {
     let bench = Bench::new();
     let mut outbox = bench.open().await;
     for generation in 1..=3 {
-        outbox.push(accepted(generation)).await.unwrap();
+        outbox.push(vec![accepted(generation)]).await.unwrap();
     }
     assert_eq!(send(&mut outbox), [1, 2]);
     outbox
@@ -176,7 +176,7 @@ async fn the_window_bounds_what_is_on_its_way() {
 async fn numbers_go_on_after_a_restart_though_everything_was_confirmed() {
     let bench = Bench::new();
     let mut outbox = bench.open().await;
-    outbox.push(accepted(1)).await.unwrap();
+    outbox.push(vec![accepted(1)]).await.unwrap();
     outbox
         .confirm(Confirm {
             sequence: 1,
@@ -185,7 +185,7 @@ async fn numbers_go_on_after_a_restart_though_everything_was_confirmed() {
         .await
         .unwrap();
     let mut outbox = bench.open().await;
-    outbox.push(accepted(2)).await.unwrap();
+    outbox.push(vec![accepted(2)]).await.unwrap();
     assert_eq!(bench.stored(), [2]);
 }
 
@@ -202,13 +202,26 @@ async fn what_is_newer_replaces_only_what_it_makes_needless() {
             },
         )
     };
-    outbox.push(accepted(1)).await.unwrap();
-    outbox.push(staging(1)).await.unwrap();
-    outbox.push(staging(2)).await.unwrap();
+    outbox.push(vec![accepted(1)]).await.unwrap();
+    outbox.push(vec![staging(1)]).await.unwrap();
+    outbox.push(vec![staging(2)]).await.unwrap();
     assert_eq!(bench.stored(), [1, 3]);
-    outbox.push(reported()).await.unwrap();
-    outbox.push(reported()).await.unwrap();
+    outbox.push(vec![reported()]).await.unwrap();
+    outbox.push(vec![reported()]).await.unwrap();
     assert_eq!(bench.stored(), [1, 3, 5]);
+}
+
+#[tokio::test]
+async fn reports_of_one_step_are_one_write_and_replace_one_another() {
+    let bench = Bench::new();
+    let mut outbox = bench.open().await;
+    outbox
+        .push(vec![accepted(1), reported(), accepted(2), reported()])
+        .await
+        .unwrap();
+    assert_eq!(bench.stored(), [1, 3, 4]);
+    outbox.push((3..=7).map(accepted).collect()).await.unwrap();
+    assert_eq!(bench.stored(), [6, 7, 8, 9]);
 }
 
 #[tokio::test]
@@ -216,7 +229,7 @@ async fn at_capacity_the_oldest_goes() {
     let bench = Bench::new();
     let mut outbox = bench.open().await;
     for generation in 1..=6 {
-        outbox.push(accepted(generation)).await.unwrap();
+        outbox.push(vec![accepted(generation)]).await.unwrap();
     }
     assert_eq!(bench.stored(), [3, 4, 5, 6]);
     assert_eq!(outbox.len(), 4);
@@ -226,8 +239,8 @@ async fn at_capacity_the_oldest_goes() {
 async fn lost_counters_are_numbered_above_what_the_registry_knows() {
     let bench = Bench::new();
     let mut outbox = bench.open().await;
-    outbox.push(accepted(1)).await.unwrap();
-    outbox.push(accepted(2)).await.unwrap();
+    outbox.push(vec![accepted(1)]).await.unwrap();
+    outbox.push(vec![accepted(2)]).await.unwrap();
     send(&mut outbox);
     outbox
         .confirm(Confirm {
@@ -245,6 +258,6 @@ async fn lost_counters_are_numbered_above_what_the_registry_knows() {
         })
         .await
         .unwrap();
-    outbox.push(accepted(3)).await.unwrap();
+    outbox.push(vec![accepted(3)]).await.unwrap();
     assert_eq!(bench.stored(), [72, 73]);
 }
