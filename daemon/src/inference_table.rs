@@ -24,18 +24,48 @@
 //! nobody knows: unless it ended cleanly, a gap of unknown length says so.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use edgeward_base::clock::SharedClock;
 use edgeward_base::durable::SharedFs;
-use edgeward_base::names::{BootId, DeviceId};
+use edgeward_base::names::{BootId, DeviceId, TableName};
 use edgeward_base::units::ByteCount;
 
+use edgeward_wire::segment::SegmentName;
+use tokio::sync::{oneshot, watch};
+
+use crate::tasks::{SpawnThreadError, Tasks};
+
+mod channel;
+mod compact;
+mod gap;
+mod keeper;
 mod record;
 mod segment;
+mod verify;
+mod views;
+mod wal;
+mod writer;
 
+pub use compact::CompactError;
+pub use gap::GapCause;
+pub use keeper::{BootEnd, KeepSegmentsError, RecoveredBoot, RecoveryReport};
 pub use record::Row;
-pub use segment::{ParseSegmentDateError, SealedSegment, SegmentDate, SegmentKind, SegmentName};
+pub use segment::SealedSegment;
+pub use verify::{VerifiedBoot, VerifiedTable, VerifyReport, verify};
+pub use views::views;
+
+use channel::{ChannelLimits, Message, RowSender, channel};
+use keeper::ledger::{Folders, Ledger};
+use keeper::{Backlog, Keeper, Reply, Request};
+use wal::{LogCounters, LogOptions, RowLog};
+use writer::Writer;
+
+#[cfg(test)]
+mod tests;
 
 /// How inference tables are kept.
 #[derive(Debug, Clone)]
@@ -89,4 +119,252 @@ impl InferenceTableOptions {
             fs,
         }
     }
+}
+
+/// Requests that may wait for the keeper; more are refused.
+const KEEPER_REQUESTS: usize = 64;
+
+/// Why the row log did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenInferenceTablesError {
+    /// No thread for the writer.
+    #[error("cannot start the row writer")]
+    Writer(#[source] SpawnThreadError),
+    /// No thread for the keeper.
+    #[error("cannot start the row keeper")]
+    Keeper(#[source] SpawnThreadError),
+}
+
+/// Why the row log did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskInferenceTablesError {
+    /// It was closed.
+    #[error("the row log is closed")]
+    Closed,
+    /// Too many requests wait already: ask again later.
+    #[error("the row log has too many requests waiting")]
+    Busy,
+    /// It tried and failed.
+    #[error("the row log failed")]
+    Failed(#[source] KeepSegmentsError),
+}
+
+/// What the row log did since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowCounters {
+    /// Rows that are durable.
+    pub committed: u64,
+    /// Rows that did not fit into the channel.
+    pub dropped: u64,
+    /// Rows that the disk did not take.
+    pub lost: u64,
+    /// Writes and syncs that failed.
+    pub failures: u64,
+    /// Bytes written to the write-ahead log.
+    pub log_bytes: u64,
+}
+
+/// A handle to the inference tables of this box. Clones are handles to the same.
+#[derive(Debug, Clone)]
+pub struct InferenceTables {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    rows: RowSender,
+    keeper: SyncSender<Request>,
+    counters: Arc<LogCounters>,
+    recovered: watch::Receiver<Option<Arc<RecoveryReport>>>,
+    sealings: watch::Receiver<u64>,
+}
+
+impl Drop for Shared {
+    /// Nobody can offer a row any more: what is there is committed, and the threads end.
+    fn drop(&mut self) {
+        self.rows.order(Message::Close(None));
+    }
+}
+
+impl InferenceTables {
+    /// Starts the writer and the keeper. Recovery of earlier boots runs beside them, so this
+    /// returns at once whatever lies on the disk; no disk at all means that rows are lost and
+    /// counted, not that this fails.
+    ///
+    /// # Errors
+    /// [`OpenInferenceTablesError`] when the operating system gives no thread.
+    pub fn open(
+        options: InferenceTableOptions,
+        tasks: &Tasks,
+    ) -> Result<Self, OpenInferenceTablesError> {
+        let folders = Folders::of(&options.directory);
+        let (rows, receiver) = channel(ChannelLimits {
+            most: options.channel_bytes.as_usize(),
+            commit: options.commit_bytes.as_usize(),
+            payload_cap: options.payload_cap.as_usize(),
+        });
+        let (requests, waiting) = sync_channel(KEEPER_REQUESTS);
+        let (recovered, recovered_seen) = watch::channel(None);
+        let (sealings, sealings_seen) = watch::channel(0);
+        let backlog = Backlog::default();
+        let counters = Arc::new(LogCounters::default());
+        let keeper = Keeper {
+            ledger: Ledger::new(
+                Arc::clone(&options.fs),
+                Arc::clone(&options.clock),
+                folders.clone(),
+                options.device.clone(),
+                options.boot,
+            ),
+            backlog: backlog.clone(),
+            requests: waiting,
+            recovered,
+            sealings,
+        };
+        let writer = Writer {
+            rows: receiver,
+            commit_interval: options.commit_interval,
+            clock: Arc::clone(&options.clock),
+            log: RowLog::new(
+                LogOptions {
+                    directory: folders.wal,
+                    device: options.device,
+                    boot: options.boot,
+                    seal_after: options.seal_after,
+                    seal_size: options.seal_size.0,
+                    clock: options.clock,
+                    fs: options.fs,
+                },
+                Arc::clone(&counters),
+            ),
+            backlog,
+            keeper: requests.clone(),
+        };
+        let shared = Shared {
+            rows,
+            keeper: requests,
+            counters,
+            recovered: recovered_seen,
+            sealings: sealings_seen,
+        };
+        tasks
+            .spawn_thread("rows-keeper", move || keeper.run())
+            .map_err(OpenInferenceTablesError::Keeper)?;
+        tasks
+            .spawn_thread("rows-writer", move || writer.run())
+            .map_err(OpenInferenceTablesError::Writer)?;
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Hands a row over. Never waits and never fails: a row that finds no room is counted, and
+    /// a gap row will stand for it.
+    pub fn offer(&self, table: &TableName, row: &Row) {
+        self.shared.rows.offer(table, row);
+    }
+
+    /// What was found of earlier boots, once they are brought into order.
+    ///
+    /// # Errors
+    /// [`AskInferenceTablesError::Closed`] when the keeper ended before.
+    pub async fn recovery(&self) -> Result<Arc<RecoveryReport>, AskInferenceTablesError> {
+        let mut recovered = self.shared.recovered.clone();
+        let report = recovered.wait_for(Option::is_some).await;
+        report
+            .ok()
+            .and_then(|report| report.clone())
+            .ok_or(AskInferenceTablesError::Closed)
+    }
+
+    /// Sealed segments that have not landed, oldest boot first. Waits for recovery.
+    ///
+    /// # Errors
+    /// [`AskInferenceTablesError::Busy`] or `Closed`.
+    pub async fn sealed(&self) -> Result<Vec<SealedSegment>, AskInferenceTablesError> {
+        self.ask(Request::Sealed).await
+    }
+
+    /// Deletes a segment that has landed: the caller has verified the receipt. A segment that is
+    /// not there has been deleted before, which is no error.
+    ///
+    /// # Errors
+    /// [`AskInferenceTablesError`]; the segment is then offered again, or gone at the next start.
+    pub async fn landed(&self, segment: &SegmentName) -> Result<(), AskInferenceTablesError> {
+        self.ask(|reply| Request::Landed(segment.clone(), reply))
+            .await
+    }
+
+    /// Moves a segment whose bytes do not have its digest any more into quarantine; a gap takes
+    /// its place and is uploaded instead.
+    ///
+    /// # Errors
+    /// [`AskInferenceTablesError`]; the segment is then still listed.
+    pub async fn set_aside(&self, segment: &SegmentName) -> Result<(), AskInferenceTablesError> {
+        self.ask(|reply| Request::SetAside(segment.clone(), reply))
+            .await
+    }
+
+    /// Changes whenever something was sealed.
+    #[must_use]
+    pub fn sealings(&self) -> watch::Receiver<u64> {
+        self.shared.sealings.clone()
+    }
+
+    /// Commits and seals what was offered so far, without waiting for its time.
+    ///
+    /// # Errors
+    /// [`AskInferenceTablesError`]; what is committed stays so and is sealed later.
+    pub async fn seal(&self) -> Result<(), AskInferenceTablesError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.rows.order(Message::Seal(reply));
+        settle(answer).await
+    }
+
+    /// Commits and seals what was offered so far, ends the boot cleanly, and ends the threads.
+    /// Rows offered later are dropped, and other requests answer that the log is closed.
+    ///
+    /// # Errors
+    /// [`AskInferenceTablesError`]; what is committed stays so, and the next start goes on from
+    /// there.
+    pub async fn close(&self) -> Result<(), AskInferenceTablesError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.rows.order(Message::Close(Some(reply)));
+        settle(answer).await
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> RowCounters {
+        let counters = &self.shared.counters;
+        RowCounters {
+            committed: counters.committed.load(Ordering::Relaxed),
+            dropped: self.shared.rows.dropped(),
+            lost: counters.lost.load(Ordering::Relaxed),
+            failures: counters.failures.load(Ordering::Relaxed),
+            log_bytes: counters.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, AskInferenceTablesError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared
+            .keeper
+            .try_send(request(reply))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => AskInferenceTablesError::Busy,
+                TrySendError::Disconnected(_) => AskInferenceTablesError::Closed,
+            })?;
+        settle(answer).await
+    }
+}
+
+async fn settle<T>(
+    answer: oneshot::Receiver<Result<T, KeepSegmentsError>>,
+) -> Result<T, AskInferenceTablesError> {
+    let answer = answer.await.map_err(|_| AskInferenceTablesError::Closed)?;
+    answer.map_err(AskInferenceTablesError::Failed)
 }

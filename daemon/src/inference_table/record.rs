@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edgeward_base::clock::ClockQuality;
-use edgeward_base::names::{EndpointName, ModelName, ModelVersion, Principal, ServedEntityName};
+use edgeward_base::names::{
+    EndpointName, ModelName, ModelVersion, Principal, ServedEntityName, TableName,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -37,7 +39,7 @@ pub struct Row {
     pub monotonic_us: u64,
     /// Whether `request_time_us` can be trusted.
     pub clock_quality: ClockQuality,
-    /// UUIDv7; column `databricks_request_id` and reply header `x-request-id`.
+    /// UUID version 7; column `databricks_request_id` and reply header `x-request-id`.
     pub request_id: Uuid,
     /// The client's own id, from the body.
     pub client_request_id: Option<String>,
@@ -126,6 +128,17 @@ impl Row {
         let texts = stored.request.map_or(0, str::len) + stored.response.map_or(0, str::len);
         postcard::to_extend(&stored, Vec::with_capacity(texts + TYPICAL_REST))
     }
+}
+
+/// A row on its way to the log.
+#[derive(Debug)]
+pub(super) struct OfferedRow {
+    pub(super) table: TableName,
+    /// Whose loss it is if it is lost; not kept for `_unmatched`, whose names anybody can invent.
+    pub(super) endpoint: Option<EndpointName>,
+    pub(super) time_us: i64,
+    /// The stored form.
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Bytes that a row takes beside its request and response; a guess that saves reallocations.

@@ -89,6 +89,28 @@ impl fmt::Display for SegmentName {
 #[serde(try_from = "String", into = "String")]
 pub struct SegmentDate(String);
 
+impl SegmentDate {
+    /// The day that is so many days after 1970-01-01; the first or last one of the years 0000 to
+    /// 9999 where it is beyond them.
+    #[must_use]
+    pub fn of_days(days: i32) -> Self {
+        // Counted in eras of 400 years that start on 1 March, so that a leap day is the last one.
+        let days = days.clamp(-719_528, 2_932_896) + 719_468;
+        let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let from_march = (5 * day + 2) / 153;
+        let day = day - (153 * from_march + 2) / 5 + 1;
+        let month = if from_march < 10 {
+            from_march + 3
+        } else {
+            from_march - 9
+        };
+        let year = year + era * 400 + i32::from(month <= 2);
+        Self(format!("{year:04}-{month:02}-{day:02}"))
+    }
+}
+
 /// Text that is not a day.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a segment's date is YYYY-MM-DD")]

@@ -99,3 +99,22 @@ fn dates_are_days() {
         assert!(bad.parse::<SegmentDate>().is_err(), "{bad}");
     }
 }
+
+#[test]
+fn days_are_counted_from_1970() {
+    for (days, text) in [
+        (0, "1970-01-01"),
+        (-1, "1969-12-31"),
+        (11_016, "2000-02-29"),
+        (11_017, "2000-03-01"),
+        (20_601, "2026-05-28"),
+        (i32::MIN, "0000-01-01"),
+        (i32::MAX, "9999-12-31"),
+    ] {
+        assert_eq!(SegmentDate::of_days(days).to_string(), text);
+        assert_eq!(
+            SegmentDate::of_days(days).to_string().parse(),
+            Ok(SegmentDate::of_days(days))
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! Compaction: a segment of the log becomes sealed Parquet segments, one for each table, kind and
+//! day in it.
+//!
+//! Owns the columns and the files while they are written. A file is written under a temporary
+//! name, synced, renamed, and its folder synced; it counts only once the [account] names it, so
+//! a crash at any point leaves either nothing or leftovers that the next start removes before it
+//! compacts the same segment again.
+//!
+//! Must never: put rows of another day into a file than the one that its folder names.
+//!
+//! [account]: super::keeper
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use edgeward_base::durable::DurableFs;
+use edgeward_base::names::{BootId, DeviceId, TableName};
+use edgeward_wire::segment::SegmentKind;
+
+use super::gap::{Gap, GapCause};
+use super::record::StoredRow;
+use super::segment::{SealedSegment, day_of};
+use super::wal::Replay;
+
+mod gaps;
+mod part;
+mod rows;
+
+use part::{Part, PartKey};
+
+#[cfg(test)]
+mod tests;
+
+/// Why a segment was not compacted. Nothing is lost: it is still in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// A Parquet file could not be started.
+    #[error("cannot create {path}", path = path.display())]
+    Create {
+        /// The temporary file.
+        path: PathBuf,
+        /// What the operating system answered.
+        #[source]
+        source: io::Error,
+    },
+    /// Rows could not be put into columns.
+    #[error("cannot build the columns")]
+    Batch(#[source] arrow::error::ArrowError),
+    /// Columns could not be written.
+    #[error("cannot write the columns")]
+    Encode(#[source] parquet::errors::ParquetError),
+    /// A Parquet file could not be made durable.
+    #[error("cannot finish {path}", path = path.display())]
+    Finish {
+        /// The temporary file.
+        path: PathBuf,
+        /// What the operating system answered.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Whose rows these are, as text for the columns.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    device: String,
+    boot: String,
+    boot_id: BootId,
+}
+
+impl Origin {
+    pub(super) fn new(device: &DeviceId, boot: BootId) -> Self {
+        Self {
+            device: device.to_string(),
+            boot: boot.to_string(),
+            boot_id: boot,
+        }
+    }
+}
+
+/// Parquet files in the making.
+pub(super) struct Compaction<'a> {
+    fs: &'a dyn DurableFs,
+    tables: &'a Path,
+    origin: Origin,
+    /// When the gaps that are found here are found.
+    now_us: i64,
+    /// A handful: a segment of the log holds few tables, and of most one day.
+    parts: Vec<Part>,
+}
+
+impl<'a> Compaction<'a> {
+    /// Compaction into `tables`, the folder of tables.
+    pub(super) fn new(
+        fs: &'a dyn DurableFs,
+        tables: &'a Path,
+        origin: Origin,
+        now_us: i64,
+    ) -> Self {
+        Self {
+            fs,
+            tables,
+            origin,
+            now_us,
+            parts: Vec::new(),
+        }
+    }
+
+    /// The place of the part that takes rows or gaps of this table, kind and day.
+    fn part(
+        &mut self,
+        table: &TableName,
+        kind: SegmentKind,
+        day: i32,
+    ) -> Result<(&mut Part, &Origin), CompactError> {
+        let found = self
+            .parts
+            .iter()
+            .position(|part| part.takes(table, kind, day));
+        let place = match found {
+            Some(place) => place,
+            None => {
+                let key = PartKey {
+                    table: table.clone(),
+                    kind,
+                    day,
+                };
+                self.parts
+                    .push(Part::create(self.fs, self.tables, &self.origin, key)?);
+                self.parts.len() - 1
+            }
+        };
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the place was found or made just above"
+        )]
+        let part = &mut self.parts[place];
+        Ok((part, &self.origin))
+    }
+
+    /// After the last commit of a boot that did not end cleanly: nobody knows what is missing.
+    pub(super) fn add_open_gap(
+        &mut self,
+        table: &TableName,
+        first: u64,
+    ) -> Result<(), CompactError> {
+        self.gap(
+            table,
+            &Gap {
+                endpoint: None,
+                cause: GapCause::PowerLoss,
+                first,
+                last: None,
+                rows: None,
+                bytes: None,
+                times_us: None,
+            },
+        )
+    }
+
+    /// Makes the files durable under their names.
+    pub(super) fn finish(self) -> Result<Vec<SealedSegment>, CompactError> {
+        let boot = self.origin.boot_id;
+        self.parts
+            .into_iter()
+            .map(|part| part.finish(self.fs, boot))
+            .collect()
+    }
+}
+
+impl Replay for Compaction<'_> {
+    type Error = CompactError;
+
+    fn row(
+        &mut self,
+        table: &TableName,
+        sequence: u64,
+        row: &StoredRow<'_>,
+    ) -> Result<(), CompactError> {
+        let day = day_of(row.request_time_us);
+        let (part, origin) = self.part(table, SegmentKind::Rows, day)?;
+        part.add_row(origin, sequence, row)
+    }
+
+    fn gap(&mut self, table: &TableName, gap: &Gap<'_>) -> Result<(), CompactError> {
+        let day = day_of(gap.times_us.map_or(self.now_us, |(first, _)| first));
+        let (part, origin) = self.part(table, SegmentKind::Gaps, day)?;
+        part.add_gap(origin, gap)
+    }
+}

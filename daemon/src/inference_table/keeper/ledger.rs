@@ -1,0 +1,279 @@
+//! What the keeper owns: the accounts, and the files that they name.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use edgeward_base::clock::SharedClock;
+use edgeward_base::durable::{SharedFs, parent, write_atomic};
+use edgeward_base::names::{BootId, DeviceId};
+use edgeward_wire::segment::SegmentName;
+
+use super::super::compact::{CompactError, Compaction, Origin};
+use super::super::segment::{SealedSegment, path_of};
+use super::super::wal::{Position, WalName, WalSegment, replay};
+use super::account::{Account, BootEnd};
+
+/// Why a change of the sealed segments did not happen. The state on disk is as before, or the
+/// next try or start brings it there.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepSegmentsError {
+    /// The log could not be read.
+    #[error("cannot read the row log")]
+    Read(#[source] io::Error),
+    /// Damaged bytes could not be set aside.
+    #[error("cannot set damaged rows aside")]
+    Quarantine(#[source] io::Error),
+    /// The Parquet files could not be made.
+    #[error("cannot compact the row log")]
+    Compact(#[source] CompactError),
+    /// The account could not be written.
+    #[error("cannot write the account of rows")]
+    Account(#[source] io::Error),
+    /// A file that is not needed any more could not be removed.
+    #[error("cannot remove a spent file")]
+    Remove(#[source] io::Error),
+}
+
+/// The folders below `{rows}`.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Folders {
+    pub(in super::super) wal: PathBuf,
+    pub(in super::super) parquet: PathBuf,
+    pub(in super::super) quarantine: PathBuf,
+    pub(in super::super) account: PathBuf,
+}
+
+impl Folders {
+    pub(in super::super) fn of(rows: &Path) -> Self {
+        Self {
+            wal: rows.join("wal"),
+            parquet: rows.join("parquet"),
+            quarantine: rows.join("quarantine"),
+            account: rows.join("account"),
+        }
+    }
+}
+
+/// The accounts of all boots, and what it takes to change them.
+#[derive(Debug)]
+pub(in super::super) struct Ledger {
+    pub(super) fs: SharedFs,
+    pub(super) clock: SharedClock,
+    pub(super) folders: Folders,
+    pub(super) device: DeviceId,
+    /// The boot that writes now.
+    pub(super) boot: BootId,
+    pub(super) accounts: BTreeMap<BootId, Account>,
+    /// Bad tails that were set aside since the start.
+    pub(super) quarantined: Vec<PathBuf>,
+}
+
+impl Ledger {
+    pub(in super::super) fn new(
+        fs: SharedFs,
+        clock: SharedClock,
+        folders: Folders,
+        device: DeviceId,
+        boot: BootId,
+    ) -> Self {
+        Self {
+            fs,
+            clock,
+            folders,
+            device,
+            boot,
+            accounts: BTreeMap::new(),
+            quarantined: Vec::new(),
+        }
+    }
+
+    /// The sealed segments that have not landed, oldest boot first.
+    pub(in super::super) fn sealed(&self) -> Vec<SealedSegment> {
+        let mut accounts: Vec<_> = self.accounts.values().collect();
+        accounts.sort_by_key(|account| (account.opened_us, account.boot));
+        let segments = accounts.into_iter().flat_map(|account| &account.segments);
+        segments.map(|segment| self.placed(segment)).collect()
+    }
+
+    pub(super) fn placed(&self, segment: &SealedSegment) -> SealedSegment {
+        let path = self
+            .folders
+            .parquet
+            .join(path_of(&segment.name, &segment.date));
+        SealedSegment {
+            path,
+            ..segment.clone()
+        }
+    }
+
+    /// Turns a segment of the log into sealed segments, and removes it.
+    ///
+    /// Segments of one boot have to come in their order.
+    pub(in super::super) fn compact(
+        &mut self,
+        segment: WalSegment,
+    ) -> Result<usize, KeepSegmentsError> {
+        let WalSegment { name, committed } = segment;
+        let path = name.path(&self.folders.wal);
+        let mut account = self.account(name.boot);
+        if name.number <= account.compacted {
+            self.remove(&path)?;
+            return Ok(0);
+        }
+        let mut bytes = match self.fs.read(&path) {
+            // What is gone leaves a jump of sequences, which the next segment shows.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(KeepSegmentsError::Read)?,
+        };
+        if let Some(committed) = committed.and_then(|committed| usize::try_from(committed).ok()) {
+            bytes.truncate(committed);
+        }
+        let mut position = account.position();
+        let mut compaction = self.compaction(name.boot);
+        let passed = replay(name, &bytes, &mut position, &mut compaction)
+            .map_err(KeepSegmentsError::Compact)?;
+        let sealed = compaction.finish().map_err(KeepSegmentsError::Compact)?;
+        if let Some(offset) = passed.bad_tail {
+            self.set_tail_aside(name, offset, &bytes)?;
+        }
+        let count = sealed.len();
+        account.enter(sealed, &position);
+        account.compacted = name.number;
+        if passed.closed {
+            account.end = BootEnd::Clean;
+        }
+        self.commit(account)?;
+        self.remove(&path)?;
+        Ok(count)
+    }
+
+    /// Ends a boot whose log is compacted: `clean`, with `last` as the sequences that each table
+    /// has come to, or not. Answers how many segments that made.
+    pub(in super::super) fn end(
+        &mut self,
+        boot: BootId,
+        clean: Option<&Position>,
+    ) -> Result<usize, KeepSegmentsError> {
+        let mut account = match self.accounts.get(&boot) {
+            Some(account) if account.end == BootEnd::Running => account.clone(),
+            // No account: the boot never logged a row.
+            _ => return Ok(0),
+        };
+        let mut position = account.position();
+        let mut compaction = self.compaction(boot);
+        match clean {
+            Some(last) => {
+                for (table, next) in last.iter() {
+                    position
+                        .jump(table, next, &mut compaction)
+                        .map_err(KeepSegmentsError::Compact)?;
+                }
+                account.end = BootEnd::Clean;
+            }
+            None => {
+                for (table, next) in position.iter() {
+                    compaction
+                        .add_open_gap(table, next)
+                        .map_err(KeepSegmentsError::Compact)?;
+                }
+                account.end = BootEnd::PowerLoss;
+            }
+        }
+        let sealed = compaction.finish().map_err(KeepSegmentsError::Compact)?;
+        let count = sealed.len();
+        account.enter(sealed, &position);
+        self.commit(account)?;
+        Ok(count)
+    }
+
+    /// Deletes a segment that has landed; one that is not there has been deleted before.
+    pub(in super::super) fn land(&mut self, name: &SegmentName) -> Result<(), KeepSegmentsError> {
+        let Some(mut account) = self.accounts.get(&name.boot).cloned() else {
+            return Ok(());
+        };
+        let Some(segment) = account.land(name) else {
+            return Ok(());
+        };
+        self.commit(account)?;
+        self.remove(&self.placed(&segment).path)
+    }
+
+    /// The account of a boot, or a new one.
+    pub(super) fn account(&self, boot: BootId) -> Account {
+        let open = || Account::open(boot, self.clock.wall_micros());
+        self.accounts.get(&boot).cloned().unwrap_or_else(open)
+    }
+
+    pub(super) fn compaction(&self, boot: BootId) -> Compaction<'_> {
+        let origin = Origin::new(&self.device, boot);
+        let now_us = self.clock.wall_micros();
+        Compaction::new(self.fs.as_ref(), &self.folders.parquet, origin, now_us)
+    }
+
+    /// Makes an account the one that counts.
+    pub(super) fn commit(&mut self, account: Account) -> Result<(), KeepSegmentsError> {
+        self.fs
+            .create_dir_all(&self.folders.account)
+            .and_then(|()| account.write(self.fs.as_ref(), &self.folders.account))
+            .map_err(KeepSegmentsError::Account)?;
+        self.accounts.insert(account.boot, account);
+        Ok(())
+    }
+
+    /// Removes a file durably, if it is there.
+    pub(super) fn remove(&self, path: &Path) -> Result<(), KeepSegmentsError> {
+        match self.fs.remove(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed
+                .and_then(|()| self.fs.sync_dir(parent(path)))
+                .map_err(KeepSegmentsError::Remove),
+        }
+    }
+
+    /// Copies what follows the good part of a segment of the log into quarantine.
+    fn set_tail_aside(
+        &mut self,
+        name: WalName,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<(), KeepSegmentsError> {
+        let tail = bytes.get(offset..).unwrap_or_default();
+        let length = tail
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
+        let path = self
+            .folders
+            .quarantine
+            .join(format!("{name}.from-{offset}"));
+        self.fs
+            .create_dir_all(&self.folders.quarantine)
+            .and_then(|()| {
+                write_atomic(
+                    self.fs.as_ref(),
+                    &path,
+                    tail.get(..length).unwrap_or_default(),
+                )
+            })
+            .map_err(KeepSegmentsError::Quarantine)?;
+        tracing::warn!(segment = %name, offset, bytes = length, "damaged rows are set aside");
+        self.quarantined.push(path);
+        Ok(())
+    }
+
+    /// Moves a whole file into quarantine.
+    pub(super) fn set_file_aside(&mut self, path: &Path) -> Result<(), KeepSegmentsError> {
+        let name = path.file_name().unwrap_or_default();
+        let aside = self.folders.quarantine.join(name);
+        self.fs
+            .create_dir_all(&self.folders.quarantine)
+            .and_then(|()| self.fs.rename(path, &aside))
+            .and_then(|()| self.fs.sync_dir(&self.folders.quarantine))
+            .and_then(|()| self.fs.sync_dir(parent(path)))
+            .map_err(KeepSegmentsError::Quarantine)?;
+        tracing::warn!(file = %aside.display(), "a damaged file is set aside");
+        self.quarantined.push(aside);
+        Ok(())
+    }
+}

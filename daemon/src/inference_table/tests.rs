@@ -1,0 +1,94 @@
+//! The whole way of a row through the handle, on a real folder.
+
+use std::path::Path;
+
+use arrow::array::AsArray as _;
+use arrow::datatypes::Int64Type;
+use bytes::Bytes;
+use edgeward_base::clock::SystemClock;
+use edgeward_base::durable::RealFs;
+use edgeward_wire::segment::SegmentKind;
+use uuid::Uuid;
+
+use super::*;
+
+mod model;
+pub(super) mod world;
+
+use world::read_parquet;
+
+fn options(directory: &Path, boot: u64) -> InferenceTableOptions {
+    let mut options = InferenceTableOptions::new(
+        directory.to_owned(),
+        "box-1".parse().unwrap(),
+        BootId(boot),
+        SystemClock::shared(),
+        RealFs::shared(),
+    );
+    options.commit_interval = Duration::from_millis(5);
+    options
+}
+
+fn open(options: InferenceTableOptions) -> InferenceTables {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    InferenceTables::open(options, &tasks).unwrap()
+}
+
+fn row(number: u64) -> Row {
+    let mut row = Row::new(Uuid::from_u64_pair(1, number), 1_780_000_000_000_000);
+    row.request = Some(Bytes::from(format!("{{\"inputs\":[{number}]}}")));
+    row
+}
+
+fn sequences(segment: &SealedSegment) -> Vec<i64> {
+    let batch = read_parquet(&segment.path);
+    batch
+        .column_by_name("sequence")
+        .unwrap()
+        .as_primitive::<Int64Type>()
+        .values()
+        .to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_sealed_listed_and_gone_once_landed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = open(options(folder.path(), 1));
+    let table: TableName = "main.default.fraud".parse().unwrap();
+    for number in 0..100 {
+        tables.offer(&table, &row(number));
+    }
+    tables.seal().await.unwrap();
+    let sealed = tables.sealed().await.unwrap();
+    assert_eq!(sealed.len(), 1);
+    assert_eq!(
+        (sealed[0].name.first, sealed[0].name.last, sealed[0].rows),
+        (1, 100, 100)
+    );
+    assert_eq!(sealed[0].manifest().validate(), Ok(()));
+    assert_eq!(sequences(&sealed[0]), (1..=100).collect::<Vec<_>>());
+    assert_eq!(tables.counters().committed, 100);
+    tables.landed(&sealed[0].name).await.unwrap();
+    assert!(!sealed[0].path.try_exists().unwrap());
+    assert_eq!(tables.sealed().await.unwrap(), []);
+    tables.landed(&sealed[0].name).await.unwrap();
+    tables.close().await.unwrap();
+    assert!(matches!(
+        tables.sealed().await,
+        Err(AskInferenceTablesError::Closed)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_boot_leaves_its_segments_to_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = open(options(folder.path(), 1));
+    tables.offer(&TableName::unmatched(), &row(0));
+    tables.close().await.unwrap();
+    let tables = open(options(folder.path(), 2));
+    let sealed = tables.sealed().await.unwrap();
+    assert_eq!(sealed.len(), 1);
+    assert_eq!(sealed[0].name.kind, SegmentKind::Rows);
+    assert_eq!(*tables.recovery().await.unwrap(), RecoveryReport::default());
+    tables.close().await.unwrap();
+}

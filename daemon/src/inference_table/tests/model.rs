@@ -1,0 +1,189 @@
+//! Random histories against the real log and ledger, and a fault at every single operation.
+
+use std::io;
+
+use edgeward_base::durable::{FaultFs, RealFs};
+use proptest::prelude::*;
+
+use super::super::BootEnd;
+use super::world::{World, end_of};
+
+#[derive(Debug, Clone)]
+enum Action {
+    Offer(u8, u8),
+    Drop(u8, u8),
+    Commit,
+    Compact,
+    Land(usize),
+    Fault(u64),
+    NextDay,
+    Crash,
+    Close,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        6 => (0_u8..3, 1_u8..12).prop_map(|(table, rows)| Action::Offer(table, rows)),
+        1 => (0_u8..3, 1_u8..5).prop_map(|(table, rows)| Action::Drop(table, rows)),
+        6 => Just(Action::Commit),
+        3 => Just(Action::Compact),
+        2 => (0_usize..8).prop_map(Action::Land),
+        3 => (1_u64..20).prop_map(Action::Fault),
+        1 => Just(Action::NextDay),
+        2 => Just(Action::Crash),
+        1 => Just(Action::Close),
+    ]
+}
+
+fn act(world: &mut World, fs: &FaultFs, action: &Action) {
+    match action {
+        Action::Offer(table, rows) => world.offer(*table, *rows),
+        Action::Drop(table, rows) => world.drop_rows(*table, *rows),
+        Action::Commit => world.commit(),
+        Action::Compact => drop(world.compact()),
+        Action::Land(place) => world.land(*place),
+        Action::Fault(count) => fs.fail_in(*count),
+        Action::NextDay => world.clock.advance(std::time::Duration::from_secs(86_400)),
+        Action::Crash => {
+            world.crash();
+            drop(world.start());
+        }
+        Action::Close => {
+            world.close();
+            drop(world.start());
+        }
+    }
+}
+
+const CASES: u32 = 256;
+
+#[test]
+fn any_history_keeps_what_was_acknowledged_and_accounts_for_every_sequence() {
+    let config = ProptestConfig::with_cases(CASES);
+    proptest!(config, |(actions in proptest::collection::vec(action(), 1..60))| {
+        let fs = FaultFs::failing_once(RealFs::shared(), 0, io::ErrorKind::StorageFull);
+        let mut world = World::new(std::sync::Arc::new(fs.clone()));
+        world.start();
+        for action in &actions {
+            act(&mut world, &fs, action);
+        }
+        world.set_fs(RealFs::shared());
+        world.check();
+        let report = world.verify();
+        prop_assert!(report.is_sound(), "{}", report);
+    });
+    println!("{CASES} histories of up to 59 actions");
+}
+
+/// A day in the life: commits, seals, landings, a crash, a recovery and a clean close.
+fn scenario(world: &mut World) {
+    world.start();
+    for _ in 0..2 {
+        world.offer(0, 6);
+        world.offer(1, 2);
+        world.commit();
+        world.offer(0, 3);
+        world.drop_rows(0, 2);
+        world.commit();
+        world.compact();
+        world.land(0);
+    }
+    world.offer(1, 4);
+    world.commit();
+    world.crash();
+    world.start();
+    world.offer(2, 5);
+    world.commit();
+    world.land(1);
+    world.close();
+}
+
+fn operations() -> u64 {
+    let fs = FaultFs::failing_once(RealFs::shared(), 0, io::ErrorKind::Other);
+    let mut world = World::new(std::sync::Arc::new(fs.clone()));
+    scenario(&mut world);
+    fs.operations()
+}
+
+#[test]
+fn a_disk_that_dies_at_any_operation_loses_nothing_acknowledged() {
+    let operations = operations();
+    for operation in 1..=operations {
+        let fs = FaultFs::dying(RealFs::shared(), operation);
+        let mut world = World::new(std::sync::Arc::new(fs));
+        scenario(&mut world);
+        world.set_fs(RealFs::shared());
+        world.check();
+        assert!(
+            world.verify().is_sound(),
+            "operation {operation}: {}",
+            world.verify()
+        );
+    }
+    println!("{operations} places to die at");
+}
+
+#[test]
+fn an_error_at_any_operation_is_survived_and_counted() {
+    let operations = operations();
+    for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+        for operation in 1..=operations {
+            let fs = FaultFs::failing_once(RealFs::shared(), operation, kind);
+            let mut world = World::new(std::sync::Arc::new(fs));
+            scenario(&mut world);
+            world.check();
+            assert!(
+                world.verify().is_sound(),
+                "operation {operation}: {}",
+                world.verify()
+            );
+        }
+    }
+    println!("{operations} places to fail at, two errors each");
+}
+
+#[test]
+fn a_recovery_that_dies_at_any_operation_is_taken_up_again() {
+    let mut operation = 0;
+    loop {
+        operation += 1;
+        let mut world = World::new(RealFs::shared());
+        world.start();
+        world.offer(0, 9);
+        world.commit();
+        world.compact();
+        world.offer(0, 4);
+        world.offer(1, 4);
+        world.commit();
+        world.crash();
+        let fs = FaultFs::dying(RealFs::shared(), operation);
+        world.set_fs(std::sync::Arc::new(fs.clone()));
+        world.start();
+        world.set_fs(RealFs::shared());
+        world.check();
+        assert!(
+            world.verify().is_sound(),
+            "operation {operation}: {}",
+            world.verify()
+        );
+        if fs.operations() < operation {
+            break;
+        }
+    }
+    println!("{operation} places to die at during recovery");
+}
+
+#[test]
+fn a_boot_ends_as_what_it_was() {
+    let mut world = World::new(RealFs::shared());
+    world.start();
+    world.offer(0, 3);
+    assert!(world.close());
+    world.start();
+    world.offer(0, 3);
+    world.commit();
+    assert_eq!(end_of(&world.verify(), 2), Some(BootEnd::Running));
+    world.check();
+    assert_eq!(end_of(&world.verify(), 1), Some(BootEnd::Clean));
+    assert_eq!(end_of(&world.verify(), 2), Some(BootEnd::PowerLoss));
+}

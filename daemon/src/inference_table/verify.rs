@@ -1,0 +1,245 @@
+//! Checks the row log of this box: is every sequence accounted for, and is every file whole?
+//!
+//! Owns the report that `edgeward logs verify` prints. Reads accounts, the log and every sealed
+//! file; changes nothing. For each boot and table, rows and counted gaps, landed or still here,
+//! must add up to the last committed sequence. While the daemon runs, its own boot is read in
+//! motion: a report that finds something wrong there is worth a second look.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use edgeward_base::digest::Digest;
+use edgeward_base::durable::DurableFs;
+use edgeward_base::names::{BootId, TableName};
+use edgeward_wire::segment::SegmentKind;
+use serde::Serialize;
+
+use super::gap::Gap;
+use super::keeper::BootEnd;
+use super::keeper::account::Account;
+use super::keeper::ledger::Folders;
+use super::keeper::recover::find;
+use super::record::StoredRow;
+use super::segment::path_of;
+use super::wal::{Replay, WalName, replay};
+
+#[cfg(test)]
+mod tests;
+
+/// One table in one boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifiedTable {
+    /// Which.
+    pub table: TableName,
+    /// Rows that are here or have landed.
+    pub rows: u64,
+    /// Of those, rows that have landed and are not kept here.
+    pub landed: u64,
+    /// Sequences that gaps count.
+    pub gaps: u64,
+    /// Last committed sequence.
+    pub last: u64,
+    /// Whether rows and gaps add up to it.
+    pub complete: bool,
+}
+
+/// One boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifiedBoot {
+    /// Which.
+    pub boot: BootId,
+    /// How it ended. What a boot lost after its last commit is known only of a clean one.
+    pub end: BootEnd,
+    /// Its tables.
+    pub tables: Vec<VerifiedTable>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// The boots that are known, oldest first.
+    pub boots: Vec<VerifiedBoot>,
+    /// Files in quarantine.
+    pub quarantine: Vec<PathBuf>,
+    /// What is wrong: damaged files, sequences that are neither row nor gap.
+    pub problems: Vec<String>,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for boot in &self.boots {
+            let end = match boot.end {
+                BootEnd::Running => "running, or not yet recovered",
+                BootEnd::Clean => "ended cleanly",
+                BootEnd::PowerLoss => "ended without a close: rows after the last are unknown",
+            };
+            writeln!(formatter, "boot {}: {end}", boot.boot)?;
+            for VerifiedTable {
+                table,
+                rows,
+                landed,
+                gaps,
+                last,
+                complete,
+            } in &boot.tables
+            {
+                let sign = if *complete { "=" } else { "but" };
+                writeln!(
+                    formatter,
+                    "  {table}: {rows} rows ({landed} landed) + {gaps} in gaps {sign} last {last}"
+                )?;
+            }
+        }
+        for path in &self.quarantine {
+            writeln!(formatter, "quarantine: {}", path.display())?;
+        }
+        for problem in &self.problems {
+            writeln!(formatter, "wrong: {problem}")?;
+        }
+        let verdict = if self.is_sound() {
+            "sound"
+        } else {
+            "NOT SOUND"
+        };
+        write!(formatter, "the row log is {verdict}")
+    }
+}
+
+/// Counts what the log holds beyond the sealed segments.
+#[derive(Debug, Default)]
+struct Counter(BTreeMap<TableName, (u64, u64)>);
+
+impl Counter {
+    fn add(&mut self, table: &TableName, rows: u64, gaps: u64) {
+        let sums = self.0.entry(table.clone()).or_default();
+        sums.0 += rows;
+        sums.1 += gaps;
+    }
+}
+
+impl Replay for Counter {
+    type Error = Infallible;
+
+    fn row(&mut self, table: &TableName, _: u64, _: &StoredRow<'_>) -> Result<(), Infallible> {
+        self.add(table, 1, 0);
+        Ok(())
+    }
+
+    fn gap(&mut self, table: &TableName, gap: &Gap<'_>) -> Result<(), Infallible> {
+        self.add(table, 0, gap.rows.unwrap_or(0));
+        Ok(())
+    }
+}
+
+/// Checks the row log in `rows`, which is `{state}/rows`.
+///
+/// # Errors
+/// When a folder or a segment of the log cannot be read. What can be read and is wrong stands in
+/// the report.
+pub fn verify(fs: &dyn DurableFs, rows: &Path) -> io::Result<VerifyReport> {
+    let folders = Folders::of(rows);
+    let found = find(fs, &folders)?;
+    let mut report = VerifyReport {
+        quarantine: fs.list(&folders.quarantine)?,
+        ..VerifyReport::default()
+    };
+    let mut boots = Vec::new();
+    for boot in found.boots() {
+        let account = match found.accounts.get(&boot) {
+            None => Account::open(boot, 0),
+            Some(path) => Account::parse(boot, &fs.read(path)?).unwrap_or_else(|| {
+                report
+                    .problems
+                    .push(format!("{} is damaged", path.display()));
+                Account::open(boot, 0)
+            }),
+        };
+        check_files(&account, &folders, &mut report.problems);
+        let wal = found.wal.get(&boot).map_or(&[][..], Vec::as_slice);
+        let verified = verify_boot(fs, &folders, &account, wal, &mut report.problems)?;
+        boots.push((account.opened_us, verified));
+    }
+    boots.sort_by_key(|(opened_us, boot)| (*opened_us, boot.boot));
+    report.boots = boots.into_iter().map(|(_, boot)| boot).collect();
+    Ok(report)
+}
+
+/// Compares every sealed file with what its account says of it.
+fn check_files(account: &Account, folders: &Folders, problems: &mut Vec<String>) {
+    for segment in &account.segments {
+        let path = folders.parquet.join(path_of(&segment.name, &segment.date));
+        match Digest::of_file(&path) {
+            Ok(digest) if digest == segment.digest => {}
+            Ok(_) => problems.push(format!("{} is damaged", path.display())),
+            Err(error) => problems.push(format!("{}: {error}", path.display())),
+        }
+    }
+}
+
+fn verify_boot(
+    fs: &dyn DurableFs,
+    folders: &Folders,
+    account: &Account,
+    wal: &[WalName],
+    problems: &mut Vec<String>,
+) -> io::Result<VerifiedBoot> {
+    let mut position = account.position();
+    let mut counter = Counter::default();
+    let mut end = account.end;
+    for name in wal.iter().filter(|name| name.number > account.compacted) {
+        let bytes = fs.read(&name.path(&folders.wal))?;
+        let Ok(passed) = replay(*name, &bytes, &mut position, &mut counter);
+        if let Some(offset) = passed.bad_tail {
+            problems.push(format!("{name} is damaged from byte {offset} on"));
+        }
+        if passed.closed {
+            end = BootEnd::Clean;
+        }
+    }
+    for segment in &account.segments {
+        let name = &segment.name;
+        match name.kind {
+            SegmentKind::Rows => counter.add(&name.table, segment.sequences, 0),
+            SegmentKind::Gaps => counter.add(&name.table, 0, segment.sequences),
+        }
+    }
+    let mut tables = Vec::new();
+    for (table, next) in position.iter() {
+        let known = account.tables.get(table).copied().unwrap_or_default();
+        let (rows, gaps) = counter.0.get(table).copied().unwrap_or_default();
+        let (rows, gaps) = (rows + known.landed_rows, gaps + known.landed_gaps);
+        let last = next - 1;
+        let complete = rows + gaps == last;
+        if !complete {
+            problems.push(format!(
+                "boot {}, {table}: {rows} rows and {gaps} in gaps, last sequence {last}",
+                account.boot
+            ));
+        }
+        let landed = known.landed_rows;
+        tables.push(VerifiedTable {
+            table: table.clone(),
+            rows,
+            landed,
+            gaps,
+            last,
+            complete,
+        });
+    }
+    Ok(VerifiedBoot {
+        boot: account.boot,
+        end,
+        tables,
+    })
+}

@@ -1,0 +1,291 @@
+//! Damage: whatever happens to the bytes of a segment, what is read is a prefix of what was
+//! written, and nothing else.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgeward_base::clock::TestClock;
+use edgeward_base::durable::RealFs;
+use edgeward_base::names::{BootId, TableName};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::super::gap::{Gap, GapCause, LossKey, Lost};
+use super::super::record::{OfferedRow, Row, StoredRow};
+use super::entry::Entry;
+use super::segment::{MAGIC, Step, read_frames};
+use super::*;
+
+const BOOT: BootId = BootId(0x0123_4567_89ab_cdef);
+const NAME: WalName = WalName {
+    boot: BOOT,
+    number: 1,
+};
+
+fn log(directory: &Path) -> RowLog {
+    let options = LogOptions {
+        directory: directory.to_owned(),
+        device: "box-1".parse().unwrap(),
+        boot: BOOT,
+        seal_after: Duration::from_secs(600),
+        seal_size: 4096,
+        clock: TestClock::at(1_780_000_000_000_000),
+        fs: RealFs::shared(),
+    };
+    RowLog::new(options, Arc::default())
+}
+
+fn table(number: u8) -> TableName {
+    TableName::new("main", "default", &format!("t{number}")).unwrap()
+}
+
+fn offered(table_number: u8, id: u64, payload: usize) -> OfferedRow {
+    let mut row = Row::new(Uuid::from_u64_pair(0, id), 1_780_000_000_000_000);
+    row.request = Some("r".repeat(payload).into());
+    let bytes = row.encode(1 << 20).unwrap();
+    OfferedRow {
+        table: table(table_number),
+        endpoint: None,
+        time_us: 0,
+        bytes,
+    }
+}
+
+/// What was read: (table, sequence, request id) of rows, (table, first, rows) of gaps.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Reading {
+    rows: Vec<(String, u64, u128)>,
+    gaps: Vec<(String, u64, u64)>,
+}
+
+impl Replay for Reading {
+    type Error = Infallible;
+
+    fn row(
+        &mut self,
+        table: &TableName,
+        sequence: u64,
+        row: &StoredRow<'_>,
+    ) -> Result<(), Infallible> {
+        let id = Uuid::from_bytes(row.request_id).as_u128();
+        self.rows.push((table.to_string(), sequence, id));
+        Ok(())
+    }
+
+    fn gap(&mut self, table: &TableName, gap: &Gap<'_>) -> Result<(), Infallible> {
+        self.gaps
+            .push((table.to_string(), gap.first, gap.rows.unwrap()));
+        Ok(())
+    }
+}
+
+fn read(bytes: &[u8]) -> (Reading, replay::Passed) {
+    let mut reading = Reading::default();
+    let Ok(passed) = replay(NAME, bytes, &mut Position::default(), &mut reading);
+    (reading, passed)
+}
+
+/// A segment with one commit for each entry of `commits`, each of so many rows and payload bytes.
+fn segment(commits: &[(u8, u8, usize)]) -> (Vec<u8>, Reading) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path());
+    let mut written = Reading::default();
+    let mut next = [1_u64; 4];
+    let mut id = 0;
+    for (table_number, rows, payload) in commits {
+        for _ in 0..*rows {
+            id += 1;
+            log.push(offered(*table_number, id, *payload));
+            let sequence = &mut next[usize::from(*table_number)];
+            written
+                .rows
+                .push((table(*table_number).to_string(), *sequence, u128::from(id)));
+            *sequence += 1;
+        }
+        log.commit();
+    }
+    (
+        std::fs::read(NAME.path(folder.path())).unwrap_or_default(),
+        written,
+    )
+}
+
+fn commits() -> impl Strategy<Value = Vec<(u8, u8, usize)>> {
+    proptest::collection::vec((0_u8..3, 1_u8..5, 0_usize..200), 1..4)
+}
+
+#[test]
+fn a_row_entry_is_its_tag_and_the_encoded_row() {
+    let offered = offered(0, 7, 3);
+    let stored: StoredRow<'_> = postcard::from_bytes(&offered.bytes).unwrap();
+    let entry = postcard::to_stdvec(&Entry::Row(stored)).unwrap();
+    assert_eq!(entry.first(), Some(&1));
+    assert_eq!(entry[1..], offered.bytes[..]);
+}
+
+#[test]
+fn nothing_is_written_while_nothing_is_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path());
+    log.commit();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    log.push(offered(0, 1, 10));
+    log.commit();
+    let before = std::fs::read(NAME.path(folder.path())).unwrap();
+    log.commit();
+    log.commit();
+    assert_eq!(std::fs::read(NAME.path(folder.path())).unwrap(), before);
+    assert_eq!(before.len(), 4096, "preallocated");
+}
+
+#[test]
+fn a_segment_is_sealed_by_size_by_age_and_by_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = TestClock::at(1_780_000_000_000_000);
+    let mut log = log(folder.path());
+    log.options_for_test().clock = clock.clone();
+    log.push(offered(0, 1, 10));
+    log.commit();
+    assert_eq!(log.seal_in(), Some(Duration::from_secs(600)));
+    clock.advance(Duration::from_secs(599));
+    assert_eq!(log.seal_in(), Some(Duration::from_secs(1)));
+    assert_eq!(log.take_sealed(), []);
+    clock.advance(Duration::from_secs(86_400));
+    log.push(offered(0, 2, 10));
+    log.commit();
+    assert_eq!(log.take_sealed().len(), 1, "the day has changed");
+    for id in 3..200 {
+        let mut row = offered(0, id, 0);
+        // Nothing that compresses.
+        row.bytes = Row::new(
+            Uuid::from_u64_pair(id.wrapping_mul(0x9e37_79b9_7f4a_7c15), id),
+            0,
+        )
+        .encode(10)
+        .unwrap();
+        log.push(row);
+    }
+    log.commit();
+    assert_eq!(log.take_sealed().len(), 1, "the size is reached");
+    assert_eq!(log.seal_in(), None);
+}
+
+#[test]
+fn losses_take_their_sequences_before_new_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path());
+    let key = LossKey {
+        table: table(0),
+        endpoint: None,
+        cause: GapCause::ChannelFull,
+    };
+    log.losses().add(
+        key,
+        Lost {
+            rows: 5,
+            bytes: 50,
+            first_us: 1,
+            last_us: 2,
+        },
+    );
+    log.push(offered(0, 1, 10));
+    log.commit();
+    let (reading, _) = read(&std::fs::read(NAME.path(folder.path())).unwrap());
+    assert_eq!(reading.gaps, [(table(0).to_string(), 1, 5)]);
+    assert_eq!(reading.rows, [(table(0).to_string(), 6, 1)]);
+}
+
+#[test]
+fn a_close_is_read_back_and_damage_after_it_takes_it_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path());
+    log.push(offered(0, 1, 10));
+    assert!(log.close().is_some());
+    let mut bytes = std::fs::read(NAME.path(folder.path())).unwrap();
+    assert_eq!(
+        read(&bytes).1,
+        replay::Passed {
+            bad_tail: None,
+            closed: true
+        }
+    );
+    *bytes.last_mut().unwrap() = 1;
+    let (reading, passed) = read(&bytes);
+    assert_eq!(reading.rows.len(), 1);
+    assert!(passed.bad_tail.is_some() && !passed.closed);
+}
+
+#[test]
+fn a_frame_counts_only_where_it_was_written() {
+    let (bytes, _) = segment(&[(0, 1, 10)]);
+    let other = WalName { number: 2, ..NAME };
+    assert!(matches!(
+        read_frames(other, &bytes).next(),
+        Some(Step::BadTail(0))
+    ));
+    let other = WalName {
+        boot: BootId(1),
+        ..NAME
+    };
+    assert!(matches!(
+        read_frames(other, &bytes).next(),
+        Some(Step::BadTail(0))
+    ));
+}
+
+#[test]
+fn a_segment_that_was_only_preallocated_is_empty() {
+    assert_eq!(read_frames(NAME, &[0; 4096]).count(), 0);
+    assert_eq!(read_frames(NAME, &[]).count(), 0);
+    assert!(matches!(
+        read_frames(NAME, &MAGIC[..7]).next(),
+        Some(Step::BadTail(0))
+    ));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn what_is_committed_is_read_back(commits in commits()) {
+        let (bytes, written) = segment(&commits);
+        let (reading, passed) = read(&bytes);
+        prop_assert_eq!(reading, written);
+        prop_assert_eq!(passed, replay::Passed::default());
+    }
+
+    #[test]
+    fn a_truncated_segment_gives_a_prefix(commits in commits(), at in any::<prop::sample::Index>()) {
+        let (mut bytes, written) = segment(&commits);
+        bytes.truncate(at.index(bytes.len()));
+        let (reading, _) = read(&bytes);
+        prop_assert!(written.rows.starts_with(&reading.rows));
+        prop_assert_eq!(reading.gaps, []);
+    }
+
+    #[test]
+    fn a_damaged_segment_gives_a_prefix_and_is_seen(
+        commits in commits(),
+        at in any::<prop::sample::Index>(),
+        flip in 1_u8..,
+    ) {
+        let (mut bytes, written) = segment(&commits);
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        bytes[at.index(end)] ^= flip;
+        let (reading, passed) = read(&bytes);
+        prop_assert!(written.rows.starts_with(&reading.rows));
+        prop_assert!(reading.rows.len() < written.rows.len());
+        prop_assert!(passed.bad_tail.is_some());
+    }
+
+    #[test]
+    fn a_page_of_zeros_gives_a_prefix(commits in commits(), at in any::<prop::sample::Index>()) {
+        let (mut bytes, written) = segment(&commits);
+        let start = at.index(bytes.len());
+        bytes[start..].iter_mut().take(512).for_each(|byte| *byte = 0);
+        let (reading, _) = read(&bytes);
+        prop_assert!(written.rows.starts_with(&reading.rows));
+    }
+}

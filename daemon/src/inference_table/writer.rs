@@ -1,0 +1,135 @@
+//! The writer thread: from the channel to the log, a group commit at a time.
+//!
+//! ```text
+//!            first row                    commit's worth, interval over, or an order
+//! idle ------------------> gathering -----------------------------------------------> committing
+//!  ^  \-- segment too old: seal                                                          |
+//!  +--------------------------------- nothing waits -------------------------------------+
+//! ```
+
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use edgeward_base::clock::SharedClock;
+
+use super::channel::{Message, RowReceiver, Waiting, sleep};
+use super::keeper::{Backlog, Reply, Request};
+use super::wal::RowLog;
+
+/// What the writer thread owns.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) rows: RowReceiver,
+    pub(super) log: RowLog,
+    /// A commit starts so long after the first row that waits.
+    pub(super) commit_interval: Duration,
+    pub(super) clock: SharedClock,
+    /// Where sealed segments are put for the keeper.
+    pub(super) backlog: Backlog,
+    pub(super) keeper: SyncSender<Request>,
+}
+
+/// What the messages asked for beside rows.
+#[derive(Debug, Default)]
+struct Orders {
+    seals: Vec<Reply<()>>,
+    close: Option<Option<Reply<()>>>,
+}
+
+impl Writer {
+    /// Runs until it is told to close.
+    pub(super) fn run(mut self) {
+        self.rows.attach();
+        let mut since = self.clock.monotonic();
+        loop {
+            if self.idle() {
+                since = self.clock.monotonic();
+                continue;
+            }
+            self.gather(since);
+            since = self.clock.monotonic();
+            let orders = self.commit();
+            if let Some(reply) = orders.close {
+                return self.close(reply);
+            }
+        }
+    }
+
+    /// Sleeps while nothing waits. Answers whether it is worth asking again.
+    fn idle(&mut self) -> bool {
+        if self.rows.waiting() != Waiting::Nothing {
+            return false;
+        }
+        match self.log.seal_in() {
+            Some(Duration::ZERO) => {
+                self.log.seal();
+                self.hand_over(None);
+            }
+            rest => sleep(rest),
+        }
+        true
+    }
+
+    /// Lets rows gather until there is a commit's worth or the interval is over.
+    fn gather(&self, since: Duration) {
+        while self.rows.waiting() == Waiting::Some {
+            let waited = self.clock.monotonic().saturating_sub(since);
+            let Some(rest) = self
+                .commit_interval
+                .checked_sub(waited)
+                .filter(|d| !d.is_zero())
+            else {
+                return;
+            };
+            sleep(Some(rest));
+        }
+    }
+
+    /// Commits what waits.
+    fn commit(&mut self) -> Orders {
+        let mut orders = Orders::default();
+        while let Some(message) = self.rows.take() {
+            match message {
+                Message::Row(row) => self.log.push(row),
+                Message::Seal(reply) => orders.seals.push(reply),
+                Message::Close(reply) => {
+                    orders.close = Some(reply);
+                    break;
+                }
+            }
+        }
+        self.rows
+            .take_dropped(self.log.losses(), self.clock.wall_micros());
+        if orders.close.is_some() {
+            return orders;
+        }
+        self.log.commit();
+        if !orders.seals.is_empty() || self.log.seal_in() == Some(Duration::ZERO) {
+            self.log.seal();
+        }
+        self.hand_over(None);
+        for reply in std::mem::take(&mut orders.seals) {
+            self.hand_over(Some(reply));
+        }
+        orders
+    }
+
+    /// Gives sealed segments to the keeper, and lets it answer who waits for that.
+    fn hand_over(&mut self, reply: Option<Reply<()>>) {
+        let sealed = self.log.take_sealed();
+        if sealed.is_empty() && reply.is_none() {
+            return;
+        }
+        self.backlog.add(sealed);
+        // A full queue means that the keeper is about to look at the backlog anyway; whoever
+        // waits for an answer learns from its absence that there was no room.
+        drop(self.keeper.try_send(Request::Compact(reply)));
+    }
+
+    fn close(mut self, reply: Option<Reply<()>>) {
+        let clean = self.log.close();
+        self.backlog.add(self.log.take_sealed());
+        // The keeper ends with this request, so waiting for room in its queue ends too.
+        drop(self.keeper.send(Request::Close { clean, reply }));
+    }
+}
