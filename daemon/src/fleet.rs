@@ -12,11 +12,13 @@ mod endpoints;
 mod memory;
 mod models;
 mod record;
+mod segments;
 
 pub use blobs::FleetBlobs;
 pub use endpoints::FleetEndpoints;
 pub use memory::FleetMemory;
 pub use models::FleetModels;
+pub use segments::FleetSegments;
 
 use crate::store::StoreOptions;
 

@@ -3,7 +3,9 @@
 //! The modules stand in layers; each uses only layers below it (see `ARCHITECTURE.md`).
 
 pub mod api;
+pub mod app;
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod endpoint;
 pub mod fleet;

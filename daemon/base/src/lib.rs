@@ -7,10 +7,12 @@
 //! - [`units`]: bytes and percentages, with the text forms people write in configuration
 //! - [`clock`]: the only place that reads time
 //! - [`digest`]: BLAKE3 digests of bytes and files
+//! - [`error`]: an error with everything that caused it, on one line
 //! - [`durable`]: the file operations that must survive a power cut, behind a trait
 
 pub mod clock;
 pub mod digest;
 pub mod durable;
+pub mod error;
 pub mod names;
 pub mod units;

@@ -21,7 +21,9 @@ use axum::{Router, body::Bytes};
 use edgeward_base::names::{ModelRef, ModelVersion};
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, Uri};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -89,20 +91,52 @@ impl Admin {
 
 impl Handler for Admin {
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
-        let (head, mut incoming) = request.into_parts();
-        let read = body::read(&mut incoming, MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, None).await;
-        let bytes = match read {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                body::discard(&mut incoming).await;
-                return ApiError::from(error).into_response();
-            }
+        let (head, bytes) = match receive(request).await {
+            Ok(read) => read,
+            Err(error) => return error.into_response(),
         };
         let request = Request::from_parts(head, Body::from(bytes));
         match self.0.clone().oneshot(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         }
+    }
+}
+
+/// Reads a request whole.
+async fn receive(request: Request<Incoming>) -> Result<(Parts, Bytes), ApiError> {
+    let (head, mut incoming) = request.into_parts();
+    match body::read(&mut incoming, MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, None).await {
+        Ok(bytes) => Ok((head, bytes)),
+        Err(error) => {
+            body::discard(&mut incoming).await;
+            Err(ApiError::from(error))
+        }
+    }
+}
+
+/// Answers an admin socket that has one route: `POST` of a JSON request, answered by JSON. The
+/// registry's verbs travel so.
+pub async fn answer<Q: DeserializeOwned, A: Serialize>(
+    request: Request<Incoming>,
+    route: &str,
+    verb: impl AsyncFnOnce(Q) -> Result<A, ApiError>,
+) -> Response<Body> {
+    let answered = async {
+        let (head, bytes) = receive(request).await?;
+        if head.uri.path().strip_prefix(ROOT) != Some(route) {
+            return Err(ApiError::no_route(head.uri.path()));
+        }
+        if head.method != Method::POST {
+            return Err(ApiError::method_not_allowed(head.method.as_str()));
+        }
+        let request = serde_json::from_slice(&bytes)
+            .map_err(|error| ApiError::bad_request(format!("the request is no verb: {error}")))?;
+        verb(request).await
+    };
+    match answered.await {
+        Ok(value) => respond::ok(&value),
+        Err(error) => error.into_response(),
     }
 }
 

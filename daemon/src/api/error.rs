@@ -20,6 +20,7 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use bytes::Bytes;
+use edgeward_base::error::chain;
 use hyper::StatusCode;
 
 use super::body::ReadBodyError;
@@ -146,6 +147,17 @@ impl ApiError {
             "INTERNAL_ERROR",
             format!("{error}; the server's log has the causes"),
         )
+    }
+
+    /// An error of the central side, which names its code itself; the status follows from the code.
+    pub(crate) fn coded(error_code: &'static str, error: &(dyn Error + 'static)) -> Self {
+        let message = chain(error);
+        match error_code {
+            "RESOURCE_DOES_NOT_EXIST" => Self::does_not_exist(message),
+            "INVALID_PARAMETER_VALUE" => Self::invalid(message),
+            "TEMPORARILY_UNAVAILABLE" => Self::unavailable(message),
+            _ => Self::internal(error),
+        }
     }
 
     /// Whether the same request may succeed later.

@@ -15,16 +15,21 @@ const DEFAULT_REGISTRY: &str = "/var/lib/edgeward-registry";
 
 /// Model serving for an edge box.
 #[derive(Debug, Parser)]
-#[command(name = "edgeward", version, disable_help_subcommand = true, arg_required_else_help = true)]
-pub struct CommandLine {
+#[command(
+    name = "edgeward",
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+pub(super) struct CommandLine {
     /// What to do.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub(super) verb: Verb,
 }
 
 /// The verbs of `edgeward`.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(super) enum Verb {
     /// Run the daemon (what systemd runs)
     Serve(ConfigFile),
     /// Read a configuration, report every error, and run nothing
@@ -54,15 +59,15 @@ pub enum Verb {
 
 /// A configuration file.
 #[derive(Debug, Args)]
-pub struct ConfigFile {
+pub(super) struct ConfigFile {
     /// The configuration, in TOML
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub(super) config: PathBuf,
 }
 
 /// How a verb prints its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(super) enum Output {
     /// For people
     Text,
     /// One JSON value, and nothing else on standard output
@@ -71,63 +76,63 @@ pub enum Output {
 
 /// Which device a verb talks to.
 #[derive(Debug, Args)]
-pub struct OnDevice {
+pub(super) struct OnDevice {
     /// The device's state directory: the verb talks to the admin socket in it
     #[arg(long, value_name = "DIR", env = "EDGEWARD_STATE", default_value = DEFAULT_STATE)]
-    pub state: PathBuf,
+    pub(super) state: PathBuf,
     /// How to print the answer
     #[arg(long, value_enum, default_value = "text")]
-    pub output: Output,
+    pub(super) output: Output,
 }
 
 /// Which registry a verb talks to.
 #[derive(Debug, Args)]
-pub struct OnRegistry {
+pub(super) struct OnRegistry {
     /// The registry's directory: the verb talks to the admin socket in it
     #[arg(long, value_name = "DIR", env = "EDGEWARD_REGISTRY", default_value = DEFAULT_REGISTRY)]
-    pub registry: PathBuf,
+    pub(super) registry: PathBuf,
     /// How to print the answer
     #[arg(long, value_enum, default_value = "text")]
-    pub output: Output,
+    pub(super) output: Output,
 }
 
 /// `edgeward quickstart`.
 #[derive(Debug, Args)]
-pub struct Quickstart {
+pub(super) struct Quickstart {
     /// Where everything is kept: state, registry, landed rows
     #[arg(long, value_name = "DIR", default_value = "edgeward-quickstart")]
-    pub dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// Where the REST API listens; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    pub(super) listen: SocketAddr,
     /// Where the MQTT broker listens; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:1883")]
-    pub broker_listen: SocketAddr,
+    pub(super) broker_listen: SocketAddr,
     /// How to print the URL, the token and the sample requests
     #[arg(long, value_enum, default_value = "text")]
-    pub output: Output,
+    pub(super) output: Output,
 }
 
 /// `edgeward provision`.
 #[derive(Debug, Args)]
-pub struct Provision {
+pub(super) struct Provision {
     /// The device's state directory; made when it is not there
     #[arg(long, value_name = "DIR", env = "EDGEWARD_STATE", default_value = DEFAULT_STATE)]
-    pub state: PathBuf,
+    pub(super) state: PathBuf,
     /// The fleet that the device belongs to
     #[arg(long)]
-    pub fleet: FleetId,
+    pub(super) fleet: FleetId,
     /// The device's name in its fleet
     #[arg(long)]
-    pub device: DeviceId,
+    pub(super) device: DeviceId,
     /// The registry's public key: 64 hexadecimal digits, from `edgeward registry status`
     #[arg(long, value_name = "HEX")]
-    pub registry_key: String,
+    pub(super) registry_key: String,
 }
 
 /// `edgeward token`.
 #[derive(Debug, Subcommand)]
-pub enum TokenVerb {
+pub(super) enum TokenVerb {
     /// Make a token; its text is shown this once
     Create {
         /// Who the token is for
@@ -154,7 +159,7 @@ pub enum TokenVerb {
 
 /// `edgeward model`.
 #[derive(Debug, Subcommand)]
-pub enum ModelVerb {
+pub(super) enum ModelVerb {
     /// Import a bare .onnx file or an MLflow model directory as one version of a model
     Import {
         /// The file or directory
@@ -175,7 +180,7 @@ pub enum ModelVerb {
 
 /// `edgeward endpoint`.
 #[derive(Debug, Subcommand)]
-pub enum EndpointVerb {
+pub(super) enum EndpointVerb {
     /// List serving endpoints
     List(OnDevice),
     /// Show one serving endpoint
@@ -190,7 +195,9 @@ pub enum EndpointVerb {
 
 /// `edgeward logs`.
 #[derive(Debug, Subcommand)]
-pub enum LogsVerb {
+pub(super) enum LogsVerb {
+    /// Seal every open row segment now, without waiting for its time
+    Seal(OnDevice),
     /// Account for every row: rows, gaps, quarantine, for each boot and table
     Verify(OnDevice),
     /// Print DuckDB SQL for the views ai_gateway, legacy and monitoring over landed rows
@@ -203,7 +210,7 @@ pub enum LogsVerb {
 
 /// `edgeward registry`.
 #[derive(Debug, Subcommand)]
-pub enum RegistryVerb {
+pub(super) enum RegistryVerb {
     /// Run the registry
     Serve(RegistryConfigFile),
     /// Show the registry's public key, devices and what they report
@@ -235,15 +242,15 @@ pub enum RegistryVerb {
 
 /// A registry's configuration file.
 #[derive(Debug, Args)]
-pub struct RegistryConfigFile {
+pub(super) struct RegistryConfigFile {
     /// The configuration, in TOML
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub(super) config: PathBuf,
 }
 
 /// `edgeward registry device`.
 #[derive(Debug, Subcommand)]
-pub enum RegistryDeviceVerb {
+pub(super) enum RegistryDeviceVerb {
     /// Make a device known, so that documents are published to it
     Add {
         /// The device
@@ -258,7 +265,7 @@ pub enum RegistryDeviceVerb {
 
 /// `edgeward registry model`.
 #[derive(Debug, Subcommand)]
-pub enum RegistryModelVerb {
+pub(super) enum RegistryModelVerb {
     /// Import a model version and publish it to devices
     Publish {
         /// A bare .onnx file or an MLflow model directory
@@ -282,7 +289,7 @@ pub enum RegistryModelVerb {
 
 /// `edgeward registry endpoint`.
 #[derive(Debug, Subcommand)]
-pub enum RegistryEndpointVerb {
+pub(super) enum RegistryEndpointVerb {
     /// Publish an endpoint's configuration: the JSON that REST's update_config takes
     Set {
         /// The endpoint
@@ -314,8 +321,9 @@ pub enum RegistryEndpointVerb {
 
 /// Reads `entity=percent`.
 fn parse_share(text: &str) -> Result<(ServedEntityName, u8), String> {
-    let (entity, percent) =
-        text.split_once('=').ok_or("write entity=percent, such as champion=80")?;
+    let (entity, percent) = text
+        .split_once('=')
+        .ok_or("write entity=percent, such as champion=80")?;
     let entity = entity.parse().map_err(|error| format!("{error}"))?;
     let percent = percent
         .parse()
@@ -340,7 +348,14 @@ mod tests {
     fn a_share_names_its_entity_and_percent() {
         let (entity, percent) = parse_share("champion=80").unwrap();
         assert_eq!((entity.as_str(), percent), ("champion", 80));
-        for wrong in ["champion", "champion=", "=5", "champion=101", "champion=-1", "champion=5.5"] {
+        for wrong in [
+            "champion",
+            "champion=",
+            "=5",
+            "champion=101",
+            "champion=-1",
+            "champion=5.5",
+        ] {
             assert!(parse_share(wrong).is_err(), "{wrong}");
         }
     }

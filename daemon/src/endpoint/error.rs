@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use edgeward_base::digest::Digest;
+use edgeward_base::error::chain;
 use edgeward_base::names::{EndpointName, ModelRef, ServedEntityName};
 use edgeward_wire::ack::{RejectCode, Rejection};
 use edgeward_wire::ordering::Generation;
@@ -147,18 +148,6 @@ fn all_reasons(failed: &BTreeMap<EndpointName, BTreeMap<ServedEntityName, Reject
         .map(|(endpoint, failures)| format!("endpoint {endpoint}: {}", reasons(failures)))
         .collect();
     lines.join("; ")
-}
-
-/// An error with all that caused it, as one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    line
 }
 
 /// Why the stored endpoints could not be read at start.

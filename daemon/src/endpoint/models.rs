@@ -17,10 +17,10 @@ use edgeward_wire::ack::{RejectCode, Rejection};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
-use crate::endpoint::error::chain;
 use crate::model::{EngineRefusal, LoadModelVersionError, ModelStore, Scorer};
 use crate::store::ReadStoreError;
 use crate::tasks::Tasks;
+use edgeward_base::error::chain;
 
 /// Where models come from.
 pub trait ModelSource: Debug + Send + Sync + 'static {

@@ -1,6 +1,7 @@
 //! `models` documents become versions in the catalogue.
 
 use async_trait::async_trait;
+use edgeward_base::error::chain;
 use edgeward_sync::ports::{ModelSink, PortError, StageError};
 use edgeward_wire::ack::{RejectCode, Rejection};
 use edgeward_wire::desired::ModelEntry;
@@ -66,15 +67,4 @@ fn stage_error(error: ImportModelError) -> StageError {
         }
     };
     StageError::Refused(Rejection::new(code, chain(&error)))
-}
-
-/// An error and what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }

@@ -105,6 +105,22 @@ pub enum PublishError {
     Closed,
 }
 
+impl PublishError {
+    /// The word by which a client tells what to do about it.
+    #[must_use]
+    pub fn error_code(&self) -> &'static str {
+        match self {
+            Self::UnknownDevice(_) | Self::UnknownEndpoint(_) => "RESOURCE_DOES_NOT_EXIST",
+            Self::UnknownEntity { .. }
+            | Self::Input(_)
+            | Self::Invalid(_)
+            | Self::Import { .. } => "INVALID_PARAMETER_VALUE",
+            Self::Closed => "TEMPORARILY_UNAVAILABLE",
+            Self::Read(_) | Self::Decode(_) | Self::Change(_) | Self::Commit(_) => "INTERNAL_ERROR",
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Command {
     AddDevice(DeviceId),

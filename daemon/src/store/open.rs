@@ -72,6 +72,14 @@ pub enum OpenStoreError {
     Thread(#[source] SpawnThreadError),
 }
 
+impl OpenStoreError {
+    /// Whether a newer program wrote the state: installing that program is the way out.
+    #[must_use]
+    pub const fn is_newer_state(&self) -> bool {
+        matches!(self, Self::Newer { .. })
+    }
+}
+
 /// How the database was found.
 enum Condition {
     Sound {

@@ -22,6 +22,12 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
+    /// None: nobody is told anything.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
     /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` from the environment.
     ///
     /// # Errors

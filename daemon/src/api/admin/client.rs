@@ -132,6 +132,18 @@ impl AdminClient {
         self.call::<Value, T>(Method::GET, route, None).await
     }
 
+    /// Sends a request to a route that answers `POST`.
+    ///
+    /// # Errors
+    /// [`CallAdminError`].
+    pub async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        route: &str,
+        body: &B,
+    ) -> Result<T, CallAdminError> {
+        self.call(Method::POST, route, Some(body)).await
+    }
+
     async fn call<B: Serialize, T: DeserializeOwned>(
         &self,
         method: Method,

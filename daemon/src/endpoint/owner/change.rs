@@ -10,7 +10,7 @@ use edgeward_base::names::{EndpointName, ModelRef};
 use edgeward_wire::ack::Rejection;
 
 use crate::endpoint::config::EndpointConfig;
-use crate::endpoint::error::{EndpointError, chain, not_stored};
+use crate::endpoint::error::{EndpointError, not_stored};
 use crate::endpoint::models::{LoadFailures, Scorers};
 use crate::endpoint::record::{
     AppliedConfig, AppliedDesired, EndpointRecord, ManagedBy, UnappliedChange,
@@ -19,6 +19,7 @@ use crate::endpoint::routing::{RouteConfigError, RoutedEndpoint};
 use crate::endpoint::state::Event;
 use crate::endpoint::view::EndpointView;
 use crate::store::Change;
+use edgeward_base::error::chain;
 
 use super::slot::{Failures, Routed, Slot};
 use super::{ChangeId, Owner, Progress, Reply, answer};

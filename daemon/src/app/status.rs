@@ -1,0 +1,108 @@
+//! What the whole process says of itself on the admin socket.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use edgeward_base::durable::SharedFs;
+use edgeward_base::error::chain;
+use edgeward_base::names::BootId;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use crate::api::admin::{Process, ProcessError};
+use crate::config::DeviceIdentity;
+use crate::endpoint::Endpoints;
+use crate::inference_table::{self, InferenceTables, VerifyReport};
+use crate::store::{Store, StoreReport};
+use crate::tasks::Tasks;
+
+/// Answers for the device.
+#[derive(Debug)]
+pub(super) struct DeviceProcess {
+    pub(super) identity: DeviceIdentity,
+    pub(super) boot: BootId,
+    /// `http://address` or `https://address`.
+    pub(super) url: String,
+    pub(super) tables: InferenceTables,
+    pub(super) endpoints: Endpoints,
+    pub(super) rows: PathBuf,
+    pub(super) store: Store,
+    pub(super) opened: StoreReport,
+    pub(super) fs: SharedFs,
+    pub(super) tasks: Tasks,
+}
+
+fn failed(error: &dyn std::error::Error) -> ProcessError {
+    ProcessError(chain(error))
+}
+
+/// What `edgeward logs verify` answers: the report, and in `sound` whether every row is accounted for.
+///
+/// # Errors
+/// Never for a report of this program.
+pub fn account(report: &VerifyReport) -> Result<Value, serde_json::Error> {
+    let mut value = serde_json::to_value(report)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("sound".to_owned(), report.is_sound().into());
+    }
+    Ok(value)
+}
+
+impl Process for DeviceProcess {
+    fn status(&self) -> Value {
+        let rows = self.tables.counters();
+        let fleet = self.identity.fleet.as_ref().map(|membership| {
+            json!({
+                "fleet": membership.fleet,
+                "registry_key": membership.registry_key,
+                "applied": self.endpoints.list().applied_desired().map(|g| g.to_string()),
+            })
+        });
+        let rebuilt = self
+            .opened
+            .rebuilt
+            .as_ref()
+            .map(|rebuilt| rebuilt.reason.clone());
+        json!({
+            "url": self.url,
+            "device": self.identity.device,
+            "boot_id": self.boot,
+            "rows": {
+                "committed": rows.committed,
+                "dropped": rows.dropped,
+                "lost": rows.lost,
+                "failures": rows.failures,
+            },
+            "state": {
+                "generation": self.opened.generation,
+                "rebuilt": rebuilt,
+                "poisoned": self.store.poisoned().map(|reason| reason.to_string()),
+                "bytes": self.store.size_on_disk().0,
+            },
+            "fleet": fleet,
+        })
+    }
+
+    fn seal_logs(&self) -> BoxFuture<'_, Result<Value, ProcessError>> {
+        async {
+            let before = self.tables.counters().committed;
+            self.tables.seal().await.map_err(|error| failed(&error))?;
+            Ok(json!({"rows": self.tables.counters().committed, "committed_before": before}))
+        }
+        .boxed()
+    }
+
+    fn verify_logs(&self) -> BoxFuture<'_, Result<Value, ProcessError>> {
+        let (fs, rows) = (Arc::clone(&self.fs), self.rows.clone());
+        let verified = self.tasks.run_blocking("verify logs", move || {
+            inference_table::verify(fs.as_ref(), &rows)
+        });
+        async {
+            let report = verified.await.map_err(|error| failed(&error))?;
+            let report = report.map_err(|error| failed(&error))?;
+            account(&report).map_err(|error| failed(&error))
+        }
+        .boxed()
+    }
+}
