@@ -68,11 +68,9 @@ pub enum EndpointError {
         /// The desired set that it comes from.
         generation: Generation,
     },
-    /// A newer change took the place of this one before it was applied.
-    #[error("the change of endpoint {endpoint} was given up: {by} took its place")]
+    /// Something newer took the place of this change before it was applied.
+    #[error("the change was given up: {by} took its place")]
     Superseded {
-        /// The endpoint, or the first one of a desired set.
-        endpoint: EndpointName,
         /// What took its place.
         by: String,
     },

@@ -4,21 +4,17 @@
 //! clients see as `ready` and `config_update` is computed from the state and stored nowhere.
 //!
 //! ```text
-//!                 change, restore                   committed, restored
-//!     NotReady ---------------------> Loading -------------------------------> Ready
-//!        ^  ^                         |  |  |                                  ^ |  ^
-//!        |  |   withdrawn, load failed|  |  | restored with a failed update    | |  |
-//!        |  +-------------------------+  |  +-----------------+     committed, | |  |
-//!        |                               |                    |      withdrawn | |  |
-//!        |                 staging failed|                    |                | |change
-//!        |                               v                    v                | v
-//!        |               change  Failed{serving: no}  Failed{serving: yes} --> Updating
-//!        |     Loading <--------                        ^            change      |
-//!        |                                              +------------------------+
-//!        |                                                    staging failed
-//!     (start)
-//!
-//!     any of the above --delete--> Draining --drained--> Deleted
+//! (new) NotReady --change, restore--------------------> Loading
+//!       Loading ---committed, restored----------------> Ready
+//!       Loading ---restored, its last change failed---> Failed{serving: true}
+//!       Loading ---staging failed---------------------> Failed{serving: false}
+//!       Loading ---withdrawn, load failed-------------> NotReady
+//!       Ready -----change-----------------------------> Updating
+//!       Updating --committed, withdrawn---------------> Ready
+//!       Updating --staging failed---------------------> Failed{serving: true}
+//!       Failed{serving: true} ---change---------------> Updating
+//!       Failed{serving: false} --change---------------> Loading
+//!       each of these --delete--> Draining --drained--> Deleted
 //! ```
 //!
 //! | state | serves | `ready` | `config_update` |

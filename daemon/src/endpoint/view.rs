@@ -1,10 +1,10 @@
 //! What clients and the fleet are told about endpoints: read-only pictures, made by the owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use edgeward_base::digest::Digest;
-use edgeward_base::names::EndpointName;
+use edgeward_base::names::{EndpointName, ModelRef};
 use edgeward_wire::ordering::Generation;
 use serde::Serialize;
 
@@ -138,6 +138,20 @@ impl EndpointViews {
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<EndpointView>> {
         self.endpoints.values()
+    }
+
+    /// The model versions that an endpoint serves or is about to serve: none of them may be taken
+    /// off the box.
+    #[must_use]
+    pub fn models_in_use(&self) -> BTreeSet<ModelRef> {
+        self.iter()
+            .flat_map(|view| {
+                let pending = view.pending_config.as_ref().map(|pending| &pending.config);
+                view.config.iter().chain(pending)
+            })
+            .flat_map(|config| &config.served_entities)
+            .map(|entity| entity.config.model.clone())
+            .collect()
     }
 
     /// The generation of the desired set that was last applied as a whole.

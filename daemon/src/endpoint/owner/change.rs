@@ -296,22 +296,11 @@ impl Owner {
         }
         self.store_end(&stored).await;
         self.publish_views();
-        let superseded = |endpoint: Option<&EndpointName>| match endpoint {
-            Some(endpoint) => EndpointError::Superseded {
-                endpoint: endpoint.clone(),
-                by: by.to_owned(),
-            },
-            None => EndpointError::Closed,
-        };
+        let superseded = EndpointError::Superseded { by: by.to_owned() };
         match origin {
-            Origin::Local { reply: Some(reply) } => answer(reply, Err(superseded(edits.first()))),
+            Origin::Local { reply: Some(reply) } => answer(reply, Err(superseded)),
             Origin::Local { reply: None } => {}
-            Origin::Registry { reply, kept, .. } => {
-                answer(
-                    reply,
-                    Err(superseded(edits.first().or_else(|| kept.first()))),
-                );
-            }
+            Origin::Registry { reply, .. } => answer(reply, Err(superseded)),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Create, update and delete on the box itself.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[tokio::test]
@@ -132,6 +134,8 @@ async fn the_old_configuration_serves_while_the_new_one_is_staged_and_when_it_fa
         matches!(again, EndpointError::UpdateInProgress(_)),
         "{again}"
     );
+    let in_use = this.endpoints.list().models_in_use();
+    assert_eq!(in_use, BTreeSet::from([model("3"), model("4")]));
     gate.open();
     this.wait_for("fraud", |view| standing(view) == SERVES)
         .await;
