@@ -19,6 +19,8 @@
 
 pub mod artifacts;
 pub mod catalog;
+#[cfg(test)]
+pub(crate) mod fake;
 mod fingerprint;
 mod import;
 mod known_answers;

@@ -188,7 +188,7 @@ fn finish(
             plan.names()
         )));
     }
-    builders
+    let tensors: Vec<Tensor> = builders
         .into_iter()
         .zip(&plan.tensors)
         .map(|(builder, tensor)| {
@@ -209,7 +209,32 @@ fn finish(
             Tensor::new(shape, builder.data)
                 .map_err(|error| ScoreError::bad_request(format!("{form}: {error}")))
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    refuse_uneven(plan, form, &tensors)?;
+    Ok(tensors)
+}
+
+/// Tensors whose axis 0 is free all have the same number of rows.
+fn refuse_uneven(
+    plan: &TensorPlan,
+    form: InputForm,
+    tensors: &[Tensor],
+) -> Result<(), ScoreError> {
+    let mut free = plan
+        .tensors
+        .iter()
+        .zip(tensors)
+        .filter(|(named, _)| named.shape.first() == Some(&None))
+        .filter_map(|(named, tensor)| Some((&named.input, tensor.rows()?)));
+    let Some((first, rows)) = free.next() else {
+        return Ok(());
+    };
+    match free.find(|(_, other)| *other != rows) {
+        Some((name, other)) => Err(ScoreError::bad_request(format!(
+            "{form}: tensor {first:?} has {rows} rows and {name:?} has {other}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The refusal of a tensor by its shape, in MLflow's words.
