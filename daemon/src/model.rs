@@ -179,10 +179,17 @@ impl ModelStore {
     /// # Errors
     /// [`OpenModelStoreError`].
     pub fn open(options: ModelStoreOptions) -> Result<Self, OpenModelStoreError> {
-        let artifacts = Artifacts::open(&options.directory, options.fs)
-            .map_err(OpenModelStoreError::Artifacts)?;
         let fingerprint =
             Fingerprint::of_this_process().map_err(OpenModelStoreError::Fingerprint)?;
+        Self::open_as(options, fingerprint)
+    }
+
+    fn open_as(
+        options: ModelStoreOptions,
+        fingerprint: Fingerprint,
+    ) -> Result<Self, OpenModelStoreError> {
+        let artifacts = Artifacts::open(&options.directory, options.fs)
+            .map_err(OpenModelStoreError::Artifacts)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 artifacts,

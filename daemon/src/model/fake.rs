@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use edgeward_base::clock::TestClock;
 use edgeward_base::names::ModelRef;
 use edgeward_base::units::ByteCount;
-use edgeward_kernels::engine::{
-    Engine, LoadModelError, ModelFile, Rows, RunModelError, Session,
-};
+use edgeward_kernels::engine::{Engine, LoadModelError, ModelFile, Rows, RunModelError, Session};
 use edgeward_kernels::tensor::{DataType, Tensor, TensorData, TensorSpec};
 use edgeward_kernels::verify::{Verdict, Verified};
 
@@ -27,7 +27,9 @@ pub(crate) struct FakeSession {
 
 impl fmt::Debug for FakeSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FakeSession").field("inputs", &self.inputs).finish_non_exhaustive()
+        f.debug_struct("FakeSession")
+            .field("inputs", &self.inputs)
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,7 +48,12 @@ impl FakeSession {
         compute: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, RunModelError> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let independent = AtomicBool::new(false);
-        Arc::new(Self { inputs, outputs, compute: Box::new(compute), independent })
+        Arc::new(Self {
+            inputs,
+            outputs,
+            compute: Box::new(compute),
+            independent,
+        })
     }
 
     /// Gives each input back as the output of the same place.
@@ -76,11 +83,16 @@ impl Session for FakeSession {
     }
 
     fn permit_rows(&self, rows: Rows) {
-        self.independent.store(rows == Rows::Independent, Ordering::SeqCst);
+        self.independent
+            .store(rows == Rows::Independent, Ordering::SeqCst);
     }
 
     fn rows(&self) -> Rows {
-        if self.independent.load(Ordering::SeqCst) { Rows::Independent } else { Rows::Together }
+        if self.independent.load(Ordering::SeqCst) {
+            Rows::Independent
+        } else {
+            Rows::Together
+        }
     }
 
     fn resident(&self) -> ByteCount {
@@ -97,15 +109,31 @@ pub(crate) struct FakeEngine {
     loads: AtomicUsize,
     /// Runs of all its sessions.
     runs: Arc<AtomicUsize>,
+    /// What a run takes, on this clock.
+    pace: Option<(Arc<TestClock>, Duration)>,
 }
 
 impl FakeEngine {
     pub(crate) fn named(name: &'static str) -> Arc<Self> {
-        Self::wrong_by(name, 0.0)
+        Self::made(name, 0.0, None)
     }
 
     pub(crate) fn wrong_by(name: &'static str, error: f32) -> Arc<Self> {
-        Arc::new(Self { name, error, loads: AtomicUsize::new(0), runs: Arc::default() })
+        Self::made(name, error, None)
+    }
+
+    pub(crate) fn taking(name: &'static str, clock: &Arc<TestClock>, run: Duration) -> Arc<Self> {
+        Self::made(name, 0.0, Some((Arc::clone(clock), run)))
+    }
+
+    fn made(name: &'static str, error: f32, pace: Option<(Arc<TestClock>, Duration)>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            error,
+            loads: AtomicUsize::new(0),
+            runs: Arc::default(),
+            pace,
+        })
     }
 
     pub(crate) fn runs(&self) -> usize {
@@ -124,15 +152,22 @@ impl Engine for FakeEngine {
 
     fn load(&self, model: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
-        std::fs::metadata(&model.path)
-            .map_err(|source| LoadModelError::Read { path: model.path.clone(), source })?;
-        let (error, runs) = (self.error, Arc::clone(&self.runs));
+        std::fs::metadata(&model.path).map_err(|source| LoadModelError::Read {
+            path: model.path.clone(),
+            source,
+        })?;
+        let (error, runs, pace) = (self.error, Arc::clone(&self.runs), self.pace.clone());
         let inputs = vec![spec("X", DataType::F32, &[None, Some(2)])];
         let outputs = vec![spec("y", DataType::F32, &[None])];
         Ok(FakeSession::new(inputs, outputs, move |tensors| {
             runs.fetch_add(1, Ordering::SeqCst);
+            if let Some((clock, run)) = &pace {
+                clock.advance(*run);
+            }
             let sums = row_sums(&tensors[0]);
-            let TensorData::F32(values) = sums.data() else { unreachable!("row_sums is float32") };
+            let TensorData::F32(values) = sums.data() else {
+                unreachable!("row_sums is float32")
+            };
             let wrong: Vec<f32> = values.iter().map(|value| value + error).collect();
             vec![Tensor::new(sums.shape().to_vec(), TensorData::F32(wrong)).unwrap()]
         }))
@@ -141,14 +176,23 @@ impl Engine for FakeEngine {
 
 /// An input or output of a fake session.
 pub(crate) fn spec(name: &str, data_type: DataType, shape: &[Option<usize>]) -> TensorSpec {
-    TensorSpec { name: name.to_owned(), data_type, shape: shape.to_vec() }
+    TensorSpec {
+        name: name.to_owned(),
+        data_type,
+        shape: shape.to_vec(),
+    }
 }
 
 fn row_sums(matrix: &Tensor) -> Tensor {
-    let TensorData::F32(values) = matrix.data() else { unreachable!("the spec is float32") };
+    let TensorData::F32(values) = matrix.data() else {
+        unreachable!("the spec is float32")
+    };
     let rows = matrix.shape()[0];
     let width = matrix.shape()[1];
-    let sums = values.chunks(width.max(1)).map(|row| row.iter().sum()).collect();
+    let sums = values
+        .chunks(width.max(1))
+        .map(|row| row.iter().sum())
+        .collect();
     Tensor::new(vec![rows], TensorData::F32(sums)).unwrap()
 }
 
@@ -158,6 +202,9 @@ pub(crate) fn scorer(
     session: Arc<dyn Session>,
 ) -> Result<Scorer, BindModelError> {
     let model: ModelRef = "main.default.fake/1".parse().unwrap();
-    let verdict = Verdict { verified: Verified::Framework, rows: Rows::Together };
+    let verdict = Verdict {
+        verified: Verified::Framework,
+        rows: Rows::Together,
+    };
     Scorer::bind(model, "fake", verdict, signature, session)
 }

@@ -15,6 +15,10 @@ use super::signature::{ParseSignatureError, Signature};
 /// The largest MLmodel file that is read: real ones have a few kilobytes.
 pub const MLMODEL_LIMIT: ByteCount = ByteCount::mib(1);
 
+/// Open brackets at once: real files have a handful. The YAML reader takes time that grows with the
+/// square of the nesting, so this is what keeps its time in bounds.
+const NESTING_LIMIT: usize = 100;
+
 /// What is used of an MLmodel file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MlModel {
@@ -33,6 +37,9 @@ pub enum ParseMlModelError {
         /// Its size.
         got: usize,
     },
+    /// Nested deeper than any real one.
+    #[error("MLmodel has more than {NESTING_LIMIT} brackets open at once")]
+    TooDeep,
     /// Not YAML, or not of MLflow's shape.
     #[error("MLmodel is not the YAML that MLflow writes")]
     Yaml(#[source] serde_norway::Error),
@@ -126,6 +133,9 @@ pub fn parse(bytes: &[u8]) -> Result<MlModel, ParseMlModelError> {
     if bytes.len() > MLMODEL_LIMIT.as_usize() {
         return Err(ParseMlModelError::TooBig { got: bytes.len() });
     }
+    if nesting(bytes) > NESTING_LIMIT {
+        return Err(ParseMlModelError::TooDeep);
+    }
     let raw: RawMlModel = serde_norway::from_slice(bytes).map_err(ParseMlModelError::Yaml)?;
     let Some(onnx) = raw.flavors.get("onnx") else {
         return Err(refuse_flavors(&raw.flavors));
@@ -146,6 +156,20 @@ pub fn parse(bytes: &[u8]) -> Result<MlModel, ParseMlModelError> {
         onnx_file: onnx.data.clone().unwrap_or_else(|| "model.onnx".to_owned()),
         signature,
     })
+}
+
+/// The most brackets open at once, those in quoted texts too: the JSON in there closes its own.
+fn nesting(bytes: &[u8]) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for byte in bytes {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// Whether a file's name says that it holds a pickle or another form that must be converted.

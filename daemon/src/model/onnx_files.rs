@@ -160,4 +160,4 @@ impl<'m> Wire<'m> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,1 +1,101 @@
-//! Tests of the module above.
+//! MLmodel files as MLflow writes them, and as nobody should.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::samples::samples;
+use crate::model::signature::{ColumnType, Schema};
+
+#[test]
+fn the_samples_files_are_read() {
+    for sample in samples() {
+        let bytes = sample
+            .files
+            .iter()
+            .find(|(name, _)| *name == "MLmodel")
+            .unwrap()
+            .1;
+        let model = parse(bytes).unwrap();
+        assert_eq!(model.onnx_file, "model.onnx");
+        let Schema::Columns(columns) = model.signature.unwrap().inputs else {
+            panic!("{} has tensors", sample.reference);
+        };
+        let expected = if sample.reference.contains("fraud") {
+            4
+        } else {
+            30
+        };
+        assert_eq!(columns.len(), expected);
+        assert_eq!(columns[0].column_type, ColumnType::Double);
+    }
+}
+
+#[test]
+fn a_signature_is_optional_and_must_be_sound() {
+    assert_eq!(
+        parse(b"flavors: {onnx: {data: a.onnx}}").unwrap().signature,
+        None
+    );
+    assert_eq!(
+        parse(b"flavors: {onnx: {}}").unwrap().onnx_file,
+        "model.onnx"
+    );
+    let broken = parse(b"flavors: {onnx: {}}\nsignature: {inputs: '[{]'}");
+    assert!(matches!(broken, Err(ParseMlModelError::Signature(_))));
+    let params = parse(
+        b"flavors: {onnx: {}}\nsignature: {inputs: '[{\"type\":\"long\"}]', params: '[{\"name\":\"k\"}]'}",
+    );
+    assert_eq!(params.unwrap().signature.unwrap().params, ["k"]);
+}
+
+#[test]
+fn a_flavour_that_is_not_served_says_what_to_do() {
+    let refused = parse(b"flavors: {sklearn: {}, python_function: {}}")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("sklearn") && refused.contains("skl2onnx"),
+        "{refused}"
+    );
+    assert!(
+        parse(b"flavors: {}")
+            .unwrap_err()
+            .to_string()
+            .contains("ONNX")
+    );
+    assert!(parse(b"artifact_path: model").is_err());
+}
+
+#[test]
+fn hostile_yaml_is_refused_in_bounded_time_and_space() {
+    let huge = vec![b'a'; MLMODEL_LIMIT.as_usize() + 1];
+    assert!(matches!(
+        parse(&huge),
+        Err(ParseMlModelError::TooBig { .. })
+    ));
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for level in 1..30 {
+        let below = level - 1;
+        let list = vec![format!("*a{below}"); 9].join(",");
+        bomb.push_str(&format!("a{level}: &a{level} [{list}]\n"));
+    }
+    bomb.push_str("flavors: {onnx: {data: *a29}}\n");
+    assert!(parse(bomb.as_bytes()).is_err());
+    let deep = format!("flavors: {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(matches!(
+        parse(deep.as_bytes()),
+        Err(ParseMlModelError::TooDeep)
+    ));
+    for indented in ["- ", "? ", "a: "] {
+        assert!(parse(indented.repeat(100_000).as_bytes()).is_err());
+    }
+    assert!(parse(b"flavors: !!python/object/apply:os.system ['true']").is_err());
+    assert!(parse(b"\xff\xfe").is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "[a-z:{}\\[\\]&*!|>'\" \\n-]{0,120}") {
+        drop(parse(text.as_bytes()));
+    }
+}

@@ -425,3 +425,6 @@ fn bind_tensor(field: &TensorField, input: &TensorSpec) -> Result<NamedTensor, B
             .collect(),
     })
 }
+
+#[cfg(test)]
+mod tests;

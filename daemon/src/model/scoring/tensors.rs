@@ -215,11 +215,7 @@ fn finish(
 }
 
 /// Tensors whose axis 0 is free all have the same number of rows.
-fn refuse_uneven(
-    plan: &TensorPlan,
-    form: InputForm,
-    tensors: &[Tensor],
-) -> Result<(), ScoreError> {
+fn refuse_uneven(plan: &TensorPlan, form: InputForm, tensors: &[Tensor]) -> Result<(), ScoreError> {
     let mut free = plan
         .tensors
         .iter()

@@ -43,7 +43,10 @@ fn check(scorer: &Scorer, cases: &[(&str, Gets)]) {
         };
         let refused = got.expect_err(body);
         assert_eq!(refused.mistake(), Some(mistake), "{body}: {refused}");
-        assert!(refused.to_string().contains(text), "{body}: {refused}, not {text}");
+        assert!(
+            refused.to_string().contains(text),
+            "{body}: {refused}, not {text}"
+        );
     }
 }
 

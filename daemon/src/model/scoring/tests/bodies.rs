@@ -14,10 +14,16 @@ fn the_form_and_what_rides_along_are_read() {
     assert_eq!(request.input.form(), InputForm::Inputs);
     assert_eq!(request.input.json(), br#"{"a": [1]}"#);
     assert_eq!(request.client_request_id.as_deref(), Some("r1"));
-    assert_eq!(request.usage_context, BTreeMap::from([("team".to_owned(), "x".to_owned())]));
+    assert_eq!(
+        request.usage_context,
+        BTreeMap::from([("team".to_owned(), "x".to_owned())])
+    );
     let body = br#"{"instances":[],"client_request_id":null,"usage_context":null}"#;
     let request = parse_scoring_body(&Bytes::from_static(body)).unwrap();
-    assert_eq!((request.client_request_id, request.usage_context), (None, BTreeMap::new()));
+    assert_eq!(
+        (request.client_request_id, request.usage_context),
+        (None, BTreeMap::new())
+    );
 }
 
 #[test]
@@ -40,8 +46,14 @@ fn anything_but_one_form_is_a_bad_request() {
         ("{\"messages\":[]}", "unknown key \"messages\""),
         ("{\"inputs\":[1],\"input\":[1]}", "unknown key \"input\""),
         ("{\"params\":{}}", "none of the input forms"),
-        ("{\"inputs\":[1],\"client_request_id\":1}", "client_request_id must be a string"),
-        ("{\"inputs\":[1],\"usage_context\":{\"a\":1}}", "usage_context must be an object of strings"),
+        (
+            "{\"inputs\":[1],\"client_request_id\":1}",
+            "client_request_id must be a string",
+        ),
+        (
+            "{\"inputs\":[1],\"usage_context\":{\"a\":1}}",
+            "usage_context must be an object of strings",
+        ),
         ("{\"inputs\":[1],\"usage_context\":[]}", "usage_context"),
         ("\u{feff}{\"inputs\":[1]}", "not valid JSON"),
     ] {
@@ -59,7 +71,11 @@ fn anything_but_one_form_is_a_bad_request() {
 fn hostile_nesting_is_refused_without_a_crash() {
     for body in [
         format!("{{\"inputs\":{}", "[".repeat(1_000_000)),
-        format!("{{\"inputs\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)),
+        format!(
+            "{{\"inputs\":{}{}}}",
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        ),
     ] {
         let scorer = super::matrix_of_four();
         let refused = super::answer(&scorer, &body).unwrap_err();

@@ -26,13 +26,18 @@ fn mixed() -> Scorer {
 
 fn tensors(scorer: &Scorer, body: &Value) -> Vec<Tensor> {
     let body = Bytes::from(serde_json::to_vec(body).unwrap());
-    scorer.prepare(&parse_scoring_body(&body).unwrap().input).unwrap()
+    scorer
+        .prepare(&parse_scoring_body(&body).unwrap().input)
+        .unwrap()
 }
 
 /// Rows in the order amount, merchant, hour, foreign.
 fn rows() -> impl Strategy<Value = Vec<[Value; 4]>> {
     let row = (
-        prop_oneof![(-1e6..1e6).prop_map(Value::from), any::<i32>().prop_map(Value::from)],
+        prop_oneof![
+            (-1e6..1e6).prop_map(Value::from),
+            any::<i32>().prop_map(Value::from)
+        ],
         any::<String>(),
         any::<i64>(),
         prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from)],
@@ -54,16 +59,24 @@ fn any_json() -> impl Strategy<Value = Value> {
         "[a-z]{0,6}".prop_map(Value::from),
     ];
     let key = prop_oneof![
-        Just("columns"), Just("data"), Just("index"), Just("amount"), Just("hour"), Just("X"),
-        Just("flag"), Just("text"),
+        Just("columns"),
+        Just("data"),
+        Just("index"),
+        Just("amount"),
+        Just("hour"),
+        Just("X"),
+        Just("flag"),
+        Just("text"),
     ];
     leaf.prop_recursive(5, 40, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::vec((key.clone(), inner), 0..5)
-                .prop_map(|pairs| Value::Object(
-                    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>()
-                )),
+            prop::collection::vec((key.clone(), inner), 0..5).prop_map(|pairs| Value::Object(
+                pairs
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect::<Map<_, _>>()
+            )),
         ]
     })
 }

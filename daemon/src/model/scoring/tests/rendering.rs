@@ -16,8 +16,15 @@ fn answering(
     outputs: Vec<(&'static str, DataType, Vec<Option<usize>>)>,
     tensors: Vec<Tensor>,
 ) -> std::sync::Arc<FakeSession> {
-    let outputs = outputs.into_iter().map(|(name, kind, shape)| spec(name, kind, &shape)).collect();
-    FakeSession::new(vec![spec("X", DataType::F32, &[None, Some(1)])], outputs, move |_| tensors.clone())
+    let outputs = outputs
+        .into_iter()
+        .map(|(name, kind, shape)| spec(name, kind, &shape))
+        .collect();
+    FakeSession::new(
+        vec![spec("X", DataType::F32, &[None, Some(1)])],
+        outputs,
+        move |_| tensors.clone(),
+    )
 }
 
 fn f32s(shape: &[usize], values: &[f32]) -> Tensor {
@@ -26,14 +33,26 @@ fn f32s(shape: &[usize], values: &[f32]) -> Tensor {
 
 #[test]
 fn a_float32_prints_its_shortest_form_and_what_json_lacks_is_null() {
-    let values = [0.87, 1.0, -0.0, 1e-7, 3.402_823_5e38, f32::NAN, f32::INFINITY, 16_777_216.0];
+    let values = [
+        0.87,
+        1.0,
+        -0.0,
+        1e-7,
+        3.402_823_5e38,
+        f32::NAN,
+        f32::INFINITY,
+        16_777_216.0,
+    ];
     let session = answering(
         vec![("y", DataType::F32, vec![None])],
         vec![f32s(&[values.len()], &values)],
     );
     check(
         &scorer(INPUT, Some(r#"[{"type":"float","name":"y"}]"#), session),
-        &[(BODY, Predictions("[0.87,1.0,-0.0,1e-7,3.4028235e+38,null,null,16777216.0]"))],
+        &[(
+            BODY,
+            Predictions("[0.87,1.0,-0.0,1e-7,3.4028235e+38,null,null,16777216.0]"),
+        )],
     );
 }
 
@@ -53,8 +72,16 @@ fn the_signatures_outputs_give_the_form() {
         )
     };
     let cases = [
-        (session(), None, r#"{"label":[1,0],"probabilities":[[0.25,0.75],[0.5,0.5]]}"#),
-        (session(), Some(r#"[{"type":"long","name":"label"}]"#), "[1,0]"),
+        (
+            session(),
+            None,
+            r#"{"label":[1,0],"probabilities":[[0.25,0.75],[0.5,0.5]]}"#,
+        ),
+        (
+            session(),
+            Some(r#"[{"type":"long","name":"label"}]"#),
+            "[1,0]",
+        ),
         (
             session(),
             Some(r#"[{"type":"double","name":"probabilities"}]"#),
@@ -62,7 +89,9 @@ fn the_signatures_outputs_give_the_form() {
         ),
         (
             session(),
-            Some(r#"[{"type":"tensor","name":"label","tensor-spec":{"dtype":"int64","shape":[-1]}}]"#),
+            Some(
+                r#"[{"type":"tensor","name":"label","tensor-spec":{"dtype":"int64","shape":[-1]}}]"#,
+            ),
             r#"{"label":[1,0]}"#,
         ),
         (
@@ -78,16 +107,25 @@ fn the_signatures_outputs_give_the_form() {
     ];
     for (session, outputs, expected) in cases {
         let got = answer(&scorer(INPUT, outputs, session), BODY).unwrap();
-        assert_eq!(got, format!("{{\"predictions\":{expected}}}"), "{outputs:?}");
+        assert_eq!(
+            got,
+            format!("{{\"predictions\":{expected}}}"),
+            "{outputs:?}"
+        );
     }
 }
 
 #[test]
 fn a_column_of_one_is_a_list_of_values() {
-    let session =
-        answering(vec![("p", DataType::F32, vec![None, Some(1)])], vec![f32s(&[2, 1], &[0.5, 1.5])]);
+    let session = answering(
+        vec![("p", DataType::F32, vec![None, Some(1)])],
+        vec![f32s(&[2, 1], &[0.5, 1.5])],
+    );
     let outputs = Some(r#"[{"type":"float","name":"other"}]"#);
-    check(&scorer(INPUT, outputs, session), &[(BODY, Predictions("[0.5,1.5]"))]);
+    check(
+        &scorer(INPUT, outputs, session),
+        &[(BODY, Predictions("[0.5,1.5]"))],
+    );
 }
 
 #[test]
@@ -99,7 +137,10 @@ fn text_is_escaped() {
     );
     check(
         &scorer(INPUT, None, session),
-        &[(BODY, Predictions("{\"w\\\"\":[\"a\\\"\\\\\\n\",\"\\u0001\u{e9}\"]}"))],
+        &[(
+            BODY,
+            Predictions("{\"w\\\"\":[\"a\\\"\\\\\\n\",\"\\u0001\u{e9}\"]}"),
+        )],
     );
 }
 
@@ -110,12 +151,22 @@ fn a_failing_model_is_not_the_clients_mistake() {
         let session = FakeSession::failing(inputs.clone(), inputs, move |_| Err(error.clone()));
         fake::scorer(Signature::parse(INPUT, None, None).unwrap(), session).unwrap()
     };
-    let engine = RunModelError::Engine { reason: "broken".into() };
+    let engine = RunModelError::Engine {
+        reason: "broken".into(),
+    };
     let refused = answer(&failing(engine.clone()), BODY).unwrap_err();
     assert_eq!(refused, ScoreError::Model(engine));
     assert_eq!(refused.mistake(), None);
-    let input = RunModelError::InputCount { expected: 2, got: 1 };
-    assert!(answer(&failing(input), BODY).unwrap_err().mistake().is_some());
+    let input = RunModelError::InputCount {
+        expected: 2,
+        got: 1,
+    };
+    assert!(
+        answer(&failing(input), BODY)
+            .unwrap_err()
+            .mistake()
+            .is_some()
+    );
     let silent = answering(vec![("y", DataType::F32, vec![None])], vec![]);
     let refused = answer(&scorer(INPUT, None, silent), BODY).unwrap_err();
     assert!(matches!(refused, ScoreError::Output { .. }), "{refused}");

@@ -19,7 +19,10 @@ fn every_form_becomes_the_matrix() {
         r#"{"instances":[{"X":[1,2,3,4]},{"X":[5,6,7,8]}]}"#,
         r#"{"inputs":[{"X":[1,2,3,4]},{"X":[5,6,7,8]}]}"#,
     ];
-    let cases: Vec<_> = bodies.into_iter().map(|body| (body, Predictions(expected))).collect();
+    let cases: Vec<_> = bodies
+        .into_iter()
+        .map(|body| (body, Predictions(expected)))
+        .collect();
     check(&matrix_of_four(), &cases);
 }
 
@@ -32,19 +35,40 @@ fn the_shape_must_be_the_models() {
                 r#"{"inputs":[[1,2]]}"#,
                 BadRequest("Shape of input (1, 2) does not match expected shape (-1, 4)"),
             ),
-            (r#"{"inputs":[1,2,3,4]}"#, BadRequest("Shape of input (4,) does not match")),
-            (r#"{"inputs":[[[1,2,3,4]]]}"#, BadRequest("Shape of input (1, 1, 4) does not match")),
+            (
+                r#"{"inputs":[1,2,3,4]}"#,
+                BadRequest("Shape of input (4,) does not match"),
+            ),
+            (
+                r#"{"inputs":[[[1,2,3,4]]]}"#,
+                BadRequest("Shape of input (1, 1, 4) does not match"),
+            ),
             (r#"{"inputs":[[1,2,3,4],[1]]}"#, BadRequest("same length")),
             (r#"{"inputs":[[1,2,3,4],5]}"#, BadRequest("same length")),
             (r#"{"inputs":[5,[1,2,3,4]]}"#, BadRequest("same length")),
             (r#"{"inputs":[[],[1]]}"#, BadRequest("same length")),
             (r#"{"inputs":[]}"#, BadRequest("no rows")),
             (r#"{"dataframe_records":[]}"#, BadRequest("no rows")),
-            (r#"{"inputs":3}"#, BadRequest("inputs does not have its form")),
-            (r#"{"instances":{"X":[[1,2,3,4]]}}"#, BadRequest("a list of rows")),
-            (r#"{"inputs":{"x":[[1,2,3,4]]}}"#, BadRequest("missing inputs [\"X\"]")),
-            (r#"{"inputs":{"X":[[1,2,3,4]],"X":[[1,2,3,4]]}}"#, BadRequest("twice")),
-            (r#"{"inputs":[["a",2,3,4]]}"#, BadRequest("must hold a number")),
+            (
+                r#"{"inputs":3}"#,
+                BadRequest("inputs does not have its form"),
+            ),
+            (
+                r#"{"instances":{"X":[[1,2,3,4]]}}"#,
+                BadRequest("a list of rows"),
+            ),
+            (
+                r#"{"inputs":{"x":[[1,2,3,4]]}}"#,
+                BadRequest("missing inputs [\"X\"]"),
+            ),
+            (
+                r#"{"inputs":{"X":[[1,2,3,4]],"X":[[1,2,3,4]]}}"#,
+                BadRequest("twice"),
+            ),
+            (
+                r#"{"inputs":[["a",2,3,4]]}"#,
+                BadRequest("must hold a number"),
+            ),
             (r#"{"inputs":[[{},2,3,4]]}"#, BadRequest("got an object")),
             (
                 r#"{"dataframe_records":[{"a":1,"b":2,"c":3,"d":4},{"a":1,"b":2,"c":3}]}"#,
@@ -63,8 +87,14 @@ fn null_is_not_a_number_and_comes_back_as_null() {
     check(
         &matrix_of_four(),
         &[
-            (r#"{"inputs":[[null,2,3,4],[1,2,3,4]]}"#, Predictions(r#"{"y":[null,10.0]}"#)),
-            (r#"{"inputs":[[true,2,3,4]]}"#, Predictions(r#"{"y":[10.0]}"#)),
+            (
+                r#"{"inputs":[[null,2,3,4],[1,2,3,4]]}"#,
+                Predictions(r#"{"y":[null,10.0]}"#),
+            ),
+            (
+                r#"{"inputs":[[true,2,3,4]]}"#,
+                Predictions(r#"{"y":[10.0]}"#),
+            ),
         ],
     );
 }
@@ -82,7 +112,10 @@ fn several_tensors_come_by_name() {
     check(
         &scorer,
         &[
-            (r#"{"inputs":{"word":["a","b"],"ids":[[1,2],[3,4]]}}"#, Predictions(expected)),
+            (
+                r#"{"inputs":{"word":["a","b"],"ids":[[1,2],[3,4]]}}"#,
+                Predictions(expected),
+            ),
             (
                 r#"{"instances":[{"ids":[1,2],"word":"a"},{"word":"b","ids":[3,4]}]}"#,
                 Predictions(expected),
@@ -95,16 +128,43 @@ fn several_tensors_come_by_name() {
                 r#"{"dataframe_split":{"columns":["word","x","ids"],"data":[["a",0,[1,2]],["b",0,[3,4]]]}}"#,
                 Predictions(expected),
             ),
-            (r#"{"inputs":[[1,2]]}"#, Invalid("must name its tensors: ids, word")),
+            (
+                r#"{"inputs":[[1,2]]}"#,
+                Invalid("must name its tensors: ids, word"),
+            ),
             (r#"{"instances":[1]}"#, Invalid("must name its tensors")),
-            (r#"{"inputs":{"ids":[[1,2]]}}"#, BadRequest("missing inputs [\"word\"]")),
-            (r#"{"instances":[{"ids":[1,2]}]}"#, BadRequest("missing inputs [\"word\"]")),
-            (r#"{"inputs":{"ids":[[1,2.5]],"word":["a"]}}"#, BadRequest("whole number")),
-            (r#"{"inputs":{"ids":[[1,null]],"word":["a"]}}"#, BadRequest("got null")),
-            (r#"{"inputs":{"ids":[[1,2]],"word":[null]}}"#, BadRequest("got null")),
-            (r#"{"inputs":{"ids":[[1,2]],"word":["a","b"]}}"#, BadRequest("rows")),
-            (r#"{"dataframe_split":{"columns":["word"],"data":[["a"]]}}"#, BadRequest("missing inputs")),
-            (r#"{"dataframe_split":{"columns":["word","ids"],"data":[["a"]]}}"#, BadRequest("2 values")),
+            (
+                r#"{"inputs":{"ids":[[1,2]]}}"#,
+                BadRequest("missing inputs [\"word\"]"),
+            ),
+            (
+                r#"{"instances":[{"ids":[1,2]}]}"#,
+                BadRequest("missing inputs [\"word\"]"),
+            ),
+            (
+                r#"{"inputs":{"ids":[[1,2.5]],"word":["a"]}}"#,
+                BadRequest("whole number"),
+            ),
+            (
+                r#"{"inputs":{"ids":[[1,null]],"word":["a"]}}"#,
+                BadRequest("got null"),
+            ),
+            (
+                r#"{"inputs":{"ids":[[1,2]],"word":[null]}}"#,
+                BadRequest("got null"),
+            ),
+            (
+                r#"{"inputs":{"ids":[[1,2]],"word":["a","b"]}}"#,
+                BadRequest("rows"),
+            ),
+            (
+                r#"{"dataframe_split":{"columns":["word"],"data":[["a"]]}}"#,
+                BadRequest("missing inputs"),
+            ),
+            (
+                r#"{"dataframe_split":{"columns":["word","ids"],"data":[["a"]]}}"#,
+                BadRequest("2 values"),
+            ),
         ],
     );
 }
