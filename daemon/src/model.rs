@@ -19,8 +19,6 @@
 
 pub mod artifacts;
 pub mod catalog;
-#[cfg(test)]
-pub(crate) mod fake;
 mod fingerprint;
 mod import;
 mod known_answers;

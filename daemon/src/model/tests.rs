@@ -1,5 +1,6 @@
 //! The model store as a whole: importing, loading, removing.
 
+pub(super) mod fake;
 mod importing;
 mod loading;
 mod sample_models;
@@ -15,13 +16,13 @@ use edgeward_kernels::engine::Engine;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
-use super::fake::FakeEngine;
 use super::{
     Fingerprint, ModelRecord, ModelStore, ModelStoreOptions, ScoringInput, VerdictRecord,
     parse_scoring_body,
 };
 use crate::store::{Store, StoreOptions};
 use crate::tasks::Tasks;
+use fake::FakeEngine;
 
 /// How long a test waits for what must happen.
 const LONG: Duration = Duration::from_secs(30);

@@ -44,7 +44,7 @@ fn external_tensor(location: &str) -> Vec<u8> {
 }
 
 /// A model with one initialiser in each of these files.
-pub(crate) fn with_external(locations: &[&str]) -> Vec<u8> {
+pub(in crate::model) fn with_external(locations: &[&str]) -> Vec<u8> {
     let graph: Vec<u8> = locations
         .iter()
         .flat_map(|location| field(5, &external_tensor(location)))

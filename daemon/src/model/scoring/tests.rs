@@ -10,8 +10,8 @@ use bytes::Bytes;
 use edgeward_kernels::tensor::DataType;
 
 use super::{Mistake, ScoreError, Scorer, parse_scoring_body};
-use crate::model::fake::{self, FakeSession, spec};
 use crate::model::signature::Signature;
+use crate::model::tests::fake::{self, FakeSession, spec};
 
 /// The body of the reply, or the refusal.
 fn answer(scorer: &Scorer, body: &str) -> Result<String, ScoreError> {

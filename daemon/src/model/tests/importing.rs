@@ -33,7 +33,7 @@ async fn a_version_is_catalogued_with_the_files_that_matter() {
         record.size,
         manifest.files.iter().map(|file| file.size).sum::<u64>()
     );
-    assert_eq!(boot.models.list().unwrap(), [record.clone()]);
+    assert_eq!(boot.models.list().unwrap(), std::slice::from_ref(&record));
     assert!(boot.models.has(&record.manifest).unwrap());
     boot.shut().await;
     let boot = site.boot();

@@ -1,7 +1,7 @@
 //! Signatures that do not fit their graphs.
 
 use super::*;
-use crate::model::fake::spec;
+use crate::model::tests::fake::spec;
 
 fn bind(
     inputs: &str,

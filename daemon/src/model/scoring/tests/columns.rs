@@ -3,7 +3,7 @@
 use edgeward_kernels::tensor::DataType;
 
 use super::{BadRequest, Invalid, Predictions, amount_and_hour, answer, check, every_type, scorer};
-use crate::model::fake::{FakeSession, spec};
+use crate::model::tests::fake::{FakeSession, spec};
 
 #[test]
 fn every_form_scores_the_same_rows() {
@@ -254,71 +254,74 @@ fn every_column_type_takes_its_values() {
     );
 }
 
+/// What stands in the row, what is put there instead, and what the refusal says.
+const REFUSED: &[(&str, &str, &str)] = &[
+    (
+        "\"flag\":true",
+        "\"flag\":1",
+        "(boolean) in row 0 must be true or false, got 1",
+    ),
+    ("\"flag\":true", "\"flag\":null", "got null"),
+    (
+        "\"small\":7",
+        "\"small\":7.5",
+        "(integer) in row 0 must be a whole number",
+    ),
+    (
+        "\"small\":7",
+        "\"small\":2147483648",
+        "from -2147483648 to 2147483647, got 2147483648",
+    ),
+    (
+        "\"small\":7",
+        "\"small\":true",
+        "must be a whole number, got true",
+    ),
+    ("\"small\":7", "\"small\":\"7\"", "the string \"7\""),
+    ("\"small\":7", "\"small\":null", "must be integer, got null"),
+    (
+        "9007199254740993",
+        "9223372036854775808",
+        "to 9223372036854775807",
+    ),
+    ("9007199254740993", "1e19", "whole number"),
+    (
+        "\"real\":0.1",
+        "\"real\":\"0.1\"",
+        "(double) in row 0 must be a number",
+    ),
+    (
+        "\"text\":\"a\"",
+        "\"text\":1",
+        "(string) in row 0 must be a string, got 1",
+    ),
+    (
+        "\"text\":\"a\"",
+        "\"text\":null",
+        "must be string, got null",
+    ),
+    (
+        "\"text\":\"a\"",
+        "\"text\":\"a\",\"bytes\":\"?\"",
+        "(binary) in row 0 must be base64",
+    ),
+    (
+        "\"text\":\"a\"",
+        "\"text\":\"a\",\"bytes\":\"/w==\"",
+        "must be base64 of UTF-8",
+    ),
+    (
+        "\"text\":\"a\"",
+        "\"text\":\"a\",\"moment\":\"noon\"",
+        "(datetime) in row 0 must be an ISO 8601",
+    ),
+    ("\"text\":\"a\"", "\"text\":\"a\",\"moment\":12", "ISO 8601"),
+];
+
 #[test]
 fn every_column_type_refuses_the_rest() {
     let scorer = every_type();
-    for (from, to, says) in [
-        (
-            "\"flag\":true",
-            "\"flag\":1",
-            "(boolean) in row 0 must be true or false, got 1",
-        ),
-        ("\"flag\":true", "\"flag\":null", "got null"),
-        (
-            "\"small\":7",
-            "\"small\":7.5",
-            "(integer) in row 0 must be a whole number",
-        ),
-        (
-            "\"small\":7",
-            "\"small\":2147483648",
-            "from -2147483648 to 2147483647, got 2147483648",
-        ),
-        (
-            "\"small\":7",
-            "\"small\":true",
-            "must be a whole number, got true",
-        ),
-        ("\"small\":7", "\"small\":\"7\"", "the string \"7\""),
-        ("\"small\":7", "\"small\":null", "must be integer, got null"),
-        (
-            "9007199254740993",
-            "9223372036854775808",
-            "to 9223372036854775807",
-        ),
-        ("9007199254740993", "1e19", "whole number"),
-        (
-            "\"real\":0.1",
-            "\"real\":\"0.1\"",
-            "(double) in row 0 must be a number",
-        ),
-        (
-            "\"text\":\"a\"",
-            "\"text\":1",
-            "(string) in row 0 must be a string, got 1",
-        ),
-        (
-            "\"text\":\"a\"",
-            "\"text\":null",
-            "must be string, got null",
-        ),
-        (
-            "\"text\":\"a\"",
-            "\"text\":\"a\",\"bytes\":\"?\"",
-            "(binary) in row 0 must be base64",
-        ),
-        (
-            "\"text\":\"a\"",
-            "\"text\":\"a\",\"bytes\":\"/w==\"",
-            "must be base64 of UTF-8",
-        ),
-        (
-            "\"text\":\"a\"",
-            "\"text\":\"a\",\"moment\":\"noon\"",
-            "(datetime) in row 0 must be an ISO 8601",
-        ),
-        ("\"text\":\"a\"", "\"text\":\"a\",\"moment\":12", "ISO 8601"),
-    ] {
+    for (from, to, says) in REFUSED {
         let body = format!("{{\"dataframe_records\":[{{{WHOLE_ROW}}}]}}").replace(from, to);
         let refused = answer(&scorer, &body).expect_err(&body);
         assert!(

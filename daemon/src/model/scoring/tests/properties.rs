@@ -7,8 +7,8 @@ use proptest::sample::SizeRange;
 use serde_json::{Map, Value, json};
 
 use super::{amount_and_hour, every_type, matrix_of_four, scorer};
-use crate::model::fake::{FakeSession, spec};
 use crate::model::scoring::{Scorer, parse_scoring_body};
+use crate::model::tests::fake::{FakeSession, spec};
 
 /// A string column, a long one and an optional boolean one that feeds floats, as the fraud samples.
 fn mixed() -> Scorer {

@@ -4,9 +4,9 @@ use edgeward_kernels::engine::RunModelError;
 use edgeward_kernels::tensor::{DataType, Tensor, TensorData};
 
 use super::{Predictions, answer, check, scorer};
-use crate::model::fake::{self, FakeSession, spec};
 use crate::model::scoring::ScoreError;
 use crate::model::signature::Signature;
+use crate::model::tests::fake::{self, FakeSession, spec};
 
 const INPUT: &str = r#"[{"type":"tensor","tensor-spec":{"dtype":"float32","shape":[-1,1]}}]"#;
 const BODY: &str = r#"{"inputs":[[0]]}"#;

@@ -3,7 +3,7 @@
 use edgeward_kernels::tensor::DataType;
 
 use super::{BadRequest, Invalid, Predictions, check, matrix_of_four, scorer};
-use crate::model::fake::{FakeSession, spec};
+use crate::model::tests::fake::{FakeSession, spec};
 
 #[test]
 fn every_form_becomes_the_matrix() {

@@ -12,13 +12,12 @@ use edgeward_kernels::engine::{Engine, LoadModelError, ModelFile, Rows, RunModel
 use edgeward_kernels::tensor::{DataType, Tensor, TensorData, TensorSpec};
 use edgeward_kernels::verify::{Verdict, Verified};
 
-use super::scoring::{BindModelError, Scorer};
-use super::signature::Signature;
+use crate::model::{BindModelError, Scorer, Signature};
 
 type Compute = dyn Fn(&[Tensor]) -> Result<Vec<Tensor>, RunModelError> + Send + Sync;
 
 /// A session that computes with a closure.
-pub(crate) struct FakeSession {
+pub(in crate::model) struct FakeSession {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     compute: Box<Compute>,
@@ -34,7 +33,7 @@ impl fmt::Debug for FakeSession {
 }
 
 impl FakeSession {
-    pub(crate) fn new(
+    pub(in crate::model) fn new(
         inputs: Vec<TensorSpec>,
         outputs: Vec<TensorSpec>,
         compute: impl Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync + 'static,
@@ -42,7 +41,7 @@ impl FakeSession {
         Self::failing(inputs, outputs, move |tensors| Ok(compute(tensors)))
     }
 
-    pub(crate) fn failing(
+    pub(in crate::model) fn failing(
         inputs: Vec<TensorSpec>,
         outputs: Vec<TensorSpec>,
         compute: impl Fn(&[Tensor]) -> Result<Vec<Tensor>, RunModelError> + Send + Sync + 'static,
@@ -57,12 +56,12 @@ impl FakeSession {
     }
 
     /// Gives each input back as the output of the same place.
-    pub(crate) fn echo(inputs: Vec<TensorSpec>) -> Arc<Self> {
+    pub(in crate::model) fn echo(inputs: Vec<TensorSpec>) -> Arc<Self> {
         Self::new(inputs.clone(), inputs, <[Tensor]>::to_vec)
     }
 
     /// Adds up each row of one float32 matrix `X` into `y`.
-    pub(crate) fn row_sum(width: Option<usize>) -> Arc<Self> {
+    pub(in crate::model) fn row_sum(width: Option<usize>) -> Arc<Self> {
         let inputs = vec![spec("X", DataType::F32, &[None, width])];
         let outputs = vec![spec("y", DataType::F32, &[None])];
         Self::new(inputs, outputs, |tensors| vec![row_sums(&tensors[0])])
@@ -102,7 +101,7 @@ impl Session for FakeSession {
 
 /// An engine whose sessions are [`FakeSession::row_sum`] of two columns, whatever the file says.
 #[derive(Debug)]
-pub(crate) struct FakeEngine {
+pub(in crate::model) struct FakeEngine {
     name: &'static str,
     /// Added to every sum: an engine that is wrong.
     error: f32,
@@ -114,15 +113,19 @@ pub(crate) struct FakeEngine {
 }
 
 impl FakeEngine {
-    pub(crate) fn named(name: &'static str) -> Arc<Self> {
+    pub(in crate::model) fn named(name: &'static str) -> Arc<Self> {
         Self::made(name, 0.0, None)
     }
 
-    pub(crate) fn wrong_by(name: &'static str, error: f32) -> Arc<Self> {
+    pub(in crate::model) fn wrong_by(name: &'static str, error: f32) -> Arc<Self> {
         Self::made(name, error, None)
     }
 
-    pub(crate) fn taking(name: &'static str, clock: &Arc<TestClock>, run: Duration) -> Arc<Self> {
+    pub(in crate::model) fn taking(
+        name: &'static str,
+        clock: &Arc<TestClock>,
+        run: Duration,
+    ) -> Arc<Self> {
         Self::made(name, 0.0, Some((Arc::clone(clock), run)))
     }
 
@@ -136,11 +139,11 @@ impl FakeEngine {
         })
     }
 
-    pub(crate) fn runs(&self) -> usize {
+    pub(in crate::model) fn runs(&self) -> usize {
         self.runs.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn loads(&self) -> usize {
+    pub(in crate::model) fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }
 }
@@ -175,7 +178,11 @@ impl Engine for FakeEngine {
 }
 
 /// An input or output of a fake session.
-pub(crate) fn spec(name: &str, data_type: DataType, shape: &[Option<usize>]) -> TensorSpec {
+pub(in crate::model) fn spec(
+    name: &str,
+    data_type: DataType,
+    shape: &[Option<usize>],
+) -> TensorSpec {
     TensorSpec {
         name: name.to_owned(),
         data_type,
@@ -197,7 +204,7 @@ fn row_sums(matrix: &Tensor) -> Tensor {
 }
 
 /// A scorer over a session, without any proof.
-pub(crate) fn scorer(
+pub(in crate::model) fn scorer(
     signature: Signature,
     session: Arc<dyn Session>,
 ) -> Result<Scorer, BindModelError> {
