@@ -1,1 +1,20 @@
-//! The process tests.
+//! The real binary, from outside: its command line, sockets, signals and files.
+//!
+//! Every test starts processes of its own in folders of its own, on ports that the system chose,
+//! and ends them. Rounds that kill run against `EDGEWARD_BIN` where that is set, so that a full run
+//! kills the release build.
+
+#[cfg(test)]
+mod config;
+#[cfg(test)]
+mod fleet;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod landing;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod quickstart;
+#[cfg(test)]
+mod samples;

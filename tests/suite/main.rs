@@ -1,1 +1,8 @@
-//! The suite.
+//! The suite: several rooms of the product, in one process.
+
+#[cfg(test)]
+mod fit;
+#[cfg(test)]
+mod rooms;
+#[cfg(test)]
+mod traffic;

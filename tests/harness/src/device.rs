@@ -19,6 +19,8 @@ pub struct DeviceOptions {
     pub config: String,
     /// The URL of the broker, for a device that belongs to a fleet.
     pub broker: Option<String>,
+    /// Environment variables of the process, with their values.
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 /// A device: its folder outlives each process that serves from it.
@@ -26,7 +28,9 @@ pub struct DeviceOptions {
 pub struct Device {
     folder: TempDir,
     binary: PathBuf,
+    environment: Vec<(&'static str, &'static str)>,
     process: Option<Process>,
+    notices: Option<UnixDatagram>,
     token: Option<String>,
     url: Option<String>,
 }
@@ -54,7 +58,9 @@ impl Device {
         Self {
             folder,
             binary: edgeward(),
+            environment: options.environment.clone(),
             process: None,
+            notices: None,
             token: None,
             url: None,
         }
@@ -102,8 +108,8 @@ impl Device {
     pub fn start(&mut self) {
         let socket = self.folder.path().join("notify.sock");
         drop(std::fs::remove_file(&socket));
-        let notify = UnixDatagram::bind(&socket).unwrap_or_else(|error| panic!("{error}"));
-        notify
+        let notices = UnixDatagram::bind(&socket).unwrap_or_else(|error| panic!("{error}"));
+        notices
             .set_nonblocking(true)
             .unwrap_or_else(|error| panic!("{error}"));
         let mut command = Command::new(&self.binary);
@@ -111,25 +117,39 @@ impl Device {
             .arg("serve")
             .arg("--config")
             .arg(self.config())
+            .envs(self.environment.iter().copied())
             .env("NOTIFY_SOCKET", &socket);
-        let mut process = Process::start(&mut command);
-        wait::until("edgeward serve is ready", || {
-            let mut message = [0; 512];
-            let ready = notify
-                .recv(&mut message)
-                .ok()
-                .and_then(|length| message.get(..length))
-                .is_some_and(|bytes| bytes.windows(7).any(|part| part == b"READY=1"));
+        self.process = Some(Process::start(&mut command));
+        self.notices = Some(notices);
+        self.url = None;
+        self.wait_for_notice("READY=1");
+    }
+
+    /// Waits until the process tells its service manager this, as one line of a notice. Earlier
+    /// notices are forgotten.
+    ///
+    /// # Panics
+    /// When the process ends before it does.
+    pub fn wait_for_notice(&mut self, notice: &str) {
+        let (Some(process), Some(notices)) = (&mut self.process, &self.notices) else {
+            panic!("the device is not started");
+        };
+        wait::until(&format!("edgeward serve says {notice}"), || {
             let ended = process.status();
+            let mut message = [0; 512];
+            while let Ok(length) = notices.recv(&mut message) {
+                let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default());
+                if text.lines().any(|line| line == notice) {
+                    return Some(());
+                }
+            }
             assert!(
                 ended.is_none(),
-                "serve ended: {ended:?}\n{}",
+                "serve ended before {notice}: {ended:?}\n{}",
                 process.output().join("\n")
             );
-            ready.then_some(())
+            None
         });
-        self.process = Some(process);
-        self.url = None;
     }
 
     /// The process that serves.

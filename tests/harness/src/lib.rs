@@ -6,6 +6,7 @@
 //! - [`device`]: `edgeward serve` in a folder of its own
 //! - [`registry`]: `edgeward registry serve` in a folder of its own
 //! - [`broker`]: a real Mosquitto
+//! - [`mqtt`]: a client that publishes what no agent would
 //! - [`floors`]: the counts below which a bounded run fails
 //!
 //! The harness knows the product's command line, sockets and files, and nothing of its code.
@@ -16,6 +17,7 @@ pub mod broker;
 pub mod device;
 pub mod floors;
 pub mod http;
+pub mod mqtt;
 pub mod process;
 pub mod registry;
 pub mod wait;

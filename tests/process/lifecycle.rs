@@ -1,0 +1,221 @@
+//! How `edgeward serve` starts and ends, and what its service manager hears of it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+
+use edgeward_harness::device::{Device, DeviceOptions};
+use edgeward_harness::process::{Process, Signal};
+use edgeward_harness::{edgeward, skip, workspace};
+use serde_json::{Value, json};
+
+use crate::samples::{Golden, folder};
+
+/// How often the watchdog is fed while [`a_service_manager_hears_of_each_phase`] looks.
+const FEEDINGS: u64 = 3;
+
+/// A device that serves `fraud` version 3 as `fraud-detection`.
+fn serving(options: &DeviceOptions) -> Device {
+    let mut device = Device::new(options);
+    device.start();
+    let path = folder("fraud", 3);
+    let path = path.to_str().unwrap();
+    let import = [
+        "model",
+        "import",
+        path,
+        "--name",
+        "main.default.fraud",
+        "--version",
+        "3",
+    ];
+    device.edgeward(&import).success();
+    let config = json!({"served_entities": [
+        {"name": "champion", "entity_name": "main.default.fraud", "entity_version": "3"},
+    ]});
+    let created = device.client().post(
+        "/api/2.0/serving-endpoints",
+        &json!({"name": "fraud-detection", "config": config}),
+    );
+    assert_eq!(created.status, 200, "{}", created.text());
+    device
+}
+
+/// A request that has begun and lacks the last byte of its body.
+struct BegunRequest {
+    stream: TcpStream,
+    last: u8,
+}
+
+impl BegunRequest {
+    fn begin(device: &mut Device, body: &Value) -> Self {
+        let url = device.url();
+        let body = body.to_string();
+        let head = format!(
+            "POST /serving-endpoints/fraud-detection/invocations HTTP/1.1\r\nHost: edgeward\r\n\
+             Authorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            device.token(),
+            body.len()
+        );
+        let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
+        let (last, rest) = body.as_bytes().split_last().unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(rest).unwrap();
+        Self {
+            stream,
+            last: *last,
+        }
+    }
+
+    /// Waits until the server has the request.
+    fn once_under_way(self, device: &Device) -> Self {
+        edgeward_harness::wait::until("the request is under way", || {
+            (device.status()["in_flight"]["requests"] == json!(1)).then_some(())
+        });
+        self
+    }
+
+    fn finish(mut self) -> String {
+        self.stream.write_all(&[self.last]).unwrap();
+        let mut answer = String::new();
+        self.stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+#[test]
+fn a_service_manager_hears_of_each_phase() {
+    let mut device = Device::new(&DeviceOptions {
+        environment: vec![("WATCHDOG_USEC", "200000")],
+        ..DeviceOptions::default()
+    });
+    device.start();
+    for _ in 0..FEEDINGS {
+        device.wait_for_notice("WATCHDOG=1");
+    }
+    println!("process.lifecycle: READY=1, then WATCHDOG=1 {FEEDINGS} times");
+    // Holds the drain open, so that the process is still there to be heard.
+    let connection = TcpStream::connect(device.url().trim_start_matches("http://")).unwrap();
+    device.process().signal(Signal::TERM);
+    device.wait_for_notice("STOPPING=1");
+    drop(connection);
+    assert!(device.process().wait().success());
+}
+
+#[test]
+fn a_request_under_way_is_answered_before_the_end() {
+    let golden = Golden::of("fraud", 3);
+    let mut device = serving(&DeviceOptions::default());
+    let request = BegunRequest::begin(&mut device, &golden.first_row()).once_under_way(&device);
+    device.process().signal(Signal::TERM);
+    device.wait_for_notice("STOPPING=1");
+    let answer = request.finish();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\"predictions\""), "{answer}");
+    let status = device.process().wait();
+    assert!(
+        status.success(),
+        "{status}: {:?}",
+        device.process().output()
+    );
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let golden = Golden::of("fraud", 3);
+    // A test waits for less than this: the second signal is what ends the process.
+    let mut device = serving(&DeviceOptions {
+        config: "grace_period = \"1h\"\n".to_owned(),
+        ..DeviceOptions::default()
+    });
+    let request = BegunRequest::begin(&mut device, &golden.first_row()).once_under_way(&device);
+    device.process().signal(Signal::TERM);
+    device.wait_for_notice("STOPPING=1");
+    assert!(
+        device.process().status().is_none(),
+        "the drain waits for the request"
+    );
+    device.process().signal(Signal::TERM);
+    let status = device.process().wait();
+    assert!(
+        !status.success(),
+        "a drain that was cut short is no success: {status}"
+    );
+    drop(request);
+}
+
+#[test]
+fn a_state_directory_has_one_daemon() {
+    let mut device = Device::new(&DeviceOptions::default());
+    device.start();
+    let mut command = Command::new(edgeward());
+    let mut second = Process::start(command.arg("serve").arg("--config").arg(device.config()));
+    let status = second.wait();
+    let said = second.output().join("\n");
+    assert!(!status.success(), "{said}");
+    let state = device.state();
+    assert!(
+        said.contains(state.to_str().unwrap()),
+        "names the directory: {said}"
+    );
+    assert!(said.contains("in use by process"), "says why: {said}");
+    assert_eq!(
+        device.client().get("/api/2.0/serving-endpoints").status,
+        200
+    );
+    device.stop();
+}
+
+#[test]
+fn a_port_in_use_names_the_option() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("edgeward.toml");
+    let state = folder.path().join("state");
+    let text = format!(
+        "state.dir = \"{}\"\nserver.listen = \"{address}\"\n",
+        state.display()
+    );
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(edgeward());
+    let mut serve = Process::start(command.arg("serve").arg("--config").arg(&file));
+    let status = serve.wait();
+    let said = serve.output().join("\n");
+    assert!(!status.success(), "{said}");
+    assert!(said.contains("server.listen"), "names the option: {said}");
+    assert!(said.contains(&address), "names the address: {said}");
+}
+
+#[test]
+fn the_systemd_unit_is_valid() {
+    let here = Command::new("systemd-analyze").arg("--version").output();
+    if here.is_err() {
+        return skip(
+            "the_systemd_unit_is_valid",
+            "there is no systemd-analyze on this machine",
+        );
+    }
+    let unit = fs::read_to_string(workspace().join("systemd/edgeward.service")).unwrap();
+    let program = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart=")?.split(' ').next())
+        .unwrap();
+    // `verify` looks whether the program is there.
+    let unit = unit.replace(
+        program,
+        fs::canonicalize(edgeward()).unwrap().to_str().unwrap(),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("edgeward.service");
+    fs::write(&file, unit).unwrap();
+    let verified = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success(), "{said}");
+    assert!(!said.contains("edgeward.service:"), "{said}");
+}

@@ -1,0 +1,94 @@
+//! The sample models, and what the framework that trained them answers.
+
+use std::fs;
+use std::path::PathBuf;
+
+use edgeward_harness::http::Reply;
+use serde_json::{Value, json};
+
+/// The MLflow directory of a sample version.
+pub(crate) fn folder(model: &str, version: u64) -> PathBuf {
+    edgeward_harness::workspace().join(format!("daemon/samples/{model}/{version}"))
+}
+
+/// Rows, and the framework's own answers to them.
+pub(crate) struct Golden {
+    /// A body for an invocation.
+    pub(crate) body: Value,
+    predictions: Vec<f64>,
+}
+
+impl Golden {
+    pub(crate) fn of(model: &str, version: u64) -> Self {
+        let text = fs::read_to_string(folder(model, version).join("golden.json")).unwrap();
+        let content: Value = serde_json::from_str(&text).unwrap();
+        let outputs = content["outputs"].as_object().unwrap();
+        let output = outputs.values().next().unwrap().as_array().unwrap();
+        Self {
+            body: json!({ "dataframe_split": content["inputs"] }),
+            predictions: output.iter().map(|value| value.as_f64().unwrap()).collect(),
+        }
+    }
+
+    /// A body with the first row alone.
+    pub(crate) fn first_row(&self) -> Value {
+        let split = &self.body["dataframe_split"];
+        json!({ "dataframe_split": { "columns": split["columns"], "data": [split["data"][0]] } })
+    }
+
+    /// Asserts that `reply` has exactly these predictions, as close as the engines agree.
+    pub(crate) fn assert_answers(&self, reply: &Reply) {
+        let found = predictions(reply);
+        assert_eq!(found.len(), self.predictions.len());
+        for (found, expected) in found.iter().zip(&self.predictions) {
+            assert!(is_close(*found, *expected), "{found} for {expected}");
+        }
+    }
+
+    /// Whether the reply to [`first_row`](Self::first_row) is this version's.
+    pub(crate) fn is_answered_by(&self, reply: &Reply) -> bool {
+        matches!(predictions(reply).as_slice(), [found] if is_close(*found, self.predictions[0]))
+    }
+}
+
+fn predictions(reply: &Reply) -> Vec<f64> {
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let answer = reply.json();
+    let predictions = answer["predictions"].as_array();
+    let predictions = predictions.unwrap_or_else(|| panic!("no predictions: {answer}"));
+    predictions
+        .iter()
+        .map(|value| value.as_f64().unwrap())
+        .collect()
+}
+
+/// What `daemon/samples/README.md` calls equal.
+fn is_close(found: f64, expected: f64) -> bool {
+    (found - expected).abs() <= 1e-5 * expected.abs() + 1e-6
+}
+
+/// `auto_capture_config` for rows in `main.default.{prefix}_payload`.
+pub(crate) fn capture(prefix: &str) -> Value {
+    json!({
+        "enabled": true,
+        "catalog_name": "main",
+        "schema_name": "default",
+        "table_name_prefix": prefix,
+    })
+}
+
+/// An endpoint's configuration: fraud 3 as `champion`, fraud 4 as `challenger`, rows in the table
+/// `fraud`.
+pub(crate) fn fraud_endpoint(champion: u8) -> Value {
+    json!({
+        "served_entities": [
+            {"name": "champion", "entity_name": "main.default.fraud", "entity_version": "3"},
+            {"name": "challenger", "entity_name": "main.default.fraud", "entity_version": "4"},
+        ],
+        "traffic_config": {"routes": [
+            {"served_entity_name": "champion", "traffic_percentage": champion},
+            {"served_entity_name": "challenger", "traffic_percentage": 100 - champion},
+        ]},
+        "auto_capture_config": capture("fraud"),
+    })
+}
