@@ -24,6 +24,7 @@ use crate::gateway::Tokens;
 use crate::model::ModelStore;
 use crate::serving::Serving;
 use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
 
 pub mod admin;
 mod auth;
@@ -61,6 +62,8 @@ pub struct Services {
     pub models: ModelStore,
     /// What the process knows of itself, for `edgeward status` and the log verbs.
     pub process: Arc<dyn admin::Process>,
+    /// Where answers are counted.
+    pub metrics: Metrics,
 }
 
 /// Where and how to listen.

@@ -11,6 +11,7 @@ mod drain;
 mod fleet;
 mod quickstart;
 mod registry;
+mod rooms;
 mod status;
 
 pub use device::{BuildDeviceError, Device};

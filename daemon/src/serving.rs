@@ -204,6 +204,12 @@ impl Serving {
         core.randomness.request_id(core.clock.wall_millis())
     }
 
+    /// The clocks that requests are measured by.
+    #[must_use]
+    pub fn clock(&self) -> &SharedClock {
+        &self.0.clock
+    }
+
     /// The limits.
     #[must_use]
     pub fn limits(&self) -> &ServingLimits {

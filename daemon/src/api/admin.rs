@@ -6,6 +6,7 @@
 //! | route | verb |
 //! |---|---|
 //! | `GET /status` | `edgeward status` |
+//! | `GET /metrics` | none: Prometheus's text format, for a scraper on the box |
 //! | `GET, POST /tokens`, `DELETE /tokens/{id}` | `edgeward token list`, `create`, `revoke` |
 //! | `GET, POST /models` | `edgeward model list`, `import` |
 //! | `GET /endpoints`, `GET /endpoints/{name}` | `edgeward endpoint list`, `get` |
@@ -51,6 +52,9 @@ pub trait Process: Debug + Send + Sync {
     /// An object; its fields become fields of the status.
     fn status(&self) -> Value;
 
+    /// Every number of the process, in Prometheus's text format.
+    fn metrics(&self) -> String;
+
     /// Seals every open row segment; answers how many rows were sealed, as an object.
     fn seal_logs(&self) -> BoxFuture<'_, Result<Value, ProcessError>>;
 
@@ -76,6 +80,7 @@ impl Admin {
             .route("/models", get(list_models).post(import_model))
             .route("/endpoints", get(list_endpoints))
             .route("/endpoints/{name}", get(get_endpoint))
+            .route("/metrics", get(metrics))
             .route("/logs/seal", post(seal_logs))
             .route("/logs/verify", get(verify_logs));
         let router = Router::new()
@@ -158,6 +163,12 @@ async fn status(State(services): State<Services>) -> Result<Response<Body>, ApiE
         process: services.process.status(),
     };
     Ok(respond::ok(&status))
+}
+
+/// For a scraper on the box, through a Unix socket; the public listeners show no such page.
+async fn metrics(State(services): State<Services>) -> Response<Body> {
+    let kind = [(hyper::header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, services.process.metrics()).into_response()
 }
 
 async fn list_tokens(State(services): State<Services>) -> Response<Body> {

@@ -6,13 +6,14 @@ use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use tower::ServiceExt as _;
 
 use super::databricks::{endpoints, invocations};
 use super::error::ApiError;
 use super::listen::Handler;
 use super::{MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, Services, auth, body, health, respond};
+use crate::telemetry::{Counter, Histogram};
 
 /// Answers the requests of the public listeners.
 #[derive(Clone)]
@@ -62,9 +63,26 @@ impl Front {
 
 impl Handler for Front {
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
-        if invocations::target(request.uri().path()).is_some() {
-            return invocations::answer(&self.services, request).await;
+        let Services {
+            serving, metrics, ..
+        } = &self.services;
+        if invocations::target(request.uri().path()).is_none() {
+            let answer = self.answer(request).await;
+            metrics.add(counter_of(answer.status()), 1);
+            return answer;
         }
+        let arrived = serving.clock().monotonic();
+        let answer = invocations::answer(&self.services, request).await;
+        metrics.add(counter_of(answer.status()), 1);
+        let took = serving.clock().monotonic().saturating_sub(arrived);
+        metrics.observe(Histogram::Invocation, took);
+        answer
+    }
+}
+
+impl Front {
+    /// Everything but invocations.
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, mut incoming) = request.into_parts();
         if let Some(answer) = health::answer(&head.method, head.uri.path()) {
             return answer;
@@ -80,6 +98,16 @@ impl Handler for Front {
         };
         respond::name_request(&mut answer, self.services.serving.request_id());
         answer
+    }
+}
+
+fn counter_of(status: StatusCode) -> Counter {
+    if status.is_server_error() {
+        Counter::ResponsesServerError
+    } else if status.is_client_error() {
+        Counter::ResponsesClientError
+    } else {
+        Counter::ResponsesGood
     }
 }
 

@@ -3,35 +3,29 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use edgeward_base::names::{BootId, DeviceId, TableName};
+use edgeward_base::names::TableName;
 
 use super::drain::{DrainReport, Draining, Groups, drain};
-use super::fleet::{ConnectBrokerError, DeviceRooms, connector, start_device};
+use super::fleet::{ConnectBrokerError, start_agent};
+use super::rooms::Rooms;
 use super::status::DeviceProcess;
 use super::{ADMIN_SOCKET, Means};
 use crate::api::{BindServerError, BoundServer, ServerOptions, Services, TlsFiles};
-use crate::config::{Config, DeviceIdentity, IdentityError};
-use crate::endpoint::{
-    AppliedDesired, EndpointOptions, EndpointRecord, Endpoints, OpenEndpointsError,
-};
-use crate::fleet;
-use crate::gateway::{FirstTokenError, FirstTokenRecord, LoadTokensError, TokenRecord, Tokens};
-use crate::inference_table::{
-    InferenceTableOptions, InferenceTables, OpenInferenceTablesError, Row,
-};
-use crate::model::{
-    ModelRecord, ModelStore, ModelStoreOptions, OpenModelStoreError, VerdictRecord,
-};
+use crate::config::{Config, IdentityError};
+use crate::endpoint::OpenEndpointsError;
+use crate::gateway::{FirstTokenError, LoadTokensError, Tokens};
+use crate::inference_table::{InferenceTables, OpenInferenceTablesError, Row};
+use crate::model::OpenModelStoreError;
 use crate::profile::{LoadProfileError, Profile};
 use crate::serving::{
     InferenceSink, Randomness, Serving, ServingLimits, ServingParts, WorkloadShares,
 };
-use crate::store::{OpenStoreError, Store, StoreOptions, StoreReport};
+use crate::store::OpenStoreError;
 use crate::tasks::SpawnThreadError;
-use crate::telemetry::{Metrics, ServiceManager};
+use crate::telemetry::ServiceManager;
 
 /// Connections that may be open at once; at this bound the kernel's queue holds newcomers.
 const CONNECTIONS: u32 = 1024;
@@ -131,8 +125,7 @@ impl InferenceSink for TableSink {
 pub struct Device {
     server: BoundServer,
     services: Services,
-    tables: InferenceTables,
-    store: Store,
+    rooms: Rooms,
     groups: Groups,
     manager: ServiceManager,
     config: Config,
@@ -149,47 +142,20 @@ impl Device {
         means: &Means,
     ) -> Result<Self, BuildDeviceError> {
         let profile = Profile::load(&config.profile).map_err(BuildDeviceError::Profile)?;
-        let state = &config.state_dir;
-        means
-            .fs
-            .create_dir_all(state)
-            .map_err(|source| BuildDeviceError::Directory {
-                path: state.clone(),
-                source,
-            })?;
         let groups = Groups::of(&means.tasks);
-        let metrics = Metrics::new();
-        // The lock of the state directory comes first: everything below writes into it.
-        let (store, opened) = open_store(state, &groups, &metrics, means)?;
-        report(&opened);
-        let identity = identify(state, means)?;
-        let membership = match (&config.fleet, &identity.fleet) {
-            (Some(broker), Some(fleet)) => Some((
-                connector(broker).map_err(BuildDeviceError::Broker)?,
-                fleet.clone(),
-            )),
-            (Some(_), None) => {
-                return Err(BuildDeviceError::NotProvisioned {
-                    path: state.join("device.toml"),
-                });
-            }
-            (None, _) => None,
-        };
-        let boot = BootId(rand::random());
-        let models = open_models(state, &profile, &store, means)?;
-        let tables = open_tables(&config, &profile, &identity.device, boot, &groups, means)?;
-        let endpoints = open_endpoints(&config, &profile, &store, &models, &groups, means)?;
-        let tokens = Tokens::load(store.clone(), Arc::clone(&means.clock))
+        let rooms = Rooms::open(&config, &profile, &groups, means)?;
+        let broker = rooms.broker(&config)?;
+        let tokens = Tokens::load(rooms.store.clone(), Arc::clone(&means.clock))
             .map_err(BuildDeviceError::Tokens)?;
-        let first = tokens
-            .ensure_first(means.fs.as_ref(), &state.join("secrets"))
-            .await;
-        if let Some(path) = first.map_err(BuildDeviceError::FirstToken)? {
+        let secrets = config.state_dir.join("secrets");
+        let first = tokens.ensure_first(means.fs.as_ref(), &secrets).await;
+        let made = first.map_err(BuildDeviceError::FirstToken)?;
+        if let Some(path) = made {
             tracing::info!(path = %path.display(), "made the first token");
         }
         let serving = Serving::start(ServingParts {
-            endpoints: endpoints.clone(),
-            sink: Arc::new(TableSink(tables.clone())),
+            endpoints: rooms.endpoints.clone(),
+            sink: Arc::new(TableSink(rooms.tables.clone())),
             clock: Arc::clone(&means.clock),
             limits: limits(&config, &profile),
             randomness: Randomness::System,
@@ -199,47 +165,22 @@ impl Device {
         let server = BoundServer::bind(server_options(&config))
             .await
             .map_err(BuildDeviceError::Bind)?;
-        let process = DeviceProcess {
-            identity: identity.clone(),
-            boot,
-            url: url_of(&server),
-            tables: tables.clone(),
-            endpoints: endpoints.clone(),
-            rows: state.join("rows"),
-            store: store.clone(),
-            opened,
-            fs: Arc::clone(&means.fs),
-            tasks: means.tasks.clone(),
-        };
-        if let Some((connector, fleet)) = membership {
-            let rooms = DeviceRooms {
-                store: store.clone(),
-                models: models.clone(),
-                endpoints: endpoints.clone(),
-                tables: tables.clone(),
-                clock: Arc::clone(&means.clock),
-            };
-            start_device(
-                identity.device,
-                boot,
-                &fleet,
-                connector,
-                rooms,
-                &groups.fleet,
-            );
+        if let Some((connector, fleet)) = broker {
+            start_agent(&rooms, &fleet, connector, &groups.fleet, means);
         }
+        let process = DeviceProcess::new(url_of(&server), &serving, &rooms, &config, means);
         let services = Services {
             serving,
-            endpoints,
+            endpoints: rooms.endpoints.clone(),
             tokens,
-            models,
+            models: rooms.models.clone(),
             process: Arc::new(process),
+            metrics: rooms.metrics.clone(),
         };
         Ok(Self {
             server,
             services,
-            tables,
-            store,
+            rooms,
             groups,
             manager,
             config,
@@ -263,12 +204,12 @@ impl Device {
         let Self {
             server,
             services,
-            tables,
-            store,
+            rooms,
             groups,
             manager,
             config,
         } = self;
+        let Rooms { store, tables, .. } = rooms;
         let serving = services.serving.clone();
         let endpoints = services.endpoints.clone();
         let url = url_of(&server);
@@ -321,133 +262,6 @@ fn url_of(server: &BoundServer) -> String {
         .address()
         .map(|address| format!("{scheme}://{address}"))
         .unwrap_or_default()
-}
-
-fn open_store(
-    state: &Path,
-    groups: &Groups,
-    metrics: &Metrics,
-    means: &Means,
-) -> Result<(Store, StoreReport), BuildDeviceError> {
-    let options = StoreOptions::new(
-        state.to_owned(),
-        groups.store.clone(),
-        Arc::clone(&means.clock),
-        Arc::clone(&means.fs),
-    )
-    .with_metrics(metrics.clone())
-    .with_table::<ModelRecord>()
-    .with_table::<VerdictRecord>()
-    .with_table::<EndpointRecord>()
-    .with_table::<AppliedDesired>()
-    .with_table::<TokenRecord>()
-    .with_table::<FirstTokenRecord>();
-    Store::open(fleet::tables(options)).map_err(BuildDeviceError::Store)
-}
-
-/// Says what opening the state found, where that is not what one hopes for.
-fn report(opened: &StoreReport) {
-    if let Some(rebuilt) = &opened.rebuilt {
-        let reason = &rebuilt.reason;
-        tracing::error!(reason, moved_to = ?rebuilt.moved_to, "state was rebuilt from its export");
-    }
-    for path in &opened.damaged_exports {
-        tracing::warn!(path = %path.display(), "an export of the state is damaged");
-    }
-}
-
-/// Who this device is; a device that nobody provisioned draws a name and keeps it.
-fn identify(state: &Path, means: &Means) -> Result<DeviceIdentity, BuildDeviceError> {
-    let known = DeviceIdentity::read(state).map_err(BuildDeviceError::Identity)?;
-    if let Some(identity) = known {
-        return Ok(identity);
-    }
-    let name = format!("box-{:08x}", rand::random::<u32>());
-    let device = name.parse::<DeviceId>().map_err(|error| {
-        BuildDeviceError::Identity(IdentityError::Invalid {
-            path: state.join("device.toml"),
-            problem: error.to_string(),
-        })
-    })?;
-    let identity = DeviceIdentity {
-        device,
-        fleet: None,
-    };
-    identity
-        .write(means.fs.as_ref(), state)
-        .map_err(BuildDeviceError::Identity)?;
-    Ok(identity)
-}
-
-fn open_models(
-    state: &Path,
-    profile: &Profile,
-    store: &Store,
-    means: &Means,
-) -> Result<ModelStore, BuildDeviceError> {
-    let engines = profile
-        .choose_engines(&edgeward_kernels::engines())
-        .map_err(BuildDeviceError::Profile)?;
-    ModelStore::open(ModelStoreOptions {
-        directory: state.join("models"),
-        store: store.clone(),
-        tasks: means.tasks.clone(),
-        fs: Arc::clone(&means.fs),
-        clock: Arc::clone(&means.clock),
-        engines,
-    })
-    .map_err(BuildDeviceError::Models)
-}
-
-fn open_tables(
-    config: &Config,
-    profile: &Profile,
-    device: &DeviceId,
-    boot: BootId,
-    groups: &Groups,
-    means: &Means,
-) -> Result<InferenceTables, BuildDeviceError> {
-    let wanted = &config.inference_table;
-    let options = InferenceTableOptions {
-        channel_bytes: wanted.channel_size,
-        payload_cap: wanted.payload_cap,
-        commit_bytes: wanted.commit_size,
-        commit_interval: wanted.commit_interval.unwrap_or(profile.commit_interval),
-        seal_after: wanted.seal_after,
-        seal_size: wanted.seal_size,
-        ..InferenceTableOptions::new(
-            config.state_dir.join("rows"),
-            device.clone(),
-            boot,
-            Arc::clone(&means.clock),
-            Arc::clone(&means.fs),
-        )
-    };
-    InferenceTables::open(options, &groups.rows).map_err(BuildDeviceError::Tables)
-}
-
-fn open_endpoints(
-    config: &Config,
-    profile: &Profile,
-    store: &Store,
-    models: &ModelStore,
-    groups: &Groups,
-    means: &Means,
-) -> Result<Endpoints, BuildDeviceError> {
-    let options = EndpointOptions {
-        local_edits: config.endpoint.local_edits,
-        memory_ceiling: Some(profile.model_bytes()),
-        grace_period: config.server.grace_period,
-        ..EndpointOptions::default()
-    };
-    Endpoints::open(
-        options,
-        store.clone(),
-        Arc::new(models.clone()),
-        &groups.workers,
-        Arc::clone(&means.clock),
-    )
-    .map_err(BuildDeviceError::Endpoints)
 }
 
 fn limits(config: &Config, profile: &Profile) -> ServingLimits {

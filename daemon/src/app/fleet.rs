@@ -4,8 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use edgeward_base::clock::SharedClock;
-use edgeward_base::names::{BootId, DeviceId};
 use edgeward_sync::device::{DeviceOptions, DevicePorts, DeviceTiming, device_tasks};
 use edgeward_sync::link::{BrokerOptions, RumqttConnector};
 use edgeward_sync::outbox::OutboxOptions;
@@ -13,12 +11,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::Means;
+use super::rooms::Rooms;
 use crate::config::{BrokerConfig, BrokerTls, FleetMembership};
-use crate::endpoint::Endpoints;
 use crate::fleet::{FleetBlobs, FleetEndpoints, FleetMemory, FleetModels, FleetSegments};
-use crate::inference_table::InferenceTables;
-use crate::model::ModelStore;
-use crate::store::Store;
 use crate::tasks::Tasks;
 
 /// Why the broker cannot be reached as configured.
@@ -107,46 +103,37 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectBrok
         .map_err(pem)
 }
 
-/// The rooms that a device's agent works on.
-pub(super) struct DeviceRooms {
-    pub(super) store: Store,
-    pub(super) models: ModelStore,
-    pub(super) endpoints: Endpoints,
-    pub(super) tables: InferenceTables,
-    pub(super) clock: SharedClock,
-}
-
 /// Starts the device's agent as tasks of `tasks`.
-pub(super) fn start_device(
-    device: DeviceId,
-    boot: BootId,
+pub(super) fn start_agent(
+    rooms: &Rooms,
     membership: &FleetMembership,
     connector: Arc<RumqttConnector>,
-    rooms: DeviceRooms,
     tasks: &Tasks,
+    means: &Means,
 ) {
     let options = DeviceOptions {
         fleet: membership.fleet.clone(),
-        device,
-        boot,
+        device: rooms.identity.device.clone(),
+        boot: rooms.boot,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         registry_key: membership.registry_key.clone(),
         outbox: OutboxOptions::default(),
         timing: DeviceTiming::default(),
     };
     let memory = Arc::new(FleetMemory::new(rooms.store.clone()));
+    let artifacts = rooms.models.artifacts().clone();
     let ports = DevicePorts {
         desired: Arc::<FleetMemory>::clone(&memory),
         outbox: memory,
         blobs: Arc::new(FleetBlobs::new(
-            rooms.models.artifacts().clone(),
-            rooms.store,
+            artifacts,
+            rooms.store.clone(),
             tasks.clone(),
         )),
-        models: Arc::new(FleetModels::new(rooms.models)),
-        endpoints: Arc::new(FleetEndpoints::new(rooms.endpoints)),
-        segments: Arc::new(FleetSegments::new(rooms.tables, tasks.clone())),
-        clock: rooms.clock,
+        models: Arc::new(FleetModels::new(rooms.models.clone())),
+        endpoints: Arc::new(FleetEndpoints::new(rooms.endpoints.clone())),
+        segments: Arc::new(FleetSegments::new(rooms.tables.clone(), tasks.clone())),
+        clock: Arc::clone(&means.clock),
     };
     for task in device_tasks(options, ports, connector, tasks.shutdown_token()) {
         drop(tasks.spawn(task.name, task.future));

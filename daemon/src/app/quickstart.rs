@@ -253,7 +253,7 @@ fn write(path: &Path) -> impl FnOnce(io::Error) -> QuickstartError + use<> {
     |source| QuickstartError::Write { path, source }
 }
 
-fn damaged(sample: &SampleModel, problem: impl ToString) -> QuickstartError {
+fn damaged(sample: &SampleModel, problem: &dyn std::error::Error) -> QuickstartError {
     QuickstartError::Sample {
         sample: sample.reference.to_owned(),
         problem: problem.to_string(),
@@ -375,7 +375,7 @@ async fn publish(
         .await
         .map_err(QuickstartError::Publish)?;
     for sample in samples() {
-        let model: ModelRef = sample.model().map_err(|error| damaged(sample, error))?;
+        let model: ModelRef = sample.model().map_err(|error| damaged(sample, &error))?;
         progress(&format!("publishing {model}"));
         let folder = dir
             .join("samples")
@@ -539,7 +539,7 @@ fn sample_call(
         .iter()
         .find(|(name, _)| *name == "golden.json")
         .ok_or_else(missing)?;
-    let golden: Value = serde_json::from_slice(golden).map_err(|error| damaged(sample, error))?;
+    let golden: Value = serde_json::from_slice(golden).map_err(|error| damaged(sample, &error))?;
     let inputs = golden.get("inputs").ok_or_else(missing)?;
     let columns = inputs.get("columns").ok_or_else(missing)?;
     let rows = inputs

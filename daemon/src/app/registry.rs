@@ -92,17 +92,7 @@ impl Registry {
                 source,
             })?;
         let tasks = means.tasks.group("registry");
-        let (store, _) = Store::open(
-            tables(StoreOptions::new(
-                dir.clone(),
-                tasks.clone(),
-                Arc::clone(&means.clock),
-                Arc::clone(&means.fs),
-            ))
-            .with_table::<ModelRecord>()
-            .with_table::<VerdictRecord>(),
-        )
-        .map_err(BuildRegistryError::Store)?;
+        let store = open_store(dir, &tasks, means)?;
         let key = open_key(dir, means.fs.as_ref()).map_err(BuildRegistryError::Key)?;
         let models = ModelStore::open(ModelStoreOptions {
             directory: dir.join("models"),
@@ -198,6 +188,20 @@ impl Registry {
         }
         report
     }
+}
+
+fn open_store(dir: &Path, tasks: &Tasks, means: &Means) -> Result<Store, BuildRegistryError> {
+    let options = StoreOptions::new(
+        dir.to_owned(),
+        tasks.clone(),
+        Arc::clone(&means.clock),
+        Arc::clone(&means.fs),
+    );
+    let options = tables(options)
+        .with_table::<ModelRecord>()
+        .with_table::<VerdictRecord>();
+    let (store, _) = Store::open(options).map_err(BuildRegistryError::Store)?;
+    Ok(store)
 }
 
 /// Carries one [`AdminRequest`] in and its answer out.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use edgeward_base::clock::SharedClock;
 use edgeward_base::durable::SharedFs;
 use edgeward_base::error::chain;
 use edgeward_base::names::BootId;
@@ -10,27 +11,61 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
+use super::Means;
+use super::rooms::Rooms;
 use crate::api::admin::{Process, ProcessError};
-use crate::config::DeviceIdentity;
+use crate::config::{Config, DeviceIdentity};
 use crate::endpoint::Endpoints;
 use crate::inference_table::{self, InferenceTables, VerifyReport};
+use crate::serving::{Admission, Serving};
 use crate::store::{Store, StoreReport};
 use crate::tasks::Tasks;
+use crate::telemetry::{Counter, Gauge, Metrics};
 
 /// Answers for the device.
 #[derive(Debug)]
 pub(super) struct DeviceProcess {
-    pub(super) identity: DeviceIdentity,
-    pub(super) boot: BootId,
+    identity: DeviceIdentity,
+    boot: BootId,
     /// `http://address` or `https://address`.
-    pub(super) url: String,
-    pub(super) tables: InferenceTables,
-    pub(super) endpoints: Endpoints,
-    pub(super) rows: PathBuf,
-    pub(super) store: Store,
-    pub(super) opened: StoreReport,
-    pub(super) fs: SharedFs,
-    pub(super) tasks: Tasks,
+    url: String,
+    tables: InferenceTables,
+    endpoints: Endpoints,
+    rows: PathBuf,
+    store: Store,
+    opened: StoreReport,
+    fs: SharedFs,
+    tasks: Tasks,
+    metrics: Metrics,
+    admission: Admission,
+    clock: SharedClock,
+}
+
+impl DeviceProcess {
+    /// Answers for a device that serves at `url`.
+    pub(super) fn new(
+        url: String,
+        serving: &Serving,
+        rooms: &Rooms,
+        config: &Config,
+        means: &Means,
+    ) -> Self {
+        Self {
+            identity: rooms.identity.clone(),
+            boot: rooms.boot,
+            url,
+            tables: rooms.tables.clone(),
+            endpoints: rooms.endpoints.clone(),
+            rows: config.state_dir.join("rows"),
+            store: rooms.store.clone(),
+            opened: rooms.opened.clone(),
+            fs: Arc::clone(&means.fs),
+            tasks: means.tasks.clone(),
+            metrics: rooms.metrics.clone(),
+            admission: serving.admission().clone(),
+            clock: Arc::clone(&means.clock),
+        }
+    }
 }
 
 fn failed(error: &dyn std::error::Error) -> ProcessError {
@@ -82,6 +117,16 @@ impl Process for DeviceProcess {
             },
             "fleet": fleet,
         })
+    }
+
+    fn metrics(&self) -> String {
+        let (metrics, rows) = (&self.metrics, self.tables.counters());
+        metrics.take_over(Counter::RowsCommitted, rows.committed);
+        metrics.take_over(Counter::RowsDropped, rows.dropped + rows.lost);
+        metrics.set(Gauge::InFlightRequests, self.admission.requests() as u64);
+        metrics.set(Gauge::InFlightBytes, self.admission.bytes().0);
+        metrics.sample_process(self.clock.as_ref(), &self.tasks);
+        metrics.render()
     }
 
     fn seal_logs(&self) -> BoxFuture<'_, Result<Value, ProcessError>> {

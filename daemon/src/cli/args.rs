@@ -200,7 +200,7 @@ pub(super) enum LogsVerb {
     Seal(OnDevice),
     /// Account for every row: rows, gaps, quarantine, for each boot and table
     Verify(OnDevice),
-    /// Print DuckDB SQL for the views ai_gateway, legacy and monitoring over landed rows
+    /// Print `DuckDB` SQL for the views `ai_gateway`, `legacy` and `monitoring` over landed rows
     Views {
         /// The landing folder
         #[arg(long, value_name = "DIR")]
@@ -290,7 +290,7 @@ pub(super) enum RegistryModelVerb {
 /// `edgeward registry endpoint`.
 #[derive(Debug, Subcommand)]
 pub(super) enum RegistryEndpointVerb {
-    /// Publish an endpoint's configuration: the JSON that REST's update_config takes
+    /// Publish an endpoint's configuration: the JSON that REST's `update_config` takes
     Set {
         /// The endpoint
         name: EndpointName,

@@ -18,7 +18,7 @@ use crate::registry::{AdminRequest, EndpointInput};
 pub(super) fn run(verb: RegistryVerb) -> Result<(), Failure> {
     match verb {
         RegistryVerb::Serve(file) => super::serve::serve_registry(&file.config),
-        RegistryVerb::Status(on) => show(&on, AdminRequest::Status),
+        RegistryVerb::Status(on) => show(&on, &AdminRequest::Status),
         RegistryVerb::Device(verb) => device(verb),
         RegistryVerb::Model(verb) => model(verb),
         RegistryVerb::Endpoint(verb) => endpoint(verb),
@@ -35,7 +35,7 @@ pub(super) fn run(verb: RegistryVerb) -> Result<(), Failure> {
                 .map_err(|error| Failure::usage(error.to_string()))?;
             show(
                 &on,
-                AdminRequest::SetTraffic {
+                &AdminRequest::SetTraffic {
                     name,
                     split,
                     device,
@@ -49,13 +49,13 @@ fn call(on: &OnRegistry, request: &AdminRequest) -> Result<Value, Failure> {
     ask(call_registry(&on.registry, request))
 }
 
-fn show(on: &OnRegistry, request: AdminRequest) -> Result<(), Failure> {
-    value(&call(on, &request)?, on.output)
+fn show(on: &OnRegistry, request: &AdminRequest) -> Result<(), Failure> {
+    value(&call(on, request)?, on.output)
 }
 
 fn device(verb: RegistryDeviceVerb) -> Result<(), Failure> {
     match verb {
-        RegistryDeviceVerb::Add { device, on } => show(&on, AdminRequest::AddDevice { device }),
+        RegistryDeviceVerb::Add { device, on } => show(&on, &AdminRequest::AddDevice { device }),
         RegistryDeviceVerb::List(on) => {
             let status = call(&on, &AdminRequest::Status)?;
             value(&status.get("devices"), on.output)
@@ -76,7 +76,7 @@ fn model(verb: RegistryModelVerb) -> Result<(), Failure> {
             let model = ModelRef { name, version };
             show(
                 &on,
-                AdminRequest::PublishModel {
+                &AdminRequest::PublishModel {
                     path,
                     model,
                     device,
@@ -101,7 +101,7 @@ fn endpoint(verb: RegistryEndpointVerb) -> Result<(), Failure> {
             let config = read_config(&config)?;
             show(
                 &on,
-                AdminRequest::SetEndpoint {
+                &AdminRequest::SetEndpoint {
                     name,
                     config,
                     device,
@@ -109,7 +109,7 @@ fn endpoint(verb: RegistryEndpointVerb) -> Result<(), Failure> {
             )
         }
         RegistryEndpointVerb::Remove { name, device, on } => {
-            show(&on, AdminRequest::RemoveEndpoint { name, device })
+            show(&on, &AdminRequest::RemoveEndpoint { name, device })
         }
         RegistryEndpointVerb::List(on) => {
             let status = call(&on, &AdminRequest::Status)?;
