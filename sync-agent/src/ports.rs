@@ -11,7 +11,7 @@
 //!   it last returned, else waits (`tokio::sync::Notify` with `notify_one` does exactly this). A
 //!   spurious return is harmless.
 //! - [`PortError`] means "not now": the engine logs it, keeps what it has and tries again later. A
-//!   refusal for good is a [`Rejection`].
+//!   refusal for good is a [`Rejection`](edgeward_wire::ack::Rejection).
 //!
 //! | port | side | implemented over |
 //! |---|---|---|

@@ -11,7 +11,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::world::World;
-use crate::link::{Backoff, BrokerOptions, Connector, RumqttConnector, Session};
+use crate::link::{
+    Backoff, BrokerOptions, Connector, Encoding, LinkEvent, Outgoing, RumqttConnector, Session,
+    TryPublishError,
+};
 
 /// A Mosquitto process on a free port of the loopback, without persistence.
 pub(super) struct Mosquitto {
@@ -219,4 +222,49 @@ async fn both_connections_run_over_tls_and_only_to_the_broker_they_trust() {
         refused.is_err(),
         "connected to a broker it does not trust: {refused:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_over_the_brokers_limit_is_refused_and_the_next_passes() {
+    let limit = 100_000;
+    let broker = Mosquitto::start_with(|_| format!("max_packet_size {limit}\n")).await;
+    let Some(broker) = broker else { return };
+    let topic = "edgeward/v1/plant/dev/box-1/confirm".to_owned();
+    let mut link = connector(broker.port).open(Session {
+        client_id: "box-1".to_owned(),
+        filters: vec![topic.clone()],
+        will: None,
+        durable: true,
+    });
+    let message = |bytes: usize| Outgoing {
+        topic: topic.clone(),
+        payload: vec![7; bytes].into(),
+        retain: false,
+        encoding: Encoding::Frame,
+    };
+    assert_eq!(
+        link.try_publish(message(1)),
+        Err(TryPublishError::NotConnected)
+    );
+    let story = async {
+        let connected = LinkEvent::Connected {
+            connection: 1,
+            resumed: false,
+        };
+        assert_eq!(link.next(false).await, connected);
+        let refused = link.try_publish(message(limit));
+        assert!(
+            matches!(refused, Err(TryPublishError::TooLarge { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(link.next(true).await, LinkEvent::Room);
+        link.try_publish(message(90_000)).unwrap();
+        // on the same connection: nothing was cut
+        let LinkEvent::Message(arrived) = link.next(false).await else {
+            panic!("no message")
+        };
+        assert_eq!(arrived.payload.len(), 90_000);
+        link.close().await;
+    };
+    tokio::time::timeout(LIMIT, story).await.unwrap();
 }

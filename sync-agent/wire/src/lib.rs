@@ -35,4 +35,4 @@ pub mod segment;
 pub mod topic;
 
 #[cfg(test)]
-mod golden;
+mod tests;
