@@ -19,6 +19,7 @@ use std::time::Duration;
 use edgeward_base::units::ByteCount;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::endpoint::Endpoints;
 use crate::gateway::Tokens;
 use crate::model::ModelStore;
@@ -39,6 +40,9 @@ mod respond;
 
 pub use error::ApiError;
 pub use listen::{BindError, Listen, Listener, TlsFiles};
+
+#[cfg(test)]
+mod tests;
 
 /// The longest body of a request that is no invocation.
 const MANAGEMENT_BODY: ByteCount = ByteCount::mib(1);
@@ -83,6 +87,30 @@ pub struct ServerOptions {
     pub connections: u32,
     /// How long a request under way may go on after shutdown began.
     pub grace_period: Duration,
+}
+
+impl ServerOptions {
+    /// Connections to a public listener at once: each holds a file and some kilobytes.
+    const CONNECTIONS: u32 = 4096;
+
+    /// The options that a configuration asks for.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let server = &config.server;
+        Self {
+            tcp: Some(server.listen),
+            tls: server.tls.as_ref().map(|tls| TlsFiles {
+                certificate: tls.certificate.clone(),
+                key: tls.key.clone(),
+                client_ca: tls.client_ca.clone(),
+            }),
+            insecure: server.insecure_listen,
+            unix: server.unix_socket.clone(),
+            admin: config.state_dir.join("admin.sock"),
+            connections: Self::CONNECTIONS,
+            grace_period: server.grace_period,
+        }
+    }
 }
 
 /// Why the server cannot listen.

@@ -19,12 +19,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use edgeward_base::clock::SharedClock;
 use edgeward_base::names::TableName;
-use edgeward_base::units::{ByteCount, Percent};
+use edgeward_base::units::ByteCount;
 use uuid::Uuid;
 
+use crate::config::ServerConfig;
 use crate::endpoint::{Endpoints, WorkloadSize};
 use crate::inference_table::Row;
 use crate::model::{ScoreError, ScoringRequest};
+use crate::profile::{Profile, WorkloadSizes};
 use crate::tasks::{SpawnThreadError, Tasks};
 
 mod admission;
@@ -73,55 +75,39 @@ pub struct ServingLimits {
     /// Predictions that may wait for a compute thread.
     pub queue: usize,
     /// What each workload size is of the compute threads.
-    pub shares: WorkloadShares,
+    pub workload_sizes: WorkloadSizes,
 }
 
-impl Default for ServingLimits {
-    fn default() -> Self {
-        Self {
-            requests: 1024,
-            bytes: ByteCount::mib(128),
-            body: ByteCount(16_000_000),
-            request_timeout: Duration::from_secs(297),
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
-            queue: 256,
-            shares: WorkloadShares::default(),
-        }
-    }
-}
+/// Requests that may be answered at once. What they hold is bounded in bytes; this bounds the rest.
+const MOST_REQUESTS: usize = 1024;
 
-/// The shares of the compute threads by workload size; each is at least one thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WorkloadShares {
-    /// `Small`.
-    pub small: Percent,
-    /// `Medium`.
-    pub medium: Percent,
-    /// `Large`.
-    pub large: Percent,
-}
-
-impl Default for WorkloadShares {
-    /// A quarter, a half, all.
-    fn default() -> Self {
-        let percent = |value| Percent::new(value).unwrap_or(Percent::ALL);
-        Self {
-            small: percent(25),
-            medium: percent(50),
-            large: Percent::ALL,
-        }
-    }
-}
+/// Predictions that may wait for a compute thread: more would wait longer than clients do.
+const MOST_WAITING: usize = 256;
 
 impl ServingLimits {
+    /// The limits of this box: as many compute threads as cores.
+    #[must_use]
+    pub fn of(server: &ServerConfig, profile: &Profile) -> Self {
+        Self {
+            requests: MOST_REQUESTS,
+            bytes: server
+                .in_flight_bytes
+                .unwrap_or_else(|| profile.in_flight_bytes()),
+            body: server.body_limit,
+            request_timeout: server.request_timeout,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            queue: MOST_WAITING,
+            workload_sizes: profile.workload_sizes,
+        }
+    }
+
     /// The compute threads that a served entity may hold: its share, rounded up.
     #[must_use]
     pub fn threads_for(&self, size: Option<WorkloadSize>) -> usize {
         let share = match size {
-            Some(WorkloadSize::Small) => self.shares.small,
-            Some(WorkloadSize::Medium) => self.shares.medium,
-            Some(WorkloadSize::Large) => self.shares.large,
-            None => Percent::ALL,
+            Some(WorkloadSize::Small) => self.workload_sizes.small,
+            Some(WorkloadSize::Medium) => self.workload_sizes.medium,
+            Some(WorkloadSize::Large) | None => self.workload_sizes.large,
         };
         let threads = self.threads.saturating_mul(usize::from(share.get()));
         threads.div_ceil(100).max(1)
@@ -220,6 +206,12 @@ impl Serving {
     #[must_use]
     pub fn admission(&self) -> &Admission {
         &self.0.admission
+    }
+
+    /// Predictions that wait for a compute thread now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.compute.waiting()
     }
 
     /// Refuses new invocations from now on; those in flight go on.

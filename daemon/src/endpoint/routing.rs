@@ -72,7 +72,7 @@ pub struct RoutedEntity {
     pub name: ServedEntityName,
     /// The model version that answers.
     pub model: ModelRef,
-    /// The share of the compute threads that it may hold; all of them when absent.
+    /// The share of the compute threads that it may hold; that of `Large` when absent.
     pub workload_size: Option<WorkloadSize>,
     /// The loaded model.
     pub scorer: Arc<Scorer>,
