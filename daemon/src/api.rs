@@ -19,7 +19,6 @@ use std::time::Duration;
 use edgeward_base::units::ByteCount;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
 use crate::endpoint::Endpoints;
 use crate::gateway::Tokens;
 use crate::model::ModelStore;
@@ -87,30 +86,6 @@ pub struct ServerOptions {
     pub connections: u32,
     /// How long a request under way may go on after shutdown began.
     pub grace_period: Duration,
-}
-
-impl ServerOptions {
-    /// Connections to a public listener at once: each holds a file and some kilobytes.
-    const CONNECTIONS: u32 = 4096;
-
-    /// The options that a configuration asks for.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
-        let server = &config.server;
-        Self {
-            tcp: Some(server.listen),
-            tls: server.tls.as_ref().map(|tls| TlsFiles {
-                certificate: tls.certificate.clone(),
-                key: tls.key.clone(),
-                client_ca: tls.client_ca.clone(),
-            }),
-            insecure: server.insecure_listen,
-            unix: server.unix_socket.clone(),
-            admin: config.state_dir.join("admin.sock"),
-            connections: Self::CONNECTIONS,
-            grace_period: server.grace_period,
-        }
-    }
 }
 
 /// Why the server cannot listen.

@@ -211,18 +211,6 @@ fn without_retry_words(message: &str) -> Cow<'_, str> {
         })
 }
 
-/// An error and its causes as one line, for errors that are the client's to understand.
-fn with_causes(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
-}
-
 impl From<FieldError> for ApiError {
     fn from(error: FieldError) -> Self {
         Self::invalid(error.to_string())
@@ -250,7 +238,7 @@ impl From<ReadBodyError> for ApiError {
             ReadBodyError::TimedOut { .. } => {
                 Self::new(StatusCode::REQUEST_TIMEOUT, "BAD_REQUEST", message)
             }
-            ReadBodyError::Broken(_) => Self::bad_request(with_causes(&error)),
+            ReadBodyError::Broken(_) => Self::bad_request(chain(&error)),
         }
     }
 }
@@ -277,10 +265,8 @@ impl From<ServeError> for ApiError {
             ServeError::NotReady { .. } => Self::bad_request(message),
             ServeError::NotAdmitted(error) => error.into(),
             ServeError::Score(error) => error.into(),
-            ServeError::Compute(ComputeError::QueueFull { .. }) => {
-                Self::exhausted(with_causes(&error))
-            }
-            ServeError::Compute(ComputeError::Closed) => Self::unavailable(with_causes(&error)),
+            ServeError::Compute(ComputeError::QueueFull { .. }) => Self::exhausted(chain(&error)),
+            ServeError::Compute(ComputeError::Closed) => Self::unavailable(chain(&error)),
             ServeError::Compute(ComputeError::Panicked { .. }) => Self::internal(&error),
             ServeError::TimedOut(_) => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", message)
@@ -295,7 +281,7 @@ impl From<ScoreError> for ApiError {
             Some(Mistake::InvalidParameterValue) => Self::invalid(error.to_string()),
             Some(Mistake::BadRequest) => Self::bad_request(error.to_string()),
             // mlflow repeats a 500; a model that fails on rows fails on them again.
-            None => Self::bad_request(with_causes(&error)),
+            None => Self::bad_request(chain(&error)),
         }
     }
 }
@@ -362,7 +348,7 @@ impl From<ImportModelError> for ApiError {
             | ImportModelError::Artifact(_)
             | ImportModelError::Manifest(_)
             | ImportModelError::Version(_)
-            | ImportModelError::Prove(_) => Self::invalid(with_causes(&error)),
+            | ImportModelError::Prove(_) => Self::invalid(chain(&error)),
         }
     }
 }

@@ -20,9 +20,7 @@ use crate::gateway::{FirstTokenError, LoadTokensError, Tokens};
 use crate::inference_table::{InferenceTables, OpenInferenceTablesError, Row};
 use crate::model::OpenModelStoreError;
 use crate::profile::{LoadProfileError, Profile};
-use crate::serving::{
-    InferenceSink, Randomness, Serving, ServingLimits, ServingParts, WorkloadShares,
-};
+use crate::serving::{InferenceSink, Randomness, Serving, ServingLimits, ServingParts};
 use crate::store::OpenStoreError;
 use crate::tasks::SpawnThreadError;
 use crate::telemetry::ServiceManager;
@@ -157,7 +155,7 @@ impl Device {
             endpoints: rooms.endpoints.clone(),
             sink: Arc::new(TableSink(rooms.tables.clone())),
             clock: Arc::clone(&means.clock),
-            limits: limits(&config, &profile),
+            limits: ServingLimits::of(&config.server, &profile),
             randomness: Randomness::System,
             tasks: groups.workers.clone(),
         })
@@ -262,24 +260,6 @@ fn url_of(server: &BoundServer) -> String {
         .address()
         .map(|address| format!("{scheme}://{address}"))
         .unwrap_or_default()
-}
-
-fn limits(config: &Config, profile: &Profile) -> ServingLimits {
-    let sizes = profile.workload_sizes;
-    ServingLimits {
-        bytes: config
-            .server
-            .in_flight_bytes
-            .unwrap_or_else(|| profile.in_flight_bytes()),
-        body: config.server.body_limit,
-        request_timeout: config.server.request_timeout,
-        shares: WorkloadShares {
-            small: sizes.small,
-            medium: sizes.medium,
-            large: sizes.large,
-        },
-        ..ServingLimits::default()
-    }
 }
 
 fn server_options(config: &Config) -> ServerOptions {

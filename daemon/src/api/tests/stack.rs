@@ -11,6 +11,7 @@ use edgeward_base::clock::{SharedClock, SystemClock};
 use edgeward_base::durable::RealFs;
 use edgeward_base::names::{ModelRef, TableName};
 use edgeward_base::units::{ByteCount, Percent};
+use edgeward_wire::ack::Rejection;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -31,7 +32,7 @@ use crate::model::samples::samples;
 use crate::model::{ModelRecord, ModelStore, ModelStoreOptions, Scorer, VerdictRecord};
 use crate::profile::WorkloadSizes;
 use crate::serving::{InferenceSink, Randomness, Serving, ServingLimits, ServingParts};
-use crate::store::{Store, StoreOptions};
+use crate::store::{ReadStoreError, Store, StoreOptions};
 use crate::tasks::Tasks;
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,27 +54,28 @@ pub(super) struct Source {
     own: Vec<Arc<Scorer>>,
 }
 
+impl Source {
+    fn own(&self, model: &ModelRef) -> Option<&Arc<Scorer>> {
+        self.own.iter().find(|scorer| scorer.model() == model)
+    }
+}
+
 impl ModelSource for Source {
-    fn find(&self, model: &ModelRef) -> Result<Option<CatalogueEntry>, String> {
-        let record = self.store.get(model).map_err(|error| error.to_string())?;
-        let own = self.own.iter().any(|scorer| scorer.model() == model);
-        Ok(match record {
-            Some(record) => Some(CatalogueEntry {
-                manifest: record.manifest,
-                size: ByteCount(record.size),
-            }),
-            None => own.then(|| CatalogueEntry {
-                manifest: edgeward_base::digest::Digest::of(b"own"),
-                size: ByteCount(1),
-            }),
-        })
+    fn find(&self, model: &ModelRef) -> Result<Option<CatalogueEntry>, ReadStoreError> {
+        if self.own(model).is_none() {
+            return self.store.find(model);
+        }
+        Ok(Some(CatalogueEntry {
+            manifest: edgeward_base::digest::Digest::of(b"own"),
+            size: ByteCount(1),
+        }))
     }
 
-    fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, String> {
-        if let Some(scorer) = self.own.iter().find(|scorer| scorer.model() == model) {
-            return Ok(Arc::clone(scorer));
+    fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, Rejection> {
+        match self.own(model) {
+            Some(scorer) => Ok(Arc::clone(scorer)),
+            None => ModelSource::load(&self.store, model),
         }
-        self.store.load(model).map_err(|error| error.to_string())
     }
 }
 
