@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use edgeward_base::clock::SharedClock;
 use edgeward_base::names::TableName;
-use edgeward_base::units::ByteCount;
+use edgeward_base::units::{ByteCount, Percent};
 use uuid::Uuid;
 
 use crate::config::ServerConfig;
@@ -78,26 +78,40 @@ pub struct ServingLimits {
     pub workload_sizes: WorkloadSizes,
 }
 
-/// Requests that may be answered at once. What they hold is bounded in bytes; this bounds the rest.
-const MOST_REQUESTS: usize = 1024;
-
-/// Predictions that may wait for a compute thread: more would wait longer than clients do.
-const MOST_WAITING: usize = 256;
+impl Default for ServingLimits {
+    /// As the configuration's and the profile's defaults: many small requests, as many compute
+    /// threads as cores.
+    fn default() -> Self {
+        let percent = |value| Percent::new(value).unwrap_or(Percent::ALL);
+        Self {
+            requests: 1024,
+            bytes: ByteCount::mib(128),
+            body: ByteCount(16_000_000),
+            request_timeout: Duration::from_secs(297),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            // More would wait longer than clients do.
+            queue: 256,
+            workload_sizes: WorkloadSizes {
+                small: percent(25),
+                medium: percent(50),
+                large: Percent::ALL,
+            },
+        }
+    }
+}
 
 impl ServingLimits {
-    /// The limits of this box: as many compute threads as cores.
+    /// The limits that a box was given.
     #[must_use]
     pub fn of(server: &ServerConfig, profile: &Profile) -> Self {
         Self {
-            requests: MOST_REQUESTS,
             bytes: server
                 .in_flight_bytes
                 .unwrap_or_else(|| profile.in_flight_bytes()),
             body: server.body_limit,
             request_timeout: server.request_timeout,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
-            queue: MOST_WAITING,
             workload_sizes: profile.workload_sizes,
+            ..Self::default()
         }
     }
 

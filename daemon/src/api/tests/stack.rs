@@ -10,7 +10,7 @@ use bytes::Bytes;
 use edgeward_base::clock::{SharedClock, SystemClock};
 use edgeward_base::durable::RealFs;
 use edgeward_base::names::{ModelRef, TableName};
-use edgeward_base::units::{ByteCount, Percent};
+use edgeward_base::units::ByteCount;
 use edgeward_wire::ack::Rejection;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
@@ -30,10 +30,10 @@ use crate::gateway::{FirstTokenRecord, TokenRecord, Tokens};
 use crate::inference_table::Row;
 use crate::model::samples::samples;
 use crate::model::{ModelRecord, ModelStore, ModelStoreOptions, Scorer, VerdictRecord};
-use crate::profile::WorkloadSizes;
 use crate::serving::{InferenceSink, Randomness, Serving, ServingLimits, ServingParts};
 use crate::store::{ReadStoreError, Store, StoreOptions};
 use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -87,6 +87,10 @@ impl Process for TestProcess {
         json!({"boot_id": "00000000000000ff"})
     }
 
+    fn metrics(&self) -> String {
+        "# none\n".to_owned()
+    }
+
     fn seal_logs(&self) -> BoxFuture<'_, Result<Value, ProcessError>> {
         Box::pin(async { Ok(json!({"rows": 7})) })
     }
@@ -109,16 +113,10 @@ impl Default for Wanted {
         Self {
             limits: ServingLimits {
                 requests: 64,
-                bytes: ByteCount::mib(64),
-                body: ByteCount(16_000_000),
                 request_timeout: PATIENCE,
                 threads: 2,
                 queue: 16,
-                workload_sizes: WorkloadSizes {
-                    small: Percent::new(25).unwrap(),
-                    medium: Percent::new(50).unwrap(),
-                    large: Percent::ALL,
-                },
+                ..ServingLimits::default()
             },
             scorers: Vec::new(),
             samples: &["main.default.fraud/3", "main.default.fraud/4"],
@@ -192,6 +190,7 @@ impl Stack {
             tokens,
             models,
             process: Arc::new(TestProcess),
+            metrics: Metrics::new(),
         };
         let bound = bind(&state).await;
         let address = bound.address().unwrap();
