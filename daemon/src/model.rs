@@ -65,6 +65,7 @@ pub use source::ReadSourceError;
 pub use version::OpenVersionError;
 
 use prove::Prover;
+use version::Known;
 
 /// What a model store needs to open.
 #[derive(Clone)]
@@ -359,12 +360,13 @@ impl ModelStore {
                     model: model.clone(),
                     source,
                 })?;
-        let version = version::open(&manifest, artifacts, index).map_err(|source| {
-            LoadModelVersionError::Version {
-                model: model.clone(),
-                source,
-            }
-        })?;
+        let version =
+            version::open(&manifest, Known::Catalogued, artifacts, index).map_err(|source| {
+                LoadModelVersionError::Version {
+                    model: model.clone(),
+                    source,
+                }
+            })?;
         let known = |engine: &'static str| {
             let key = VerdictRecord::key_of(&record.manifest, engine, prover.fingerprint.as_str());
             // A verdict that cannot be read is made again.

@@ -45,7 +45,8 @@ struct FileIdentity {
     device: u64,
     inode: u64,
     size: u64,
-    changed: (i64, i64),
+    /// Not the change time: a hard link changes that, and no byte.
+    written: (i64, i64),
 }
 
 impl FileIdentity {
@@ -55,7 +56,7 @@ impl FileIdentity {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.len(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            written: (metadata.mtime(), metadata.mtime_nsec()),
         })
     }
 }

@@ -19,7 +19,7 @@ use super::artifacts::{ArtifactError, Artifacts};
 use super::catalog::{ModelOrigin, ModelRecord, VerdictRecord};
 use super::prove::{ProveModelError, Prover};
 use super::source::{self, ReadSourceError};
-use super::version::{self, OpenVersionError};
+use super::version::{self, Known, OpenVersionError};
 use crate::store::{ChangeError, CommitStoreError, ReadStoreError};
 use crate::tasks::JoinTaskError;
 
@@ -143,7 +143,8 @@ pub(super) fn stage(
     let stored = artifacts
         .put_bytes(&manifest.bytes())
         .map_err(ImportModelError::Artifact)?;
-    let version = version::open(manifest, artifacts, index).map_err(ImportModelError::Version)?;
+    let version =
+        version::open(manifest, Known::New, artifacts, index).map_err(ImportModelError::Version)?;
     let proved = prover
         .prove(&version, |_| None)
         .map_err(ImportModelError::Prove)?;

@@ -10,10 +10,11 @@
 //!
 //! An engine wants external data beside the graph, under the names that the graph uses, and the
 //! artifacts lie under their digests. For such a version `{models}/index/{manifest}/` holds one
-//! symbolic link per file; it is made anew whenever it is missing.
+//! hard link per file (an engine refuses a symbolic one, which leads out of the model's folder); it
+//! is made anew whenever it is missing.
 
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use edgeward_base::names::ModelRef;
@@ -46,6 +47,17 @@ pub(super) struct Version {
     pub(super) golden: Option<Vec<u8>>,
     pub(super) serving_example: Option<Vec<u8>>,
     pub(super) input_example: Option<Vec<u8>>,
+}
+
+/// Whether a version was opened before it came into the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It is on its way in: its graph is searched for external data.
+    New,
+    /// It is in the catalogue, so its graph was searched, and names no file that it does not have.
+    /// One whose files are all known by name has no external data, and its graph, which may be
+    /// large, needs not be read twice at each start.
+    Catalogued,
 }
 
 /// Why a model version's files cannot be used.
@@ -118,6 +130,7 @@ impl OpenVersionError {
 /// Verifies every file of a version and reads the small ones.
 pub(super) fn open(
     manifest: &Manifest,
+    known: Known,
     artifacts: &Artifacts,
     index: &Path,
 ) -> Result<Version, OpenVersionError> {
@@ -140,10 +153,23 @@ pub(super) fn open(
         || (BARE_ONNX.to_owned(), None),
         |described| (described.onnx_file, described.signature),
     );
+    let graph = find(manifest, &graph).ok_or(OpenVersionError::NoGraph { path: graph })?;
+    let alone = manifest
+        .files
+        .iter()
+        .all(|file| file.path == graph.path || has_meaning(&file.path));
+    let file = if alone && known == Known::Catalogued {
+        ModelFile {
+            path: artifacts.path(&graph.digest),
+            digest: graph.digest,
+        }
+    } else {
+        graph_file(manifest, graph, artifacts, index)?
+    };
     Ok(Version {
         model: manifest.model(),
         manifest: manifest.digest(),
-        file: graph_file(manifest, &graph, artifacts, index)?,
+        file,
         signature,
         golden: small(GOLDEN)?,
         serving_example: small(SERVING_EXAMPLE)?,
@@ -172,40 +198,41 @@ fn check(file: &ManifestFile, artifacts: &Artifacts) -> Result<(), OpenVersionEr
     }
 }
 
+/// Whether a file of that name is no external data.
+fn has_meaning(path: &str) -> bool {
+    [MLMODEL, GOLDEN, SERVING_EXAMPLE, INPUT_EXAMPLE].contains(&path)
+}
+
 /// The graph, where an engine finds it and its external data.
 fn graph_file(
     manifest: &Manifest,
-    path: &str,
+    graph: &ManifestFile,
     artifacts: &Artifacts,
     index: &Path,
 ) -> Result<ModelFile, OpenVersionError> {
-    let graph = find(manifest, path).ok_or_else(|| OpenVersionError::NoGraph {
-        path: path.to_owned(),
-    })?;
+    let stored = artifacts.path(&graph.digest);
     let bytes = artifacts
         .read_whole(&graph.digest)
         .map_err(OpenVersionError::Artifact)?;
     let locations = external_locations(&bytes).map_err(|source| OpenVersionError::Scan {
-        path: path.to_owned(),
+        path: graph.path.clone(),
         source,
     })?;
     if locations.is_empty() {
         return Ok(ModelFile {
-            path: artifacts.path(&graph.digest),
+            path: stored,
             digest: graph.digest,
         });
     }
     let view = index.join(manifest.digest().to_string());
-    link(&artifacts.path(&graph.digest), &view.join(path))?;
+    link(&stored, &view.join(&graph.path))?;
     for location in locations {
-        let beside = beside(path, &location);
-        let file = find(manifest, &beside).ok_or_else(|| OpenVersionError::ExternalData {
-            location: location.clone(),
-        })?;
+        let file = find(manifest, &beside(&graph.path, &location))
+            .ok_or(OpenVersionError::ExternalData { location })?;
         link(&artifacts.path(&file.digest), &view.join(&file.path))?;
     }
     Ok(ModelFile {
-        path: view.join(path),
+        path: view.join(&graph.path),
         digest: graph.digest,
     })
 }
@@ -226,8 +253,11 @@ fn link(target: &Path, path: &Path) -> Result<(), OpenVersionError> {
         path: path.to_owned(),
         source,
     };
-    let target = std::path::absolute(target).map_err(failed)?;
-    if std::fs::read_link(path).is_ok_and(|there| there == target) {
+    let same = |there: &std::fs::Metadata, target: &std::fs::Metadata| {
+        (there.dev(), there.ino()) == (target.dev(), target.ino())
+    };
+    let wanted = std::fs::metadata(target).map_err(failed)?;
+    if std::fs::symlink_metadata(path).is_ok_and(|there| same(&there, &wanted)) {
         return Ok(());
     }
     std::fs::create_dir_all(edgeward_base::durable::parent(path)).map_err(failed)?;
@@ -235,7 +265,7 @@ fn link(target: &Path, path: &Path) -> Result<(), OpenVersionError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    match symlink(&target, path) {
+    match std::fs::hard_link(target, path) {
         // Another load of the same version was quicker.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.map_err(failed),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn varint(mut value: usize) -> Vec<u8> {
+pub(in crate::model) fn varint(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let low = u8::try_from(value & 0x7f).unwrap();
@@ -17,7 +17,7 @@ fn varint(mut value: usize) -> Vec<u8> {
     }
 }
 
-fn field(number: usize, content: &[u8]) -> Vec<u8> {
+pub(in crate::model) fn field(number: usize, content: &[u8]) -> Vec<u8> {
     [
         varint(number << 3 | 2),
         varint(content.len()),

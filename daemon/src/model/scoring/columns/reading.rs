@@ -83,7 +83,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -92,6 +92,11 @@ impl Visitor<'_> for Key<'_, '_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a column's name")
+    }
+
+    /// pandas numbers the columns of a table that has no names.
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        self.visit_str(&number.to_string())
     }
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {

@@ -368,3 +368,29 @@ fn few_bytes_never_ask_for_much_memory() {
         "{refused}"
     );
 }
+
+#[test]
+fn columns_without_names_go_by_number() {
+    let nameless = scorer(
+        r#"[{"type":"float"},{"type":"float"}]"#,
+        Some(r#"[{"type":"float"}]"#),
+        FakeSession::row_sum(Some(2)),
+    );
+    check(
+        &nameless,
+        &[
+            (
+                r#"{"dataframe_split":{"columns":[1,0],"data":[[2,1]]}}"#,
+                Predictions("[3.0]"),
+            ),
+            (
+                r#"{"dataframe_split":{"columns":["0","1"],"data":[[2,1]]}}"#,
+                Predictions("[3.0]"),
+            ),
+            (
+                r#"{"dataframe_split":{"columns":[0,-1],"data":[[2,1]]}}"#,
+                BadRequest("a column's name"),
+            ),
+        ],
+    );
+}
