@@ -1,11 +1,11 @@
 //! The CPU engine: tract, with our own `ai.onnx.ml` operators.
 //!
-//! [`load`] makes a typed graph with symbols for the free axes, [`plan`] makes runnable plans of
-//! it, and a [`TractSession`] runs them. Only this engine knows tract; tensors are copied at its
+//! `load` makes a typed graph with symbols for the free axes, [`plan`] makes runnable plans of
+//! it, and a `TractSession` runs them. Only this engine knows tract; tensors are copied at its
 //! edge.
 //!
 //! A panic inside tract is caught. The state it happened in is thrown away; the plan is immutable
-//! and stays. A session that panics [`MOST_PANICS`] times without one answer in between is dead.
+//! and stays. A session that panics `MOST_PANICS` times without one answer in between is dead.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -6,8 +6,7 @@ use std::sync::OnceLock;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::{NodeProto, TensorProto};
 use tract_onnx::tract_hir::internal::{
-    DatumType, TVec, Tensor, ToDim, TractErrorContext as _, TractResult, bail, ensure, format_err,
-    tvec,
+    DatumType, TVec, Tensor, ToDim, TractErrorContext as _, TractResult, bail, ensure, tvec,
 };
 
 use super::labels::Labels;
@@ -15,7 +14,7 @@ use super::{
     Build, MlOperator, Port, dims_of, matrix_of, numeric, only, only_tensor, transform_of,
 };
 use crate::scores::{Decision, PostTransform, Reading};
-use crate::trees::{Aggregate, Mode, NodeEntry, Trees, VoteEntry, plain};
+use crate::trees::{Aggregate, Mode, NodeEntry, Trees, VoteEntry, plain::Plain};
 
 /// Classes by vote. `REFERENCE` evaluates by the plain walk.
 #[derive(Debug)]
@@ -182,8 +181,8 @@ enum Form {
     Narrow(Trees<f32>, OnceLock<Trees<f64>>),
     /// The model's thresholds or weights are `f64`.
     Wide(Trees<f64>),
-    /// For the plain walk.
-    Reference(Lists),
+    /// For the plain walk; whether the model's numbers are `f64`.
+    Reference(Plain, bool),
 }
 
 impl Ensemble {
@@ -191,7 +190,7 @@ impl Ensemble {
         // Built in any case: the plain walk relies on the checks.
         let narrow = Trees::<f32>::build(&lists.nodes, &lists.votes, targets)?;
         let form = if reference {
-            Form::Reference(lists)
+            Form::Reference(Plain::new(lists.nodes, lists.votes, targets), lists.wide)
         } else if lists.wide {
             Form::Wide(Trees::build(&lists.nodes, &lists.votes, targets)?)
         } else {
@@ -232,13 +231,13 @@ impl Ensemble {
                     &mut scores,
                 )?;
             }
-            Form::Reference(lists) => {
-                return lists.aggregate(
-                    &reference_features(input, lists)?,
-                    width,
-                    self.targets,
-                    aggregate,
-                );
+            Form::Reference(trees, wide) => {
+                let features = reference_features(input, *wide)?;
+                let rows = features.chunks_exact(width.max(1));
+                for (row, scores) in rows.zip(scores.chunks_exact_mut(self.targets)) {
+                    let plain = trees.aggregate(aggregate, row);
+                    scores.copy_from_slice(&plain.context("the trees look at more features")?);
+                }
             }
         }
         Ok(scores)
@@ -247,17 +246,14 @@ impl Ensemble {
 
 /// The features as the kernel sees them, widened: through `f32` unless the model or the input is
 /// `f64`.
-fn reference_features(input: &Tensor, lists: &Lists) -> TractResult<Vec<f64>> {
-    let through: Cow<'_, Tensor> = if lists.wide || input.datum_type() == DatumType::F64 {
+fn reference_features(input: &Tensor, wide: bool) -> TractResult<Vec<f64>> {
+    let through: Cow<'_, Tensor> = if wide || input.datum_type() == DatumType::F64 {
         Cow::Borrowed(input)
     } else {
         input.cast_to::<f32>()?
     };
-    Ok(through
-        .cast_to::<f64>()?
-        .try_as_plain_ram()?
-        .as_slice::<f64>()?
-        .to_vec())
+    let wide = through.cast_to::<f64>()?;
+    Ok(wide.try_as_plain_ram()?.as_slice::<f64>()?.to_vec())
 }
 
 /// Node and vote lists as the attributes give them.
@@ -279,23 +275,6 @@ impl Lists {
             votes,
             wide: wide_nodes || wide_votes,
         })
-    }
-
-    fn aggregate(
-        &self,
-        features: &[f64],
-        width: usize,
-        targets: usize,
-        aggregate: Aggregate,
-    ) -> TractResult<Vec<f64>> {
-        let mut scores = Vec::new();
-        for row in features.chunks_exact(width.max(1)) {
-            let row = plain::aggregate(&self.nodes, &self.votes, targets, aggregate, row);
-            scores.extend(
-                row.ok_or_else(|| format_err!("the trees look at more than {width} features"))?,
-            );
-        }
-        Ok(scores)
     }
 }
 
