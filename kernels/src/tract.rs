@@ -1,6 +1,6 @@
 //! The CPU engine: tract, with our own `ai.onnx.ml` operators.
 //!
-//! `load` makes a typed graph with symbols for the free axes, [`plan`] makes runnable plans of
+//! `load` makes a typed graph with symbols for the free axes, `plan` makes runnable plans of
 //! it, and a `TractSession` runs them. Only this engine knows tract; tensors are copied at its
 //! edge.
 //!

@@ -6,9 +6,9 @@
 //! of dependent loads that leaves the processor idle. [`plain`] is the same computation written as
 //! the specification states it; the property test holds one against the other.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+mod build;
 pub mod plain;
 mod walk;
 
@@ -195,9 +195,12 @@ pub struct NarrowRowError {
 
 /// A node in evaluation order, 16 bytes for `f32` thresholds.
 ///
-/// A branch goes to `child` where the comparison holds and to `child + 1` where not. A leaf looks at
-/// feature 0 like any other node, so that the walk need not branch; its votes are range `child` of
-/// the leaves, and the weight of the first is also in `threshold`.
+/// A branch goes to `child` where the comparison holds and to `child + 1` where not. A leaf is its
+/// own child and looks at feature 0, so that a walk that has arrived stays without a branch; the
+/// weight of its first vote is in `threshold`.
+///
+/// Invariants, which [`Trees::build`] establishes and the walk relies on: `child` is below the
+/// number of nodes, and so is `child + 1` of a branch; `feature` is below [`Trees::features`].
 #[derive(Debug, Clone, Copy)]
 struct Node<T> {
     threshold: T,
@@ -205,16 +208,24 @@ struct Node<T> {
     child: u32,
     mode: Mode,
     missing_is_true: bool,
+    branches: bool,
+}
+
+/// Where a tree begins, and how many steps its longest walk has.
+#[derive(Debug, Clone, Copy)]
+struct Root {
+    node: u32,
+    depth: u32,
 }
 
 /// A checked, flattened ensemble whose thresholds are `T`.
 #[derive(Debug)]
 pub struct Trees<T> {
     nodes: Vec<Node<T>>,
-    roots: Vec<u32>,
-    /// The votes of each leaf.
-    leaves: Vec<Range<u32>>,
-    /// Target and weight.
+    roots: Vec<Root>,
+    /// The votes of each node; empty where `single`.
+    ballots: Vec<Range<u32>>,
+    /// Target and weight; empty where `single`.
     votes: Vec<(u32, f64)>,
     targets: usize,
     /// How wide a row has to be.
@@ -223,42 +234,11 @@ pub struct Trees<T> {
     single: bool,
     /// The one comparison of all branches, where there is one.
     mode: Option<Mode>,
+    /// Whether any branch takes NaN as true.
+    missing: bool,
 }
 
-type NodeId = (i64, i64);
-
 impl<T: Threshold> Trees<T> {
-    /// Checks and flattens.
-    ///
-    /// # Errors
-    /// [`BuildTreesError`]: the first thing wrong with the lists.
-    pub fn build(
-        entries: &[NodeEntry],
-        votes: &[VoteEntry],
-        targets: usize,
-    ) -> Result<Self, BuildTreesError> {
-        let forest = Forest::read(entries, votes, targets)?;
-        let mut trees = Self {
-            nodes: Vec::with_capacity(entries.len()),
-            roots: Vec::new(),
-            leaves: Vec::new(),
-            votes: Vec::with_capacity(votes.len()),
-            targets,
-            features: 1,
-            single: votes.iter().all(|vote| vote.target == 0),
-            mode: common_mode(entries),
-        };
-        for root in forest.roots()? {
-            trees.flatten(&forest, root)?;
-        }
-        // One root per tree, no node with two parents, and still some not reached: they form a ring.
-        if trees.nodes.len() == entries.len() {
-            Ok(trees)
-        } else {
-            Err(BuildTreesError::Ring)
-        }
-    }
-
     /// How many numbers [`Trees::aggregate`] gives per row.
     #[must_use]
     pub fn targets(&self) -> usize {
@@ -270,65 +250,7 @@ impl<T: Threshold> Trees<T> {
     pub fn resident(&self) -> usize {
         self.nodes.len() * size_of::<Node<T>>()
             + self.votes.len() * size_of::<(u32, f64)>()
-            + (self.leaves.len() * 2 + self.roots.len()) * size_of::<u32>()
-    }
-
-    /// Lays out one tree, parents before children and siblings adjacent.
-    fn flatten(&mut self, forest: &Forest<'_>, root: NodeId) -> Result<(), BuildTreesError> {
-        let start = self.nodes.len();
-        self.roots.push(index(start)?);
-        self.nodes.push(Self::placeholder());
-        let mut waiting = vec![(start, root)];
-        while let Some((at, id)) = waiting.pop() {
-            let entry = forest.entry(id)?;
-            let node = if entry.mode == Mode::Leaf {
-                self.leaf(forest.votes_of(id))?
-            } else {
-                self.features = self.features.max(entry.feature as usize + 1);
-                let child = self.nodes.len();
-                self.nodes
-                    .extend([Self::placeholder(), Self::placeholder()]);
-                waiting.push((child + 1, (entry.tree, entry.on_false)));
-                waiting.push((child, (entry.tree, entry.on_true)));
-                Node {
-                    threshold: T::from_f64(entry.threshold),
-                    feature: entry.feature,
-                    child: index(child)?,
-                    mode: entry.mode,
-                    missing_is_true: entry.missing_is_true,
-                }
-            };
-            if let Some(slot) = self.nodes.get_mut(at) {
-                *slot = node;
-            }
-        }
-        Ok(())
-    }
-
-    fn leaf(&mut self, votes: &[&VoteEntry]) -> Result<Node<T>, BuildTreesError> {
-        let child = index(self.leaves.len())?;
-        let first = index(self.votes.len())?;
-        self.votes
-            .extend(votes.iter().map(|vote| (vote.target, vote.weight)));
-        self.leaves.push(first..index(self.votes.len())?);
-        self.single &= votes.len() == 1;
-        Ok(Node {
-            threshold: T::from_f64(votes.first().map_or(0.0, |vote| vote.weight)),
-            feature: 0,
-            child,
-            mode: Mode::Leaf,
-            missing_is_true: false,
-        })
-    }
-
-    fn placeholder() -> Node<T> {
-        Node {
-            threshold: T::from_f64(0.0),
-            feature: 0,
-            child: 0,
-            mode: Mode::Leaf,
-            missing_is_true: false,
-        }
+            + (self.ballots.len() + self.roots.len()) * size_of::<Root>()
     }
 }
 
@@ -342,134 +264,18 @@ impl Trees<f32> {
             child: node.child,
             mode: node.mode,
             missing_is_true: node.missing_is_true,
+            branches: node.branches,
         };
         Trees {
             nodes: self.nodes.iter().map(widen).collect(),
             roots: self.roots.clone(),
-            leaves: self.leaves.clone(),
+            ballots: self.ballots.clone(),
             votes: self.votes.clone(),
             targets: self.targets,
             features: self.features,
             single: self.single,
             mode: self.mode,
-        }
-    }
-}
-
-fn index(position: usize) -> Result<u32, BuildTreesError> {
-    u32::try_from(position).map_err(|_| BuildTreesError::Size)
-}
-
-fn common_mode(entries: &[NodeEntry]) -> Option<Mode> {
-    let mut modes = entries
-        .iter()
-        .map(|entry| entry.mode)
-        .filter(|mode| *mode != Mode::Leaf);
-    let first = modes.next()?;
-    modes.all(|mode| mode == first).then_some(first)
-}
-
-/// The lists of a model file, checked and indexed.
-struct Forest<'a> {
-    entries: HashMap<NodeId, &'a NodeEntry>,
-    votes: HashMap<NodeId, Vec<&'a VoteEntry>>,
-    /// The trees in the order in which they first appear, with their nodes in order.
-    trees: Vec<(i64, Vec<&'a NodeEntry>)>,
-}
-
-impl<'a> Forest<'a> {
-    fn read(
-        entries: &'a [NodeEntry],
-        votes: &'a [VoteEntry],
-        targets: usize,
-    ) -> Result<Self, BuildTreesError> {
-        let mut forest = Self {
-            entries: HashMap::new(),
-            votes: HashMap::new(),
-            trees: Vec::new(),
-        };
-        let mut places = HashMap::new();
-        for entry in entries {
-            if forest
-                .entries
-                .insert((entry.tree, entry.node), entry)
-                .is_some()
-            {
-                return Err(BuildTreesError::Twice {
-                    tree: entry.tree,
-                    node: entry.node,
-                });
-            }
-            let place = *places.entry(entry.tree).or_insert_with(|| {
-                forest.trees.push((entry.tree, Vec::new()));
-                forest.trees.len() - 1
-            });
-            if let Some((_, nodes)) = forest.trees.get_mut(place) {
-                nodes.push(entry);
-            }
-        }
-        for vote in votes {
-            if vote.target as usize >= targets {
-                return Err(BuildTreesError::Target {
-                    target: vote.target,
-                    targets,
-                });
-            }
-            if forest.entry((vote.tree, vote.node))?.mode != Mode::Leaf {
-                return Err(BuildTreesError::Inner {
-                    tree: vote.tree,
-                    node: vote.node,
-                });
-            }
-            forest
-                .votes
-                .entry((vote.tree, vote.node))
-                .or_default()
-                .push(vote);
-        }
-        Ok(forest)
-    }
-
-    fn entry(&self, id: NodeId) -> Result<&'a NodeEntry, BuildTreesError> {
-        self.entries
-            .get(&id)
-            .copied()
-            .ok_or(BuildTreesError::Missing {
-                tree: id.0,
-                node: id.1,
-            })
-    }
-
-    fn votes_of(&self, id: NodeId) -> &[&'a VoteEntry] {
-        self.votes.get(&id).map_or(&[], Vec::as_slice)
-    }
-
-    /// The root of each tree: the one node that is nobody's child.
-    fn roots(&self) -> Result<Vec<NodeId>, BuildTreesError> {
-        self.trees
-            .iter()
-            .map(|(tree, nodes)| self.root(*tree, nodes))
-            .collect()
-    }
-
-    fn root(&self, tree: i64, nodes: &[&NodeEntry]) -> Result<NodeId, BuildTreesError> {
-        let mut children = HashSet::new();
-        for entry in nodes.iter().filter(|entry| entry.mode != Mode::Leaf) {
-            for child in [entry.on_true, entry.on_false] {
-                self.entry((tree, child))?;
-                if !children.insert(child) {
-                    return Err(BuildTreesError::Shared { tree, node: child });
-                }
-            }
-        }
-        let mut roots = nodes.iter().filter(|entry| !children.contains(&entry.node));
-        match (roots.next(), roots.count()) {
-            (Some(root), 0) => Ok((tree, root.node)),
-            (None, more) => Err(BuildTreesError::Roots { tree, roots: more }),
-            (Some(_), more) => Err(BuildTreesError::Roots {
-                tree,
-                roots: more + 1,
-            }),
+            missing: self.missing,
         }
     }
 }
