@@ -154,6 +154,22 @@ fn tests_may_look_anywhere() {
 }
 
 #[test]
+fn a_file_declared_for_tests_is_test_code_and_one_that_is_not_is_none() {
+    let tree = SmallTree::new();
+    tree.write(
+        "kernels/src/golden.rs",
+        "//! Golden.\nfn f(v: Option<u8>) { v.unwrap(); }\n",
+    );
+    tree.write(
+        "kernels/src/lib.rs",
+        "//! A crate.\n#[cfg(test)]\nmod golden;\n",
+    );
+    assert_eq!(tree.broken(), []);
+    tree.write("kernels/src/lib.rs", "//! A crate.\nmod golden;\n");
+    tree.assert_breaks("panic", "kernels/src/golden.rs");
+}
+
+#[test]
 fn a_module_without_a_layer_is_found() {
     let tree = SmallTree::new();
     tree.write("daemon/src/attic.rs", "//! Attic.\n");

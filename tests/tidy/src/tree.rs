@@ -116,7 +116,32 @@ impl Tree {
             root: root.to_owned(),
         };
         tree.read_folder(root)?;
+        tree.mark_test_modules();
         Ok(tree)
+    }
+
+    /// A file whose module is declared under `#[cfg(test)]` is test code, whatever it is called.
+    fn mark_test_modules(&mut self) {
+        let declared: Vec<(String, Vec<String>)> = self
+            .sources
+            .iter()
+            .flat_map(|source| {
+                let folder = source.crate_folder().unwrap_or_default().to_owned();
+                let here = source.module_path();
+                test_modules(&source.syntax).map(move |name| {
+                    let mut module = here.clone();
+                    module.push(name);
+                    (folder.clone(), module)
+                })
+            })
+            .collect();
+        for source in &mut self.sources {
+            let folder = source.crate_folder().unwrap_or_default();
+            let module = source.module_path();
+            source.is_test |= declared
+                .iter()
+                .any(|(owner, test)| owner == folder && module.starts_with(test));
+        }
     }
 
     fn read_folder(&mut self, folder: &Path) -> Result<(), ReadTreeError> {
@@ -181,6 +206,14 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// Names of the modules that a file declares for tests alone.
+fn test_modules(file: &syn::File) -> impl Iterator<Item = String> + '_ {
+    file.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(module) if is_test_item(&module.attrs) => Some(module.ident.to_string()),
+        _ => None,
+    })
 }
 
 /// Whether an item is compiled for tests alone.
