@@ -94,7 +94,7 @@ pub enum BindServerError {
     /// Tokens would cross a network in the clear.
     #[error(
         "{0} is reachable from other machines and has no TLS: set a certificate and key, listen on \
-         loopback, or pass --insecure-listen"
+         loopback, or set server.insecure_listen = true"
     )]
     Insecure(SocketAddr),
     /// TLS files are given and no TCP address.

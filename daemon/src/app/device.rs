@@ -7,12 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use edgeward_base::names::TableName;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::drain::{DrainReport, Draining, Groups, drain};
 use super::fleet::{ConnectBrokerError, start_agent};
 use super::rooms::Rooms;
 use super::status::DeviceProcess;
 use super::{ADMIN_SOCKET, Means};
+use crate::api::listen::Tls;
 use crate::api::{BindServerError, BoundServer, ServerOptions, Services, TlsFiles};
 use crate::config::{Config, IdentityError};
 use crate::endpoint::OpenEndpointsError;
@@ -215,16 +218,17 @@ impl Device {
         drop(
             groups
                 .api
-                .spawn("server", server.run(services, groups.api.clone(), shutdown)),
+                .spawn("reload", reload_on_hangup(server.tls(), shutdown.clone())),
         );
         drop(
-            groups.workers.spawn(
-                "watchdog",
-                manager
-                    .clone()
-                    .feed_watchdog(groups.workers.shutdown_token()),
-            ),
+            groups
+                .api
+                .spawn("server", server.run(services, groups.api.clone(), shutdown)),
         );
+        let fed = manager
+            .clone()
+            .feed_watchdog(groups.workers.shutdown_token());
+        drop(groups.workers.spawn("watchdog", fed));
         let ready = async {
             // A stored endpoint that serves again by now saves its first client a refusal.
             endpoints.restored().await;
@@ -247,6 +251,24 @@ impl Device {
             grace_period,
         })
         .await
+    }
+}
+
+/// Looks at the certificates when the process gets SIGHUP, until `shutdown`. Without certificates
+/// the signal is taken and means nothing: the configuration is read once.
+async fn reload_on_hangup(tls: Option<Tls>, shutdown: CancellationToken) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP cannot be taken");
+            return;
+        }
+    };
+    while let Some(Some(())) = shutdown.run_until_cancelled(hangups.recv()).await {
+        match &tls {
+            Some(tls) => tls.reload(),
+            None => tracing::info!("SIGHUP: there are no certificates to reload"),
+        }
     }
 }
 

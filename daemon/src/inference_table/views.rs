@@ -37,8 +37,16 @@ const MONITORING: &str = "make_timestamp(epoch_us(request_time)) AS \"timestamp\
     served_entity_name, entity_name AS model_name, entity_version AS model_version, \
     requester, databricks_request_id, request, response";
 
-/// Database names that DuckDB keeps for itself.
-const RESERVED: [&str; 2] = ["system", "temp"];
+/// Database names that DuckDB keeps for itself. `main` is its default schema.
+const RESERVED: [&str; 3] = ["main", "system", "temp"];
+
+/// The DuckDB database of a catalog: its own name, or with `_` behind it where DuckDB keeps that.
+fn database_of(catalog: &str) -> String {
+    let kept = RESERVED
+        .iter()
+        .any(|name| catalog.eq_ignore_ascii_case(name));
+    format!("{catalog}{}", if kept { "_" } else { "" })
+}
 
 /// A table that has files.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,21 +65,15 @@ pub fn views(folder: &Path) -> io::Result<String> {
     let mut schemas = BTreeSet::new();
     for landed in landed_tables(&folder)? {
         let (catalog, schema, prefix) = landed.table.parts();
-        if RESERVED.contains(&catalog) {
-            line(
-                &mut sql,
-                &format!("-- {} is left out: DuckDB keeps {catalog}.", landed.table),
-            );
-            continue;
-        }
+        let database = database_of(catalog);
         if schemas.insert((catalog.to_owned(), schema.to_owned())) {
             line(
                 &mut sql,
-                &format!("ATTACH IF NOT EXISTS ':memory:' AS \"{catalog}\";"),
+                &format!("ATTACH IF NOT EXISTS ':memory:' AS \"{database}\";"),
             );
             line(
                 &mut sql,
-                &format!("CREATE SCHEMA IF NOT EXISTS \"{catalog}\".\"{schema}\";"),
+                &format!("CREATE SCHEMA IF NOT EXISTS \"{database}\".\"{schema}\";"),
             );
         }
         let files = folder.join(catalog).join(schema);
@@ -84,7 +86,7 @@ pub fn views(folder: &Path) -> io::Result<String> {
             line(
                 &mut sql,
                 &format!(
-                    "CREATE OR REPLACE VIEW \"{catalog}\".\"{schema}\".\"{prefix}_{name}\" AS\n  \
+                    "CREATE OR REPLACE VIEW \"{database}\".\"{schema}\".\"{prefix}_{name}\" AS\n  \
                  SELECT {columns}\n  FROM read_parquet({files}, hive_partitioning = false);"
                 ),
             );

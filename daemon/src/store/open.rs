@@ -46,7 +46,7 @@ pub enum OpenStoreError {
     /// The state was written by a newer binary; it is left untouched.
     #[error(
         "{what} has layout {found}, this binary knows {known}: it was written by a newer version; \
-         install that version, or go back with `edgeward state rollback`"
+         install that version again"
     )]
     Newer {
         /// Which part of the state.

@@ -29,11 +29,19 @@ fn every_table_with_files_gets_its_views_in_its_catalog() {
 }
 
 #[test]
-fn names_that_duckdb_keeps_are_said_to_be_left_out() {
-    let folder = landing(&["temp/s/t_payload/date=2026-01-01/part-0-1-1.parquet"]);
-    let sql = views(folder.path()).unwrap();
-    assert!(sql.contains("-- temp.s.t is left out"), "{sql}");
-    assert!(!sql.contains("CREATE"), "{sql}");
+fn catalogs_that_duckdb_keeps_get_another_database() {
+    for catalog in ["main", "temp", "System"] {
+        let folder = landing(&[&format!(
+            "{catalog}/s/t_payload/date=2026-01-01/part-0-1-1.parquet"
+        )]);
+        let sql = views(folder.path()).unwrap();
+        assert!(sql.contains(&format!("AS \"{catalog}_\";")), "{sql}");
+        assert!(
+            sql.contains(&format!("VIEW \"{catalog}_\".\"s\".\"t_payload\"")),
+            "{sql}"
+        );
+        assert!(sql.contains(&format!("/{catalog}/s/t_payload/")), "{sql}");
+    }
 }
 
 #[test]
