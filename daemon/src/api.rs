@@ -164,14 +164,14 @@ impl BoundServer {
     /// period is over.
     pub async fn run(self, services: Services, tasks: Tasks, shutdown: CancellationToken) {
         let grace = self.grace_period;
-        let front = front::Front::new(services.clone());
+        let front = Arc::new(front::Front::new(services.clone()));
         let mut listeners = Vec::with_capacity(self.public.len());
         for listener in self.public {
             let bounds = (self.connections, grace);
-            let run = listener.run(front.clone(), tasks.clone(), shutdown.clone(), bounds);
+            let run = listener.run(Arc::clone(&front), tasks.clone(), shutdown.clone(), bounds);
             listeners.push(tasks.spawn("api/listener", run));
         }
-        let admin = admin::Admin::new(services);
+        let admin = Arc::new(admin::Admin::new(services));
         let bounds = (ADMIN_CONNECTIONS, grace);
         self.admin.run(admin, tasks, shutdown, bounds).await;
         for listener in listeners {

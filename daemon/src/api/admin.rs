@@ -68,7 +68,6 @@ pub trait Process: Debug + Send + Sync {
 pub struct ProcessError(pub String);
 
 /// Answers the requests of the admin socket.
-#[derive(Clone)]
 pub(crate) struct Admin(Router);
 
 impl Admin {

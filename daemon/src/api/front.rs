@@ -4,6 +4,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use hyper::body::Incoming;
+use hyper::header::EXPECT;
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri};
@@ -16,7 +17,6 @@ use super::{MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, Services, auth, body, health,
 use crate::telemetry::{Counter, Histogram};
 
 /// Answers the requests of the public listeners.
-#[derive(Clone)]
 pub(crate) struct Front {
     services: Services,
     router: Router,
@@ -87,12 +87,15 @@ impl Front {
         if let Some(answer) = health::answer(&head.method, head.uri.path()) {
             return answer;
         }
+        let expects = head.headers.contains_key(EXPECT);
         // Boxed: a connection's task should be as big as an invocation, not as a creation.
         let answer = Box::pin(self.manage(head, &mut incoming)).await;
         let mut answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                body::discard(&mut incoming).await;
+                if !expects {
+                    body::discard(&mut incoming).await;
+                }
                 error.into_response()
             }
         };

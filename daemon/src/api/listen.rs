@@ -56,8 +56,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: what fails is a limit (open files), and it does not pass at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Answers requests. A clone is another handle to the same one.
-pub trait Handler: Clone + Send + Sync + 'static {
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
     /// Answers one request; errors are answers too.
     fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 }
@@ -174,7 +174,7 @@ impl Listener {
     /// `most_connections` are open at once.
     pub async fn run<H: Handler>(
         self,
-        handler: H,
+        handler: Arc<H>,
         tasks: Tasks,
         shutdown: CancellationToken,
         (most_connections, grace): (u32, Duration),
@@ -249,12 +249,22 @@ impl Socket {
 }
 
 /// What every connection of a listener needs.
-#[derive(Clone)]
 struct Connections<H> {
-    handler: H,
+    handler: Arc<H>,
     tasks: Tasks,
     shutdown: CancellationToken,
     abort: CancellationToken,
+}
+
+impl<H> Clone for Connections<H> {
+    fn clone(&self) -> Self {
+        Self {
+            handler: Arc::clone(&self.handler),
+            tasks: self.tasks.clone(),
+            shutdown: self.shutdown.clone(),
+            abort: self.abort.clone(),
+        }
+    }
 }
 
 impl<H: Handler> Connections<H> {
@@ -309,7 +319,7 @@ impl<H: Handler> Connections<H> {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT);
         let service = service_fn(|request| {
-            let handler = self.handler.clone();
+            let handler = Arc::clone(&self.handler);
             async move { Ok::<_, Infallible>(handler.handle(request).await) }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service);

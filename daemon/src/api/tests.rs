@@ -7,3 +7,4 @@ mod errors;
 mod invocations;
 mod overload;
 mod stack;
+mod staging;

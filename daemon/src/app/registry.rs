@@ -164,7 +164,7 @@ impl Registry {
         let shutdown = tasks.shutdown_token();
         let handler = RegistryAdmin { publisher };
         let server = admin.run(
-            handler,
+            Arc::new(handler),
             tasks.clone(),
             shutdown.clone(),
             (CONNECTIONS, PHASE),

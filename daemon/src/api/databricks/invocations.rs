@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use axum::body::Body;
+use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
@@ -79,7 +80,7 @@ fn decoded(segment: &str) -> Cow<'_, str> {
 pub(crate) async fn answer(services: &Services, request: Request<Incoming>) -> Response<Body> {
     let (head, mut incoming) = request.into_parts();
     let Some(target) = target(head.uri.path()) else {
-        return respond::error(&ApiError::no_route(head.uri.path()), Bytes::new());
+        return ApiError::no_route(head.uri.path()).into_response();
     };
     let traceparent = head.headers.get("traceparent");
     let traceparent = traceparent.and_then(|value| value.to_str().ok());

@@ -1,12 +1,15 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use hyper::client::conn::http1;
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 
@@ -56,7 +59,7 @@ impl Running {
             shutdown: shutdown.clone(),
             tasks: tasks.clone(),
         };
-        let run = listener.run(handler, tasks.clone(), shutdown, (16, grace));
+        let run = listener.run(Arc::new(handler), tasks.clone(), shutdown, (16, grace));
         drop(tasks.spawn("listener", run));
         running
     }
@@ -82,6 +85,75 @@ where
     let (collected, _) = tokio::join!(answer, connection);
     let bytes = collected.map(http_body_util::Collected::to_bytes);
     bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+/// Counts the writes that reach the socket.
+struct Counted<I> {
+    inner: I,
+    writes: Arc<AtomicUsize>,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, into)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn head_and_body_of_an_answer_leave_in_one_write() {
+    let connections = Connections {
+        handler: Arc::new(Gated::new(3)),
+        tasks: Tasks::new(tokio::runtime::Handle::current()),
+        shutdown: CancellationToken::new(),
+        abort: CancellationToken::new(),
+    };
+    // A real socket: whether it writes vectors decides how hyper buffers.
+    let (client, server) = UnixStream::pair().unwrap();
+    let writes = Arc::new(AtomicUsize::new(0));
+    let server = Counted {
+        inner: server,
+        writes: Arc::clone(&writes),
+    };
+    let path = format!("/{}", "x".repeat(20_000));
+    let (answer, ()) = tokio::join!(ask(client, &path), connections.serve(server));
+    assert_eq!(answer.unwrap(), path);
+    assert_eq!(writes.load(Ordering::SeqCst), 1);
 }
 
 fn loopback() -> SocketAddr {

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use edgeward_base::clock::{SharedClock, SystemClock};
 use edgeward_base::durable::RealFs;
 use edgeward_base::names::{ModelRef, TableName};
 use edgeward_base::units::ByteCount;
-use edgeward_wire::ack::Rejection;
+use edgeward_wire::ack::{RejectCode, Rejection};
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -52,7 +53,31 @@ impl InferenceSink for Kept {
 pub(super) struct Source {
     store: ModelStore,
     own: Vec<Arc<Scorer>>,
+    slow: Arc<SlowLoads>,
 }
+
+/// Loads of `main.default.slow`, which wait for leave; version 1 then loads as fraud 3, any other
+/// fails.
+#[derive(Debug)]
+pub(super) struct SlowLoads {
+    leave: Sender<()>,
+    gate: Mutex<Receiver<()>>,
+}
+
+impl SlowLoads {
+    fn new() -> Arc<Self> {
+        let (leave, gate) = channel();
+        let gate = Mutex::new(gate);
+        Arc::new(Self { leave, gate })
+    }
+
+    /// Lets one load go on.
+    pub(super) fn let_go(&self) {
+        self.leave.send(()).unwrap();
+    }
+}
+
+const SLOW: &str = "main.default.slow";
 
 impl Source {
     fn own(&self, model: &ModelRef) -> Option<&Arc<Scorer>> {
@@ -62,7 +87,7 @@ impl Source {
 
 impl ModelSource for Source {
     fn find(&self, model: &ModelRef) -> Result<Option<CatalogueEntry>, ReadStoreError> {
-        if self.own(model).is_none() {
+        if self.own(model).is_none() && model.name.as_str() != SLOW {
             return self.store.find(model);
         }
         Ok(Some(CatalogueEntry {
@@ -72,9 +97,20 @@ impl ModelSource for Source {
     }
 
     fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, Rejection> {
-        match self.own(model) {
-            Some(scorer) => Ok(Arc::clone(scorer)),
-            None => ModelSource::load(&self.store, model),
+        if let Some(scorer) = self.own(model) {
+            return Ok(Arc::clone(scorer));
+        }
+        if model.name.as_str() != SLOW {
+            return ModelSource::load(&self.store, model);
+        }
+        self.slow.gate.lock().unwrap().recv().unwrap();
+        if model.version.get() == 1 {
+            ModelSource::load(&self.store, &"main.default.fraud/3".parse().unwrap())
+        } else {
+            Err(Rejection::new(
+                RejectCode::VerificationFailed,
+                "it is wrong",
+            ))
         }
     }
 }
@@ -104,6 +140,9 @@ impl Process for TestProcess {
 pub(super) struct Wanted {
     pub(super) limits: ServingLimits,
     pub(super) scorers: Vec<Arc<Scorer>>,
+    pub(super) slow: Arc<SlowLoads>,
+    /// How long a change waits for its models before it is answered.
+    pub(super) answer_within: Duration,
     /// Sample models to import, such as `main.default.fraud/3`.
     pub(super) samples: &'static [&'static str],
 }
@@ -119,6 +158,8 @@ impl Default for Wanted {
                 ..ServingLimits::default()
             },
             scorers: Vec::new(),
+            slow: SlowLoads::new(),
+            answer_within: PATIENCE,
             samples: &["main.default.fraud/3", "main.default.fraud/4"],
         }
     }
@@ -160,10 +201,11 @@ impl Stack {
         let source = Arc::new(Source {
             store: models.clone(),
             own: wanted.scorers,
+            slow: Arc::clone(&wanted.slow),
         });
         let endpoints = Endpoints::open(
             EndpointOptions {
-                answer_within: PATIENCE,
+                answer_within: wanted.answer_within,
                 ..EndpointOptions::default()
             },
             store.clone(),
