@@ -77,7 +77,7 @@ pub enum BuildDeviceError {
     #[error("cannot start the compute threads")]
     Serving(#[source] SpawnThreadError),
     /// A socket cannot be bound.
-    #[error("cannot listen")]
+    #[error("cannot listen as server.listen and server.unix_socket say")]
     Bind(#[source] BindServerError),
     /// The broker's certificates or password cannot be used.
     #[error("cannot use the configuration of the broker")]

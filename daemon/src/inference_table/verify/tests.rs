@@ -2,7 +2,9 @@
 
 use std::io::Write as _;
 
-use edgeward_base::durable::RealFs;
+use std::sync::Mutex;
+
+use edgeward_base::durable::{DurableFile, RealFs};
 
 use super::super::tests::world::World;
 use super::*;
@@ -85,6 +87,72 @@ fn a_file_that_is_gone_is_named() {
     let file = files(&world.rows_folder(), "parquet").pop().unwrap();
     std::fs::remove_file(&file).unwrap();
     assert!(!world.verify().is_sound());
+}
+
+/// The disk of a daemon that lands a segment just after its account was read: the first read of
+/// the account gives what it said before.
+#[derive(Debug)]
+struct LandedMeanwhile {
+    account: PathBuf,
+    before: Mutex<Option<Vec<u8>>>,
+}
+
+impl DurableFs for LandedMeanwhile {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let before = self
+            .before
+            .lock()
+            .unwrap()
+            .take_if(|_| path == self.account);
+        before.map_or_else(|| RealFs.read(path), Ok)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        RealFs.list(directory)
+    }
+
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        unreachable!("verify changes nothing")
+    }
+
+    fn create_new(&self, _: &Path) -> io::Result<Box<dyn DurableFile>> {
+        unreachable!("verify changes nothing")
+    }
+
+    fn open(&self, _: &Path) -> io::Result<Box<dyn DurableFile>> {
+        unreachable!("verify changes nothing")
+    }
+
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unreachable!("verify changes nothing")
+    }
+
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        unreachable!("verify changes nothing")
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        unreachable!("verify changes nothing")
+    }
+}
+
+#[test]
+fn a_segment_that_lands_meanwhile_is_not_missed() {
+    let mut world = world();
+    let account = files(&world.rows_folder(), "json").pop().unwrap();
+    let before = std::fs::read(&account).unwrap();
+    world.land(0);
+    let meanwhile = || LandedMeanwhile {
+        account: account.clone(),
+        before: Mutex::new(Some(before.clone())),
+    };
+    let rows = world.rows_folder();
+    assert!(
+        !look(&meanwhile(), &rows).unwrap().is_sound(),
+        "one look sees a file that is gone"
+    );
+    let report = verify(&meanwhile(), &rows).unwrap();
+    assert!(report.is_sound(), "{report}");
 }
 
 #[test]
