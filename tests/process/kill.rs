@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -16,21 +16,20 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
+mod commits;
 mod load;
 mod state;
 
 use crate::fleet::{DEVICE, Fleet, QUICK_ROWS};
 use crate::landing::{Boot, Landed, Landing};
+use commits::{Commits, Watcher};
 use load::Load;
 use state::{Changer, Known};
 
 /// How often the daemon is killed.
 const ROUNDS: u64 = 50;
 /// When, after it is ready: milliseconds.
-const KILLED_AFTER: std::ops::RangeInclusive<u64> = 50..=1800;
-/// A request that was answered so long before the kill has its row: twenty times the interval at
-/// which rows are made durable here, because the disk is shared.
-const DURABLE_AFTER: Duration = Duration::from_secs(1);
+const KILLED_AFTER: std::ops::RangeInclusive<u64> = 50..=900;
 /// How long the last rows may take to land.
 const LANDING_TIME: Duration = Duration::from_secs(180);
 /// Every draw comes from this seed and the round's number.
@@ -44,6 +43,9 @@ struct Tally {
     in_doubt: u64,
     /// Ids of requests whose rows must land.
     owed: BTreeSet<String>,
+    /// What was seen to be durable, by boot.
+    committed: BTreeMap<String, u64>,
+    slowest_commit: Duration,
 }
 
 #[test]
@@ -69,20 +71,22 @@ fn nothing_acknowledged_is_lost_and_no_row_is_doubled() {
     let landing = Landing::read(&fleet.registry.landing());
     let (rows, gaps) = check_rows(&landing, &account);
     let landed = landing.request_ids();
-    let lost: Vec<_> = tally.owed.difference(&landed).collect();
+    let lost: Vec<_> = tally.owed.difference(&landed).take(10).collect();
     assert!(
         lost.is_empty(),
-        "{} durable requests have no row: {lost:?}",
-        lost.len()
+        "durable requests have no row: {lost:?}, ..."
     );
+    check_commits(&landing, &tally.committed);
     println!(
         "process.kill: {} requests answered, {} of them owed a row; {rows} rows landed in {} boots \
-         and tables, {gaps} sequences in gaps; {} changes acknowledged, {} in doubt when killed",
+         and tables, {gaps} sequences in gaps; {} changes acknowledged, {} in doubt when killed; \
+         slowest group commit {:?}",
         tally.requests,
         tally.owed.len(),
         landing.boots.len(),
         tally.changes,
         tally.in_doubt,
+        tally.slowest_commit,
     );
     floors::reached("process.kill_rounds", ROUNDS);
     floors::reached("process.kill_changes", tally.changes);
@@ -107,28 +111,51 @@ fn kill_under_load(
     let killed = AtomicBool::new(false);
     let load = Load::new(&mut fleet.device, clock, &killed);
     let changer = Changer::new(&mut fleet.device, known, random, &killed);
-    thread::scope(|scope| {
+    let watcher = Watcher::new(&fleet.device, clock, &killed);
+    let (answered, changes, commits) = thread::scope(|scope| {
         let clients = load
             .clients()
             .map(|client| scope.spawn(move || client.run()));
         let clients: Vec<_> = clients.collect();
         let changer = scope.spawn(move || changer.run());
+        let watcher = scope.spawn(move || watcher.run());
         wait::pass(moment);
-        let at = clock.monotonic();
-        killed.store(true, std::sync::atomic::Ordering::SeqCst);
+        killed.store(true, Ordering::SeqCst);
         fleet.device.kill();
-        for client in clients {
-            for answered in client.join().unwrap() {
-                tally.requests += 1;
-                if answered.at + DURABLE_AFTER <= at {
-                    tally.owed.insert(answered.request_id);
-                }
-            }
-        }
-        let changes = changer.join().unwrap();
-        tally.changes += changes.acknowledged;
-        tally.in_doubt += changes.in_doubt;
+        let answered = clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap());
+        let answered: Vec<_> = answered.collect();
+        (answered, changer.join().unwrap(), watcher.join().unwrap())
     });
+    tally.changes += changes.acknowledged;
+    tally.in_doubt += changes.in_doubt;
+    tally.requests += u64::try_from(answered.len()).unwrap();
+    let Commits {
+        boot,
+        rows,
+        owed_until,
+        slowest,
+    } = commits;
+    tally.slowest_commit = tally.slowest_commit.max(slowest);
+    let owed = answered
+        .into_iter()
+        .filter(|answered| Some(answered.at) < owed_until);
+    tally.owed.extend(owed.map(|answered| answered.request_id));
+    tally.committed.insert(boot, rows);
+}
+
+/// What was durable before a kill is durable after it.
+fn check_commits(landing: &Landing, committed: &BTreeMap<String, u64>) {
+    for (boot, rows) in committed {
+        let of_boot = landing.boots.iter().filter(|(key, _)| key.boot == *boot);
+        let landed: usize = of_boot.map(|(_, landed)| landed.rows.len()).sum();
+        let landed = u64::try_from(landed).unwrap();
+        assert!(
+            landed >= *rows,
+            "boot {boot}: {rows} rows were durable, {landed} landed"
+        );
+    }
 }
 
 /// What the device says of each table in each boot: `edgeward logs verify`.
