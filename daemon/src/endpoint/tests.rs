@@ -89,7 +89,9 @@ impl Gate {
 
     fn pass(&self) {
         let open = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(open, |open| !*open).unwrap());
+        // Not for ever: a test that fails before it opens the gate shall end.
+        let waited = self.0.1.wait_timeout_while(open, PATIENCE, |open| !*open);
+        drop(waited.unwrap());
     }
 }
 

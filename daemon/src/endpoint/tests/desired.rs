@@ -28,13 +28,15 @@ async fn the_set_is_what_the_registry_manages_and_nothing_else() {
     assert_eq!(this.models.loads(), 3);
 
     this.desire(3, []).await.unwrap();
-    let names: Vec<String> = this
-        .endpoints
-        .list()
-        .iter()
-        .map(|view| view.name.to_string())
-        .collect();
-    assert_eq!(names, ["mine"]);
+    assert_eq!(names(&this), ["mine"]);
+    let this = this.restart(options()).await;
+    assert_eq!(names(&this), ["mine"]);
+}
+
+/// The names of all endpoints.
+fn names(this: &Appliance) -> Vec<String> {
+    let views = this.endpoints.list();
+    views.iter().map(|view| view.name.to_string()).collect()
 }
 
 #[tokio::test]
@@ -129,6 +131,29 @@ async fn a_newer_generation_ends_the_staging_of_an_older_one() {
     // The late load of the older generation changes nothing.
     this.desire(5, [("a", champion("5"))]).await.unwrap();
     assert_eq!(this.routed("a"), [5]);
+}
+
+#[tokio::test]
+async fn an_older_set_is_ended_even_where_the_newer_one_has_other_endpoints() {
+    let this = Appliance::new(options());
+    let gate = Gate::default();
+    this.models.set("6", Load::Waits(gate.clone()));
+    this.desire(1, [("a", champion("3"))]).await.unwrap();
+
+    let older = this.desire(2, [("a", champion("3")), ("new", champion("6"))]);
+    let newer = async {
+        this.wait_for("new", |view| standing(view) == LOADING).await;
+        this.desire(3, [("a", champion("4"))]).await
+    };
+    let (older, newer) = tokio::join!(older, newer);
+    newer.unwrap();
+    assert_eq!(
+        older.unwrap_err().rejection().code.as_str(),
+        "STALE_GENERATION"
+    );
+    gate.open();
+    this.desire(4, [("a", champion("5"))]).await.unwrap();
+    assert_eq!(names(&this), ["a"]);
 }
 
 #[tokio::test]
