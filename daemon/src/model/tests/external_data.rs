@@ -87,7 +87,8 @@ async fn external_data_is_found_beside_the_graph() {
             .models()
             .join("index")
             .join(record.manifest.to_string())
-            .exists()
+            .try_exists()
+            .unwrap()
     );
     boot.shut().await;
 }
