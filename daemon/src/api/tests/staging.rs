@@ -127,7 +127,7 @@ async fn an_address_others_can_reach_needs_tls_or_the_operators_word() {
     };
     let refused = crate::api::BoundServer::bind(options.clone()).await;
     let error = refused.unwrap_err();
-    assert!(error.to_string().contains("--insecure-listen"), "{error}");
+    assert!(error.to_string().contains("insecure_listen"), "{error}");
     assert!(
         !options.admin.try_exists().unwrap(),
         "all or nothing is bound"

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgeward_base::clock::TestClock;
+use edgeward_base::digest::Digest;
 use edgeward_base::durable::RealFs;
 use edgeward_base::names::{BootId, TableName};
 use proptest::prelude::*;
@@ -157,14 +158,14 @@ fn a_segment_is_sealed_by_size_by_age_and_by_day() {
     log.commit();
     assert_eq!(log.take_sealed().len(), 1, "the day has changed");
     for id in 3..200 {
-        let mut row = offered(0, id, 0);
+        let mut row = Row::new(Uuid::from_u64_pair(0, id), 0);
         // Nothing that compresses.
-        row.bytes = Row::new(
-            Uuid::from_u64_pair(id.wrapping_mul(0x9e37_79b9_7f4a_7c15), id),
-            0,
-        )
-        .encode(10)
-        .unwrap();
+        row.request = Some(Digest::of(&id.to_le_bytes()).to_string().into());
+        let bytes = row.encode(1 << 20).unwrap();
+        let row = OfferedRow {
+            bytes,
+            ..offered(0, id, 0)
+        };
         log.push(row);
     }
     log.commit();
