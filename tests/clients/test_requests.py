@@ -111,6 +111,32 @@ def test_csv_is_refused_with_what_is_supported(http):
     assert "application/json" in response.json()["message"]
 
 
+BAD_BODIES = {
+    "empty body": b"",
+    "broken JSON": b'{"dataframe_records": [',
+    "a list": b"[1, 2]",
+    "a number": b"7",
+    "no input form": b"{}",
+    "unknown input form": b'{"rows": [[1]]}',
+    "two input forms": json.dumps({"dataframe_records": [ROW], "instances": [ROW]}).encode(),
+    "no record": b'{"dataframe_records": []}',
+    "records that are no objects": b'{"dataframe_records": [1, 2]}',
+    "split without data": b'{"dataframe_split": {"columns": ["amount"]}}',
+    "split with a short row": b'{"dataframe_split": {"columns": ["amount", "hour"], "data": [[1.0]]}}',
+    "matrix without names": b'{"inputs": [[1.0, 2.0, 3.0, 4.0]]}',
+    "columns of different length": b'{"inputs": {"amount": [1.0, 2.0], "merchant_category": ["online"], "hour": [1, 2]}}',
+    "missing column": json.dumps({"dataframe_records": [{"amount": 1.0}]}).encode(),
+    "text for a double": json.dumps({"dataframe_records": [ROW | {"amount": "a"}]}).encode(),
+    "a fraction for a long": json.dumps({"dataframe_records": [ROW | {"hour": 3.5}]}).encode(),
+    "a number for a string": json.dumps({"dataframe_records": [ROW | {"merchant_category": 3}]}).encode(),
+    "text for a boolean": json.dumps({"dataframe_records": [ROW | {"is_foreign": "yes"}]}).encode(),
+    "null for a required column": json.dumps({"dataframe_records": [ROW | {"hour": None}]}).encode(),
+    "NaN, which is not JSON": b'{"dataframe_records": [{"amount": NaN, "merchant_category": "online", "hour": 3}]}',
+    "deep nesting": b'{"inputs": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+}
+
+
+@pytest.mark.parametrize("what", BAD_BODIES)
 def test_bad_body_is_400(http, what):
     response = http.post(INVOCATIONS, data=BAD_BODIES[what], headers={"Content-Type": "application/json"})
     assert response.status_code == 400, response.text
