@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::*;
 
 mod model;
+mod power;
 pub(super) mod world;
 
 use world::read_parquet;

@@ -1,11 +1,13 @@
 //! Random histories against the real log and ledger, and a fault at every single operation.
 
 use std::io;
+use std::sync::Arc;
 
 use edgeward_base::durable::{FaultFs, RealFs};
 use proptest::prelude::*;
 
 use super::super::BootEnd;
+use super::power::PowerCutFs;
 use super::world::{World, end_of};
 
 #[derive(Debug, Clone)]
@@ -18,6 +20,7 @@ enum Action {
     Fault(u64),
     NextDay,
     Crash,
+    PowerCut(u32),
     Close,
 }
 
@@ -30,12 +33,13 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (0_usize..8).prop_map(Action::Land),
         3 => (1_u64..20).prop_map(Action::Fault),
         1 => Just(Action::NextDay),
-        2 => Just(Action::Crash),
+        1 => Just(Action::Crash),
+        2 => any::<u32>().prop_map(Action::PowerCut),
         1 => Just(Action::Close),
     ]
 }
 
-fn act(world: &mut World, fs: &FaultFs, action: &Action) {
+fn act(world: &mut World, fs: &FaultFs, disk: &PowerCutFs, action: &Action) {
     match action {
         Action::Offer(table, rows) => world.offer(*table, *rows),
         Action::Drop(table, rows) => world.drop_rows(*table, *rows),
@@ -46,6 +50,15 @@ fn act(world: &mut World, fs: &FaultFs, action: &Action) {
         Action::NextDay => world.clock.advance(std::time::Duration::from_secs(86_400)),
         Action::Crash => {
             world.crash();
+            drop(world.start());
+        }
+        Action::PowerCut(coins) => {
+            world.crash();
+            let mut coins = coins.rotate_left(1);
+            disk.cut(|| {
+                coins = coins.rotate_left(1);
+                coins & 1 == 1
+            });
             drop(world.start());
         }
         Action::Close => {
@@ -61,13 +74,14 @@ const CASES: u32 = 256;
 fn any_history_keeps_what_was_acknowledged_and_accounts_for_every_sequence() {
     let config = ProptestConfig::with_cases(CASES);
     proptest!(config, |(actions in proptest::collection::vec(action(), 1..60))| {
-        let fs = FaultFs::failing_once(RealFs::shared(), 0, io::ErrorKind::StorageFull);
-        let mut world = World::new(std::sync::Arc::new(fs.clone()));
+        let disk = PowerCutFs::default();
+        let fs = FaultFs::failing_once(Arc::new(disk.clone()), 0, io::ErrorKind::StorageFull);
+        let mut world = World::new(Arc::new(fs.clone()));
         world.start();
         for action in &actions {
-            act(&mut world, &fs, action);
+            act(&mut world, &fs, &disk, action);
         }
-        world.set_fs(RealFs::shared());
+        world.set_fs(Arc::new(disk));
         world.check();
         let report = world.verify();
         prop_assert!(report.is_sound(), "{}", report);
@@ -98,9 +112,30 @@ fn scenario(world: &mut World) {
     world.close();
 }
 
+#[test]
+fn a_power_cut_after_any_operation_loses_nothing_acknowledged() {
+    let operations = operations();
+    for operation in 1..=operations {
+        let disk = PowerCutFs::default();
+        let fs = FaultFs::dying(Arc::new(disk.clone()), operation);
+        let mut world = World::new(Arc::new(fs));
+        scenario(&mut world);
+        world.crash();
+        disk.cut(|| false);
+        world.set_fs(Arc::new(disk));
+        world.check();
+        assert!(
+            world.verify().is_sound(),
+            "operation {operation}: {}",
+            world.verify()
+        );
+    }
+    println!("{operations} places to cut the power at");
+}
+
 fn operations() -> u64 {
     let fs = FaultFs::failing_once(RealFs::shared(), 0, io::ErrorKind::Other);
-    let mut world = World::new(std::sync::Arc::new(fs.clone()));
+    let mut world = World::new(Arc::new(fs.clone()));
     scenario(&mut world);
     fs.operations()
 }
@@ -110,7 +145,7 @@ fn a_disk_that_dies_at_any_operation_loses_nothing_acknowledged() {
     let operations = operations();
     for operation in 1..=operations {
         let fs = FaultFs::dying(RealFs::shared(), operation);
-        let mut world = World::new(std::sync::Arc::new(fs));
+        let mut world = World::new(Arc::new(fs));
         scenario(&mut world);
         world.set_fs(RealFs::shared());
         world.check();
@@ -129,7 +164,7 @@ fn an_error_at_any_operation_is_survived_and_counted() {
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
         for operation in 1..=operations {
             let fs = FaultFs::failing_once(RealFs::shared(), operation, kind);
-            let mut world = World::new(std::sync::Arc::new(fs));
+            let mut world = World::new(Arc::new(fs));
             scenario(&mut world);
             world.check();
             assert!(
@@ -157,7 +192,7 @@ fn a_recovery_that_dies_at_any_operation_is_taken_up_again() {
         world.commit();
         world.crash();
         let fs = FaultFs::dying(RealFs::shared(), operation);
-        world.set_fs(std::sync::Arc::new(fs.clone()));
+        world.set_fs(Arc::new(fs.clone()));
         world.start();
         world.set_fs(RealFs::shared());
         world.check();
