@@ -81,6 +81,7 @@ impl PowerCutFs {
     /// Cuts the power: `survives` says of each thing that was not synced whether it is there.
     pub(super) fn cut(&self, mut survives: impl FnMut() -> bool) {
         let mut disk = self.disk();
+        let disk = &mut *disk;
         let paths: std::collections::BTreeSet<PathBuf> = disk
             .names
             .keys()
