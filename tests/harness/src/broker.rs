@@ -81,7 +81,7 @@ fn launch(binary: &Path, folder: &Path, port: u16) -> Process {
     let config = folder.join("mosquitto.conf");
     let text = format!(
         "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
-         max_queued_messages 0\nlog_type error\nlog_type warning\n"
+         max_queued_messages 0\nset_tcp_nodelay true\nlog_type error\nlog_type warning\n"
     );
     std::fs::write(&config, text).unwrap_or_else(|error| panic!("no configuration: {error}"));
     let mut process = Process::start(Command::new(binary).arg("-c").arg(&config));

@@ -31,7 +31,11 @@ impl MqttClient {
     #[must_use]
     pub fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port))
-            .and_then(|stream| stream.set_read_timeout(Some(PATIENCE)).map(|()| stream))
+            .and_then(|stream| {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                Ok(stream)
+            })
             .unwrap_or_else(|error| panic!("no broker on port {port}: {error}"));
         let mut client = Self { stream, packet: 0 };
         let mut body = text("MQTT");
