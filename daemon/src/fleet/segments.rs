@@ -14,7 +14,7 @@ use edgeward_wire::chunk::{CHUNK_BYTES, chunk_len};
 use edgeward_wire::segment::{Receipt, SegmentManifest, SegmentName};
 use tokio::sync::watch;
 
-use crate::inference_table::{InferenceTables, SealedSegment};
+use crate::inference_table::{AskInferenceTablesError, InferenceTables, SealedSegment};
 use crate::tasks::Tasks;
 
 /// Offers what the inference tables have sealed.
@@ -83,11 +83,12 @@ fn read_chunk(path: &Path, segment: &SegmentManifest, index: u32) -> io::Result<
 #[async_trait]
 impl SegmentSource for FleetSegments {
     async fn sealed(&self) -> Result<Vec<SegmentManifest>, PortError> {
-        let sealed = self
-            .tables
-            .sealed()
-            .await
-            .map_err(|error| PortError::new("list sealed segments", error))?;
+        let sealed = match self.tables.sealed().await {
+            Ok(sealed) => sealed,
+            // The process is ending: what is left is offered after the next start.
+            Err(AskInferenceTablesError::Closed) => return Ok(Vec::new()),
+            Err(error) => return Err(PortError::new("list sealed segments", error)),
+        };
         let manifests = sealed.iter().map(manifest).collect::<Result<_, _>>()?;
         let paths = sealed
             .into_iter()

@@ -34,9 +34,6 @@ pub use recover::{RecoveredBoot, RecoveryReport};
 
 use ledger::Ledger;
 
-#[cfg(test)]
-mod tests;
-
 /// How long after a failed compaction the next try starts.
 const RETRY: Duration = Duration::from_secs(30);
 /// Nice value of the keeper thread: compaction gives way to inference.
