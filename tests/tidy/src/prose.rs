@@ -18,7 +18,7 @@ const FOLDERS: [&str; 10] = [
 ];
 
 /// Beginnings of paths that only one machine has.
-const MACHINE_PATHS: [&str; 4] = ["/work/", "/root/", "/home/", "/tmp/wt/"];
+const MACHINE_PATHS: [&str; 4] = ["/work/", "/root/", "/home/", "/Users/"];
 
 /// Reports names of files that are not there, and paths of one machine.
 pub fn check(tree: &Tree, findings: &mut Vec<Finding>) {

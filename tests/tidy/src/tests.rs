@@ -274,7 +274,7 @@ fn a_path_of_one_machine_is_found() {
     let tree = SmallTree::new();
     tree.write(
         "kernels/src/a.rs",
-        "//! A.\nconst P: &str = \"/work/main\";\n",
+        "//! A.\nconst P: &str = \"/home/somebody/box\";\n",
     );
     tree.assert_breaks("machine", "kernels/src/a.rs");
 }
