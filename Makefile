@@ -19,6 +19,9 @@ LINKED := $(if $(shell command -v mold),mold -run )cargo
 export EDGEWARD_BIN := $(TARGET)/release/edgeward
 export EDGEWARD_PYTHON := $(wildcard $(VENV)/bin/python)
 
+# Where the tests write how many cases they had and what they skipped, which cargo hides when they pass.
+export EDGEWARD_REPORT := $(TARGET)/report
+
 # Runs a command as a named stage and keeps the seconds it took.
 define stage
 @printf '\n== %s\n' '$(1)'
@@ -43,8 +46,10 @@ verify:
 	$(call stage,build the tests,$(LINKED) test --workspace --locked --no-run)
 	$(call stage,build the release binary,$(LINKED) build --release --locked --package edgeward)
 	$(if $(shell command -v systemd-analyze),$(call stage,service unit,systemd/verify.sh $(EDGEWARD_BIN)))
+	@rm -f $(EDGEWARD_REPORT)
 	$(call stage,tests,cargo test --workspace --locked)
 	$(call stage,clients,tests/clients/run.sh)
+	$(call stage,report,cargo run --quiet --locked --package edgeward-harness --bin report $(EDGEWARD_REPORT))
 
 fmt:
 	@cargo fmt --all

@@ -129,21 +129,39 @@ def pytest_addoption(parser):
     parser.addoption("--floors", type=Path, help="fail when fewer tests pass than [clients] in this TOML file says")
 
 
-def below_floor(config, reporter) -> list[str]:
+def floors_of(config, reporter) -> list[tuple[str, int, int]]:
+    """Each client with how many of its tests passed, and the fewest that must."""
     floors_file = config.getoption("--floors")
     if floors_file is None:
         return []
-    passed = Counter(Path(report.fspath).stem.removeprefix("test_") for report in reporter.stats.get("passed", []))
+    passed = Counter(client(report) for report in reporter.stats.get("passed", []))
     floors = tomllib.loads(floors_file.read_text())["clients"]
-    return [f"{client}: {passed[client]} tests passed, the floor is {floor}" for client, floor in floors.items() if passed[client] < floor]
+    return [(name, passed[name], floor) for name, floor in floors.items()]
+
+
+def client(report) -> str:
+    return Path(report.fspath).stem.removeprefix("test_")
 
 
 def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if session.exitstatus == pytest.ExitCode.OK and below_floor(session.config, reporter):
+    floors = floors_of(session.config, reporter)
+    if session.exitstatus == pytest.ExitCode.OK and any(passed < floor for _, passed, floor in floors):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    for line in below_floor(config, terminalreporter):
-        terminalreporter.write_line(line, red=True)
+    floors = floors_of(config, terminalreporter)
+    records = [f"clients.{name}: {passed} (floor {floor})" for name, passed, floor in floors]
+    for report in terminalreporter.stats.get("skipped", []):
+        _, _, reason = report.longrepr
+        records.append(f"SKIPPED {report.nodeid.replace(': ', ' ')}: {reason.removeprefix('Skipped: ')}")
+    for record in records:
+        terminalreporter.write_line(record)
+    # The report of tests/harness/src/report.rs, which says how a record looks.
+    if path := os.environ.get("EDGEWARD_REPORT"):
+        with open(path, "a") as report:
+            report.writelines(f"{record}\n" for record in records)
+    for name, passed, floor in floors:
+        if passed < floor:
+            terminalreporter.write_line(f"{name}: {passed} tests passed, the floor is {floor}", red=True)

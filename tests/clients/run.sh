@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 if [ -z "${EDGEWARD_PYTHON:-}" ]; then
-    echo "clients: skipped: there is no virtual environment with them; 'make setup' makes one"
+    echo "SKIPPED clients: there is no virtual environment with them; 'make setup' makes one" | tee -a "${EDGEWARD_REPORT:-/dev/null}"
     exit 0
 fi
 exec "$EDGEWARD_PYTHON" -m pytest -q -p no:cacheprovider --floors tests/floors.toml "$@" tests/clients

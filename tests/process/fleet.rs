@@ -10,7 +10,7 @@ use edgeward_harness::broker::Mosquitto;
 use edgeward_harness::device::{Device, DeviceOptions};
 use edgeward_harness::mqtt::MqttClient;
 use edgeward_harness::registry::Registry;
-use edgeward_harness::{skip, wait};
+use edgeward_harness::{floors, skip, wait};
 use edgeward_wire::desired::{Address, DesiredDocument, Document, ModelsDocument};
 use edgeward_wire::key::RegistryKey;
 use edgeward_wire::ordering::{Generation, Kind};
@@ -218,7 +218,7 @@ fn signed(key: &RegistryKey, generation: Generation, document: &Document) -> Vec
 
 #[test]
 fn a_published_split_reaches_the_next_request_and_rows_land_once() {
-    let Some(mut fleet) = Fleet::start("fleet: split", QUICK_ROWS) else {
+    let Some(mut fleet) = Fleet::start("process.fleet.split", QUICK_ROWS) else {
         return;
     };
     fleet.publish_models(None);
@@ -255,7 +255,7 @@ fn a_published_split_reaches_the_next_request_and_rows_land_once() {
 
 #[test]
 fn a_document_that_is_not_the_registrys_changes_nothing() {
-    let Some(mut fleet) = Fleet::start("fleet: forged", QUICK_ROWS) else {
+    let Some(mut fleet) = Fleet::start("process.fleet.forgeries", QUICK_ROWS) else {
         return;
     };
     fleet.publish_models(None);
@@ -306,7 +306,8 @@ fn a_document_that_is_not_the_registrys_changes_nothing() {
     });
     assert_eq!(fleet.endpoint(), before);
     fleet.assert_served_by(3, 1);
-    println!("process.fleet: {} forgeries refused", forgeries.len() + 1);
+    let refused = forgeries.len() + 1;
+    floors::reached("process.fleet.forgeries", refused.try_into().unwrap());
 }
 
 fn document_text(document: &Document) -> String {
@@ -319,7 +320,7 @@ fn document_text(document: &Document) -> String {
 
 #[test]
 fn a_version_that_the_catalogue_lacks_is_rejected_and_changes_nothing() {
-    let Some(mut fleet) = Fleet::start("fleet: missing version", QUICK_ROWS) else {
+    let Some(mut fleet) = Fleet::start("process.fleet.missing_version", QUICK_ROWS) else {
         return;
     };
     fleet.publish_models(None);
@@ -367,7 +368,7 @@ fn a_version_that_the_catalogue_lacks_is_rejected_and_changes_nothing() {
 
 #[test]
 fn endpoints_wait_for_the_models_that_they_require() {
-    let Some(mut fleet) = Fleet::start("fleet: models later", QUICK_ROWS) else {
+    let Some(mut fleet) = Fleet::start("process.fleet.models_later", QUICK_ROWS) else {
         return;
     };
     // The registry holds the versions for another device; to this one the two documents come in

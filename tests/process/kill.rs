@@ -50,7 +50,7 @@ struct Tally {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_no_row_is_doubled() {
-    let Some(mut fleet) = Fleet::start("kill rounds", QUICK_ROWS) else {
+    let Some(mut fleet) = Fleet::start("process.kill", QUICK_ROWS) else {
         return;
     };
     fleet.publish_models(None);
@@ -88,10 +88,10 @@ fn nothing_acknowledged_is_lost_and_no_row_is_doubled() {
         tally.in_doubt,
         tally.slowest_commit,
     );
-    floors::reached("process.kill_rounds", ROUNDS);
-    floors::reached("process.kill_changes", tally.changes);
+    floors::reached("process.kill.rounds", ROUNDS);
+    floors::reached("process.kill.changes", tally.changes);
     floors::reached(
-        "process.kill_owed_rows",
+        "process.kill.owed_rows",
         tally.owed.len().try_into().unwrap(),
     );
     fleet.device.stop();

@@ -111,7 +111,7 @@ async fn percentages_are_honoured_and_a_wrong_split_is_seen() {
         measured += 1;
         rooms.close().await;
     }
-    floors::reached("suite.traffic_seeds", measured);
+    floors::reached("suite.traffic.seeds", measured);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,6 +160,6 @@ async fn a_split_changes_at_once_and_no_request_fails() {
         "one row for each request"
     );
     println!("suite.traffic: {CHANGES} changes, {answered} requests beside them, 0 failed");
-    floors::reached("suite.traffic_changes", CHANGES);
+    floors::reached("suite.traffic.changes", CHANGES);
     rooms.close().await;
 }

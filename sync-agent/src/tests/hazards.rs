@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use edgeward_harness::floors;
 use edgeward_wire::{ack::AckState, ordering::Kind};
 
 use super::{
@@ -57,4 +58,32 @@ async fn everything_comes_right_in_every_storm() {
         assert!(applied.is_sorted(), "seed {seed}: {applied:?}");
         assert!(!sequences.is_empty());
     }
+    floors::reached("sync.storm.seeds", SEEDS);
+}
+
+/// Reports that wait in an outbox when its device starts.
+const REPORTS: u64 = 200;
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_a_broker_took_and_lost_is_sent_again() {
+    let (mut recorded, mut gone) = (0, 0);
+    for seed in 0..SEEDS {
+        let mut world = World::new();
+        let broker = SimulatedBroker::new(seed, Hazards::LOST_SESSIONS);
+        world.owe(REPORTS);
+        // Empty means confirmed: whatever has left the outbox is in the registry.
+        world
+            .run_until(broker.connector(), broker.connector(), LIMIT, world.quiet())
+            .await;
+        let lost = world.lost(REPORTS);
+        assert!(
+            lost.is_empty(),
+            "seed {seed}: {} of {REPORTS} reports left the outbox and are not recorded: {lost:?}",
+            lost.len()
+        );
+        recorded += REPORTS;
+        gone += broker.gone();
+    }
+    floors::reached("sync.lost_sessions.reports", recorded);
+    floors::reached("sync.lost_sessions.gone", gone);
 }

@@ -1,7 +1,13 @@
 //! Both ends over a real Mosquitto process. Skipped, saying so, where it is not installed.
 
-use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
+use edgeward_harness::skip;
 use edgeward_wire::{ack::AckState, ordering::Kind};
 use tempfile::TempDir;
 use tokio::{
@@ -18,6 +24,7 @@ use crate::link::{
 
 /// A Mosquitto process on a free port of the loopback, without persistence.
 pub(super) struct Mosquitto {
+    program: PathBuf,
     process: Child,
     folder: TempDir,
     pub(super) port: u16,
@@ -28,13 +35,17 @@ pub(super) struct Mosquitto {
 type Log = Lines<BufReader<ChildStderr>>;
 
 impl Mosquitto {
-    /// None where Mosquitto is not installed.
-    pub(super) async fn start() -> Option<Self> {
-        Self::start_with(|_| String::new()).await
+    /// None where Mosquitto is not installed: then `case` is skipped.
+    pub(super) async fn start(case: &str) -> Option<Self> {
+        Self::start_with(case, |_| String::new()).await
     }
 
     /// With more lines of configuration, made from its folder.
-    async fn start_with(more: impl FnOnce(&Path) -> String) -> Option<Self> {
+    async fn start_with(case: &str, more: impl FnOnce(&Path) -> String) -> Option<Self> {
+        let Some(program) = edgeward_harness::broker::Mosquitto::installed() else {
+            skip(case, "there is no Mosquitto on this machine");
+            return None;
+        };
         let port = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
@@ -46,8 +57,9 @@ impl Mosquitto {
         );
         let configuration = configuration + &more(folder.path());
         std::fs::write(folder.path().join("mosquitto.conf"), configuration).unwrap();
-        let (process, log) = Self::launch(&folder).await?;
+        let (process, log) = Self::launch(&program, &folder).await;
         Some(Self {
+            program,
             process,
             folder,
             port,
@@ -55,18 +67,7 @@ impl Mosquitto {
         })
     }
 
-    async fn launch(folder: &TempDir) -> Option<(Child, Log)> {
-        let program = [
-            "/usr/sbin/mosquitto",
-            "/usr/bin/mosquitto",
-            "/usr/local/sbin/mosquitto",
-        ]
-        .into_iter()
-        .find(|path| std::fs::metadata(path).is_ok());
-        let Some(program) = program else {
-            println!("skipped: mosquitto is not installed");
-            return None;
-        };
+    async fn launch(program: &Path, folder: &TempDir) -> (Child, Log) {
         let mut process = Command::new(program)
             .arg("-c")
             .arg(folder.path().join("mosquitto.conf"))
@@ -77,7 +78,7 @@ impl Mosquitto {
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
         while let Some(line) = log.next_line().await.unwrap() {
             if line.contains("running") {
-                return Some((process, log));
+                return (process, log);
             }
         }
         panic!("mosquitto did not start: {:?}", process.wait().await);
@@ -86,7 +87,7 @@ impl Mosquitto {
     /// Stops it and starts it again: everything it held is forgotten.
     pub(super) async fn restart(&mut self) {
         self.process.kill().await.unwrap();
-        (self.process, self.log) = Self::launch(&self.folder).await.unwrap();
+        (self.process, self.log) = Self::launch(&self.program, &self.folder).await;
     }
 }
 
@@ -105,7 +106,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_whole_loop_over_a_real_broker_that_forgets() {
-    let Some(mut broker) = Mosquitto::start().await else {
+    let Some(mut broker) = Mosquitto::start("sync.mosquitto.loop").await else {
         return;
     };
     let world = World::in_real_time();
@@ -137,7 +138,7 @@ async fn the_whole_loop_over_a_real_broker_that_forgets() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_will_says_offline_for_a_device_that_died() {
-    let Some(broker) = Mosquitto::start().await else {
+    let Some(broker) = Mosquitto::start("sync.mosquitto.will").await else {
         return;
     };
     let world = World::in_real_time();
@@ -172,7 +173,7 @@ async fn the_will_says_offline_for_a_device_that_died() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_connections_run_over_tls_and_only_to_the_broker_they_trust() {
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let broker = Mosquitto::start_with(|folder| {
+    let broker = Mosquitto::start_with("sync.mosquitto.tls", |folder| {
         let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
         std::fs::write(&cert, certificate.cert.pem()).unwrap();
         std::fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
@@ -227,7 +228,8 @@ async fn both_connections_run_over_tls_and_only_to_the_broker_they_trust() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_over_the_brokers_limit_is_refused_and_the_next_passes() {
     let limit = 100_000;
-    let broker = Mosquitto::start_with(|_| format!("max_packet_size {limit}\n")).await;
+    let more = |_: &Path| format!("max_packet_size {limit}\n");
+    let broker = Mosquitto::start_with("sync.mosquitto.limit", more).await;
     let Some(broker) = broker else { return };
     let topic = "edgeward/v1/plant/dev/box-1/confirm".to_owned();
     let mut link = connector(broker.port).open(Session {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -49,6 +50,15 @@ impl Hazards {
         cut_after: Some(Duration::from_secs(4)),
         lose_session: 0.5,
     };
+
+    /// Loses nothing but what is on its way to a session that a cut ends: what the broker took, and
+    /// said so, is gone all the same.
+    pub(super) const LOST_SESSIONS: Self = Self {
+        delay: Duration::from_millis(300),
+        cut_after: Some(Duration::from_secs(2)),
+        lose_session: 0.5,
+        ..Self::NONE
+    };
 }
 
 struct Client {
@@ -62,6 +72,8 @@ struct State {
     clients: HashMap<String, Client>,
     /// Counts the times the broker forgot everything.
     restarts: u64,
+    /// Counts the messages that it took and that went with the session they were for.
+    gone: u64,
 }
 
 #[derive(Clone)]
@@ -78,6 +90,7 @@ impl SimulatedBroker {
             retained: BTreeMap::new(),
             clients: HashMap::new(),
             restarts: 0,
+            gone: 0,
         };
         Self {
             hazards,
@@ -99,8 +112,21 @@ impl SimulatedBroker {
         self.moved.notify_waiters();
     }
 
-    pub(super) fn retained(&self, topic: &str) -> bool {
+    pub(super) fn retains(&self, topic: &str) -> bool {
         self.state.lock().unwrap().retained.contains_key(topic)
+    }
+
+    /// Waits until a message is retained under this topic.
+    pub(super) async fn until_retained(&self, topic: &str) {
+        loop {
+            // Enabled before the look: what moves between the two is not missed.
+            let mut moved = pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.retains(topic) {
+                return;
+            }
+            moved.await;
+        }
     }
 
     /// Publishes as a stranger.
@@ -169,7 +195,8 @@ impl SimulatedBroker {
                 self.enqueue(&mut state.random, &mut client, message);
             }
         }
-        state.clients.insert(session.client_id.clone(), client);
+        let ended = state.clients.insert(session.client_id.clone(), client);
+        state.gone += ended.map_or(0, |client| client.queue.len() as u64);
         false
     }
 
@@ -193,6 +220,11 @@ impl SimulatedBroker {
 
     fn draw<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
         draw(&mut self.state.lock().unwrap().random)
+    }
+
+    /// How many messages it took and never delivered, because their session was lost.
+    pub(super) fn gone(&self) -> u64 {
+        self.state.lock().unwrap().gone
     }
 
     fn restarts(&self) -> u64 {
@@ -310,6 +342,7 @@ impl Link for SimulatedLink {
             tokio::select! {
                 () = moved => {}
                 () = timer => {}
+                // A link that was busy has room a moment later.
                 () = sleep(Duration::from_millis(1)), if want_room => return LinkEvent::Room,
             }
         }

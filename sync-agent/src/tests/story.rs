@@ -82,10 +82,9 @@ async fn endpoints_wait_for_the_models_they_require() {
         let waits = AckState::Waiting {
             awaited: Generation::new(1, 1),
         };
-        world.registry.until(|_| true).await;
-        while !world.states(Kind::Endpoints, 1).contains(&waits) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        world
+            .acknowledged(Kind::Endpoints, 1, |state| *state == waits)
+            .await;
         assert!(world.device.see().applied.is_empty());
         world.publish_models(1, vec![entry.clone()]);
         world.settled(Kind::Endpoints, 1).await;
@@ -322,10 +321,8 @@ async fn documents_are_published_again_when_the_broker_forgets() {
     run(&world, &broker, async {
         world.settled(Kind::Models, 1).await;
         broker.forget_everything();
-        assert!(!broker.retained(&topic));
-        while !broker.retained(&topic) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        assert!(!broker.retains(&topic));
+        broker.until_retained(&topic).await;
     })
     .await;
 }

@@ -8,7 +8,7 @@ use edgeward_base::{
     names::{BootId, DeviceId, FleetId, ModelVersion},
 };
 use edgeward_wire::{
-    ack::AckState,
+    ack::{Ack, AckState},
     desired::{DesiredDocument, Document, EndpointsDocument, ModelEntry, ModelsDocument},
     key::RegistryKey,
     manifest::{Manifest, ManifestFile},
@@ -20,12 +20,12 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::memory::{DeviceMemory, RegistryMemory};
+use super::memory::{DeviceMemory, Registry, RegistryMemory};
 use crate::{
     device::{DeviceOptions, DevicePorts, DeviceTiming, device_tasks},
     link::Connector,
     outbox::OutboxOptions,
-    ports::PublishedDocument,
+    ports::{OutboxEntry, OutboxSnapshot, PublishedDocument},
     registry::{RegistryOptions, RegistryPorts, RegistryTiming, registry_tasks},
 };
 
@@ -288,37 +288,51 @@ impl World {
         segment
     }
 
+    /// Fills the outbox with so many reports, no two alike.
+    pub(super) fn owe(&mut self, reports: u64) {
+        self.outbox.capacity = usize::MAX;
+        self.device.edit(|device| {
+            device.outbox = OutboxSnapshot {
+                next: reports + 1,
+                entries: (1..=reports).map(owed).collect(),
+            };
+        });
+    }
+
+    /// Which of so many owed reports the registry has not recorded, or as another.
+    pub(super) fn lost(&self, reports: u64) -> Vec<u64> {
+        let registry = self.registry.see();
+        let recorded = |sequence: &u64| {
+            let report = registry.reports.get(&(device_id(), *sequence));
+            report.is_some_and(|report| report.message == owed(*sequence).message)
+        };
+        (1..=reports)
+            .filter(|sequence| !recorded(sequence))
+            .collect()
+    }
+
     /// The states the registry has recorded of a document, in the order of their sequence.
     pub(super) fn states(&self, kind: Kind, generation: u64) -> Vec<AckState> {
-        let registry = self.registry.see();
-        let acks = registry
-            .reports
-            .values()
-            .filter_map(|report| match &report.message {
-                ReportMessage::Ack(ack) if ack.kind == kind => Some(ack),
-                _ => None,
-            });
-        acks.filter(|ack| ack.generation == Some(Generation::new(1, generation)))
-            .map(|ack| ack.state.clone())
+        states(&self.registry.see(), kind, generation)
+            .cloned()
             .collect()
     }
 
     /// Waits until the registry has recorded a final state of a document.
     pub(super) async fn settled(&self, kind: Kind, generation: u64) {
+        self.acknowledged(kind, generation, AckState::is_final)
+            .await;
+    }
+
+    /// Waits until the registry has recorded such a state of a document.
+    pub(super) async fn acknowledged(
+        &self,
+        kind: Kind,
+        generation: u64,
+        such: impl Fn(&AckState) -> bool,
+    ) {
         self.registry
-            .until(|registry| {
-                registry
-                    .reports
-                    .values()
-                    .any(|report| match &report.message {
-                        ReportMessage::Ack(ack) => {
-                            ack.kind == kind
-                                && ack.generation == Some(Generation::new(1, generation))
-                                && ack.state.is_final()
-                        }
-                        ReportMessage::Reported(_) => false,
-                    })
-            })
+            .until(|registry| states(registry, kind, generation).any(&such))
             .await;
     }
 
@@ -339,6 +353,32 @@ pub(super) fn endpoints(requires: u64, entry: &ModelEntry) -> EndpointsDocument 
             "traffic_config": {"routes": [
                 {"served_entity_name": "champion", "traffic_percentage": 100}]}}}}))
     .unwrap()
+}
+
+fn owed(sequence: u64) -> OutboxEntry {
+    OutboxEntry {
+        sequence,
+        boot: BootId(1),
+        message: ReportMessage::Ack(Ack {
+            kind: Kind::Endpoints,
+            generation: Some(Generation::new(1, sequence)),
+            state: AckState::Accepted,
+        }),
+    }
+}
+
+fn states(registry: &Registry, kind: Kind, generation: u64) -> impl Iterator<Item = &AckState> {
+    registry
+        .reports
+        .values()
+        .filter_map(move |report| match &report.message {
+            ReportMessage::Ack(ack)
+                if ack.kind == kind && ack.generation == Some(Generation::new(1, generation)) =>
+            {
+                Some(&ack.state)
+            }
+            _ => None,
+        })
 }
 
 /// `size` bytes that repeat with no power of two, so that a misplaced chunk shows.

@@ -1,49 +1,52 @@
 //! The counts below which a bounded run fails: `tests/floors.toml`.
 
-use crate::workspace;
+use crate::{report, workspace};
 
-/// Prints how many cases a bounded run had and fails when they are fewer than its floor.
+/// Says how many cases a bounded run had and fails when they are fewer than its floor.
 ///
 /// `name` is `section.key` of `tests/floors.toml`.
 ///
 /// # Panics
 /// When the floor is missing or was not reached.
-#[expect(clippy::print_stdout, reason = "every bounded run prints its count")]
 pub fn reached(name: &str, count: u64) {
-    let floor = floor(name);
-    println!("{name}: {count} (floor {floor})");
+    let floors = all();
+    let floor = floors.iter().find(|(floor, _)| floor == name);
+    let Some((_, floor)) = floor else {
+        panic!("tests/floors.toml has no {name}")
+    };
+    report::ran(name, count, *floor);
     assert!(
-        count >= floor,
+        count >= *floor,
         "{name}: {count} cases ran, the floor is {floor}"
     );
 }
 
-/// The floor of a bounded run.
+/// Every floor, by `section.key`.
 ///
 /// # Panics
-/// When it is missing.
+/// When the file cannot be read as sections of whole numbers.
 #[must_use]
-pub fn floor(name: &str) -> u64 {
+pub fn all() -> Vec<(String, u64)> {
     let path = workspace().join("tests/floors.toml");
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let (section, key) = name.split_once('.').unwrap_or(("", name));
-    let mut inside = "";
+    let mut section = "";
+    let mut floors = Vec::new();
     for line in text.lines().map(str::trim) {
-        if let Some(header) = line
+        let header = line
             .strip_prefix('[')
-            .and_then(|line| line.strip_suffix(']'))
-        {
-            inside = header;
-        } else if let Some((found, value)) = line.split_once('=')
-            && inside == section
-            && found.trim() == key
-        {
-            return value
-                .trim()
-                .parse()
-                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            .and_then(|rest| rest.strip_suffix(']'));
+        if let Some(header) = header {
+            section = header;
+        } else if !line.is_empty() && !line.starts_with('#') {
+            let floor = line.split_once('=').and_then(|(key, floor)| {
+                Some((
+                    format!("{section}.{}", key.trim()),
+                    floor.trim().parse().ok()?,
+                ))
+            });
+            floors.push(floor.unwrap_or_else(|| panic!("{}: {line}", path.display())));
         }
     }
-    panic!("tests/floors.toml has no {name}")
+    floors
 }

@@ -8,6 +8,7 @@
 //! - [`broker`]: a real Mosquitto
 //! - [`mqtt`]: a client that publishes what no agent would
 //! - [`floors`]: the counts below which a bounded run fails
+//! - [`report`]: what a run says of them, and of what it skipped
 //!
 //! The harness knows the product's command line, sockets and files, and nothing of its code.
 
@@ -20,9 +21,12 @@ pub mod http;
 pub mod mqtt;
 pub mod process;
 pub mod registry;
+pub mod report;
 pub mod wait;
 
 use std::path::{Path, PathBuf};
+
+pub use report::skip;
 
 /// The root of the workspace.
 #[must_use]
@@ -48,10 +52,4 @@ pub fn edgeward() -> PathBuf {
     beside.filter(|binary| binary.is_file()).unwrap_or_else(|| {
         panic!("no edgeward binary: cargo build -p edgeward, or set EDGEWARD_BIN")
     })
-}
-
-/// Prints why a case does not run here, in the form that the test report counts.
-#[expect(clippy::print_stdout, reason = "a skip must be seen")]
-pub fn skip(case: &str, reason: &str) {
-    println!("SKIPPED {case}: {reason}");
 }

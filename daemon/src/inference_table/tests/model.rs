@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use edgeward_base::durable::{FaultFs, RealFs};
+use edgeward_harness::floors;
 use proptest::prelude::*;
 
 use super::super::BootEnd;
@@ -86,7 +87,7 @@ fn any_history_keeps_what_was_acknowledged_and_accounts_for_every_sequence() {
         let report = world.verify();
         prop_assert!(report.is_sound(), "{}", report);
     });
-    println!("{CASES} histories of up to 59 actions");
+    floors::reached("rows.histories", u64::from(CASES));
 }
 
 /// A day in the life: commits, seals, landings, a crash, a recovery and a clean close.
@@ -130,7 +131,7 @@ fn a_power_cut_after_any_operation_loses_nothing_acknowledged() {
             world.verify()
         );
     }
-    println!("{operations} places to cut the power at");
+    floors::reached("rows.power_cuts", operations);
 }
 
 fn operations() -> u64 {
@@ -155,7 +156,7 @@ fn a_disk_that_dies_at_any_operation_loses_nothing_acknowledged() {
             world.verify()
         );
     }
-    println!("{operations} places to die at");
+    floors::reached("rows.deaths", operations);
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn an_error_at_any_operation_is_survived_and_counted() {
             );
         }
     }
-    println!("{operations} places to fail at, two errors each");
+    floors::reached("rows.errors", operations);
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn a_recovery_that_dies_at_any_operation_is_taken_up_again() {
             break;
         }
     }
-    println!("{operation} places to die at during recovery");
+    floors::reached("rows.recovery_deaths", operation);
 }
 
 #[test]
