@@ -5,4 +5,6 @@ mod fit;
 #[cfg(test)]
 mod rooms;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod traffic;
