@@ -127,12 +127,12 @@ pub enum ChangeError {
 }
 
 /// Records to put and to delete, in order, whole or not at all.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Change {
     edits: Vec<Edit>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Edit {
     pub(super) table: &'static str,
     pub(super) durability: Durability,

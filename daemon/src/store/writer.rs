@@ -167,7 +167,9 @@ impl Batch {
 
 impl Thread {
     fn run(mut self, jobs: &Receiver<Job>) {
-        self.show();
+        let metrics = &self.options.metrics;
+        metrics.set(Gauge::StateGeneration, self.generation);
+        self.show_size();
         loop {
             let first = match self.patience() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -208,13 +210,12 @@ impl Thread {
         );
         let took = self.options.clock.monotonic().saturating_sub(began);
         metrics.observe(Histogram::StateCommit, took);
-        self.show();
+        metrics.set(Gauge::StateGeneration, self.generation);
     }
 
-    fn show(&self) {
-        let metrics = &self.options.metrics;
-        metrics.set(Gauge::StateGeneration, self.generation);
-        metrics.set(Gauge::StateBytes, self.shelves.size_on_disk());
+    fn show_size(&self) {
+        let bytes = self.shelves.size_on_disk();
+        self.options.metrics.set(Gauge::StateBytes, bytes);
     }
 
     /// How long the thread may sleep: until progress must be durable.
@@ -240,10 +241,13 @@ impl Thread {
             let began = self.options.clock.monotonic();
             let changes = batch.commits.iter().map(|waiting| &waiting.change);
             let result = self.write_commits(changes);
-            self.count(batch.commits.len(), began);
+            let count = batch.commits.len();
+            self.count(count, began);
             for (generation, waiting) in (first..).zip(batch.commits) {
                 drop(waiting.done.send(result.clone().map(|()| generation)));
             }
+            // Lists a directory: nobody waits for that.
+            self.show_size();
         }
     }
 
