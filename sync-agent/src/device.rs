@@ -69,6 +69,9 @@ pub struct DeviceTiming {
     pub linger: Duration,
     /// The shortest time between two acknowledgements of staging progress.
     pub progress: Duration,
+    /// How long a segment that the registry refused is not offered; it doubles with each refusal, up
+    /// to a day.
+    pub refused: Duration,
 }
 
 impl Default for DeviceTiming {
@@ -78,6 +81,7 @@ impl Default for DeviceTiming {
             retry: Duration::from_secs(2),
             linger: Duration::from_secs(5),
             progress: Duration::from_secs(1),
+            refused: Duration::from_mins(10),
         }
     }
 }

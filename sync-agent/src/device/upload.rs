@@ -1,9 +1,11 @@
 //! Upload of sealed segments: offer, send what is asked for, delete on a receipt.
 //!
-//! Owns: the conversation about one segment at a time, the oldest first.
+//! Owns: the conversation about one segment at a time, the oldest first. One that the registry
+//! refuses is kept and stands back: the others go first, and it is offered again after a time that
+//! doubles, for what was wrong may be put right at the registry.
 //! Must never: report a segment landed without a receipt that the pinned key signed for exactly it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use edgeward_base::digest::Digest;
 use edgeward_wire::{
@@ -24,11 +26,17 @@ pub(super) async fn run(options: Arc<DeviceOptions>, ports: DevicePorts, exchang
         options: &options,
         ports: &ports,
         exchange,
-        refused: HashSet::new(),
+        refused: HashMap::new(),
     };
     loop {
         match upload.all_sealed().await {
-            Ok(()) => ports.segments.changed().await,
+            Ok(()) => {
+                let again = upload.next_offer();
+                tokio::select! {
+                    () = ports.segments.changed() => {}
+                    () = tokio::time::sleep(again.unwrap_or(LONGEST_REFUSED)) => {}
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, source = %error.source, "upload of segments, trying again");
                 tokio::time::sleep(options.timing.retry).await;
@@ -41,8 +49,20 @@ struct Upload<'a> {
     options: &'a DeviceOptions,
     ports: &'a DevicePorts,
     exchange: Exchange,
-    /// Segments the registry refused: kept on disk, not offered again before the next start.
-    refused: HashSet<Digest>,
+    /// Segments the registry refused and that are still on disk.
+    refused: HashMap<Digest, Refusal>,
+}
+
+/// How long a refused segment stands back at most: a day.
+const LONGEST_REFUSED: Duration = Duration::from_hours(24);
+
+/// A segment that stands back.
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    /// How long, this time.
+    wait: Duration,
+    /// Monotonic time at which it is offered again.
+    until: Duration,
 }
 
 /// How the conversation about a segment goes on.
@@ -60,16 +80,35 @@ impl Upload<'_> {
     async fn all_sealed(&mut self) -> Result<(), PortError> {
         loop {
             let sealed = self.ports.segments.sealed().await?;
-            let Some(segment) = sealed
-                .into_iter()
-                .find(|segment| !self.refused.contains(&segment.digest))
-            else {
+            self.refused
+                .retain(|digest, _| sealed.iter().any(|segment| segment.digest == *digest));
+            let now = self.ports.clock.monotonic();
+            let stands_back = |segment: &SegmentManifest| {
+                let refusal = self.refused.get(&segment.digest);
+                refusal.is_some_and(|refusal| now < refusal.until)
+            };
+            let Some(segment) = sealed.into_iter().find(|segment| !stands_back(segment)) else {
                 return Ok(());
             };
             let demand = self.exchange.begin();
             self.upload(&segment).await?;
             drop(demand);
         }
+    }
+
+    /// When the first refused segment is offered again; none when there is none.
+    fn next_offer(&self) -> Option<Duration> {
+        let first = self.refused.values().map(|refusal| refusal.until).min()?;
+        Some(first.saturating_sub(self.ports.clock.monotonic()))
+    }
+
+    fn stand_back(&mut self, segment: &SegmentManifest) -> Duration {
+        let earlier = self.refused.get(&segment.digest);
+        let wait = earlier.map_or(self.options.timing.refused, |earlier| earlier.wait * 2);
+        let wait = wait.min(LONGEST_REFUSED);
+        let until = self.ports.clock.monotonic() + wait;
+        self.refused.insert(segment.digest, Refusal { wait, until });
+        wait
     }
 
     async fn upload(&mut self, segment: &SegmentManifest) -> Result<(), PortError> {
@@ -140,8 +179,8 @@ impl Upload<'_> {
                 }
             }
             SegmentVerdict::Refused(rejection) => {
-                tracing::error!(segment = %segment.name, %rejection, "registry refused a segment: kept");
-                self.refused.insert(segment.digest);
+                let again = self.stand_back(segment);
+                tracing::error!(segment = %segment.name, %rejection, ?again, "registry refused a segment: kept");
                 Ok(Next::Done)
             }
         }

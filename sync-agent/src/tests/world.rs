@@ -126,6 +126,7 @@ impl World {
                 retry: self.answer_timeout / 4,
                 linger: self.answer_timeout / 2,
                 progress: self.answer_timeout / 10,
+                refused: self.answer_timeout * 10,
             },
         };
         let tasks = device_tasks(options, ports, connector, shutdown);
