@@ -27,7 +27,7 @@ use edgeward_wire::ordering::Generation;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::LocalEdits;
-use crate::store::Store;
+use crate::store::{Change, Store};
 use crate::tasks::Tasks;
 
 mod config;
@@ -187,6 +187,8 @@ impl Endpoints {
     /// Endpoints that were made on this box under other names are left alone. Answers once the set
     /// is applied, however long its models take; a newer call ends an older one.
     ///
+    /// `beside` are records of whoever asks, committed with the set in one transaction, or not at all.
+    ///
     /// # Errors
     /// [`EndpointError`], whose [`rejection`](EndpointError::rejection) is the acknowledgement's; what ran
     /// before runs on.
@@ -194,10 +196,12 @@ impl Endpoints {
         &self,
         desired: BTreeMap<EndpointName, EndpointConfigInput>,
         generation: Generation,
+        beside: Change,
     ) -> Result<(), EndpointError> {
         self.ask(|reply| Command::ApplyDesired {
             desired,
             generation,
+            beside,
             reply,
         })
         .await

@@ -27,6 +27,7 @@ use crate::store::StoreOptions;
 pub fn tables(options: StoreOptions) -> StoreOptions {
     options
         .with_table::<record::TrackRow>()
+        .with_table::<record::AppliedRow>()
         .with_table::<record::OutboxRow>()
         .with_table::<record::OutboxNext>()
         .with_table::<record::BlobRow>()

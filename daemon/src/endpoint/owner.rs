@@ -2,8 +2,10 @@
 //!
 //! Commands come one at a time over a bounded queue; loads, answers that fall due and sessions
 //! that drain come back as [`Progress`]. Models load elsewhere, so the owner itself only ever
-//! waits for the store. Commands wait until the stored endpoints are back after a start, so that a
-//! change never meets an endpoint that is neither serving nor known to be broken.
+//! waits for the store. After a start, a change never meets an endpoint that is neither serving nor
+//! known to be broken: a command waits until the endpoint that it names is back, and the fleet's
+//! whole set until all are. Commands for others are served meanwhile, so that one model that loads
+//! slowly holds up nobody else. When as many wait as the queue holds, the queue waits too.
 //!
 //! - `slot`: one endpoint in memory, and what is shown of it
 //! - `local`: create, update and delete from this box
@@ -11,7 +13,7 @@
 //! - `change`: what both have in common, from staging to the swap
 //! - `restore`: after a start
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -31,7 +33,7 @@ use crate::endpoint::record::{AppliedDesired, EndpointId};
 use crate::endpoint::routing::RoutingSnapshot;
 use crate::endpoint::state::{Effect, Event, State, step};
 use crate::endpoint::view::{EndpointView, EndpointViews};
-use crate::store::Store;
+use crate::store::{Change, Store};
 use crate::tasks::Tasks;
 
 mod change;
@@ -72,6 +74,8 @@ pub(super) enum Command {
     ApplyDesired {
         desired: BTreeMap<EndpointName, EndpointConfigInput>,
         generation: Generation,
+        /// What else becomes durable with the set.
+        beside: Change,
         reply: Reply<()>,
     },
 }
@@ -123,6 +127,8 @@ pub(super) struct Owner {
     draining: HashMap<EndpointId, State>,
     /// Stored endpoints whose models are being loaded after the start.
     restoring: BTreeSet<EndpointName>,
+    /// Commands that wait for them.
+    waiting: VecDeque<Command>,
     changes: BTreeMap<ChangeId, PendingChange>,
     next_change: ChangeId,
     applied_desired: Option<AppliedDesired>,
@@ -141,7 +147,7 @@ impl Owner {
                 Some(progress) = self.work.next(), if !self.work.is_empty() => {
                     self.on_progress(progress).await;
                 }
-                command = queue.recv(), if self.restoring.is_empty() => match command {
+                command = queue.recv(), if self.waiting.len() < queue.max_capacity() => match command {
                     Some(command) => self.on_command(command).await,
                     None => break,
                 },
@@ -150,6 +156,9 @@ impl Owner {
     }
 
     async fn on_command(&mut self, command: Command) {
+        if self.must_wait(&command) {
+            return self.waiting.push_back(command);
+        }
         match command {
             Command::Create {
                 name,
@@ -170,8 +179,29 @@ impl Owner {
             Command::ApplyDesired {
                 desired,
                 generation,
+                beside,
                 reply,
-            } => self.apply_desired(&desired, generation, reply).await,
+            } => {
+                self.apply_desired(&desired, generation, beside, reply)
+                    .await;
+            }
+        }
+    }
+
+    /// Whether an endpoint that the command concerns is not back yet after the start.
+    fn must_wait(&self, command: &Command) -> bool {
+        match command {
+            Command::Create { name, .. }
+            | Command::UpdateConfig { name, .. }
+            | Command::Delete { name, .. } => self.restoring.contains(name),
+            Command::ApplyDesired { .. } => !self.restoring.is_empty(),
+        }
+    }
+
+    /// An endpoint is back: takes up, in their order, the commands that waited for it.
+    async fn take_up_waiting(&mut self) {
+        for command in std::mem::take(&mut self.waiting) {
+            self.on_command(command).await;
         }
     }
 
@@ -179,7 +209,10 @@ impl Owner {
         match progress {
             Progress::Staged(id, outcome) => self.staged(id, outcome).await,
             Progress::AnswerDue(id) => self.answer_due(id).await,
-            Progress::Restored(name, outcome) => self.restored(&name, outcome),
+            Progress::Restored(name, outcome) => {
+                self.restored(&name, outcome);
+                self.take_up_waiting().await;
+            }
             Progress::Released(id) => self.drained(&id),
             Progress::Held(id) => {
                 tracing::warn!(endpoint_id = %id, "requests hold a former configuration past the grace period");

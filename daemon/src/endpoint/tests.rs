@@ -15,13 +15,14 @@ use edgeward_kernels::engine::{Rows, RunModelError, Session};
 use edgeward_kernels::tensor::{DataType, Tensor, TensorSpec};
 use edgeward_kernels::verify::{Verdict, Verified};
 use edgeward_wire::ack::{RejectCode, Rejection};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use super::*;
 use crate::model::{Scorer, Signature};
-use crate::store::{ReadStoreError, StoreOptions};
+use crate::store::{Change, ReadStoreError, Record, StoreOptions};
 
 mod desired;
 mod local;
@@ -161,6 +162,19 @@ impl ModelSource for FakeModels {
     }
 }
 
+/// What somebody else wants to be durable with a set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Beside(u64);
+
+impl Record for Beside {
+    const TABLE: &'static str = "beside";
+    const SCHEMA: u16 = 1;
+
+    fn key(&self) -> String {
+        String::new()
+    }
+}
+
 /// One start of a box: versions 1 to 9 of one model load at once unless told otherwise.
 struct Appliance {
     tasks: Tasks,
@@ -213,7 +227,8 @@ impl Appliance {
             RealFs::shared(),
         )
         .with_table::<EndpointRecord>()
-        .with_table::<AppliedDesired>();
+        .with_table::<AppliedDesired>()
+        .with_table::<Beside>();
         let (store, _) = Store::open(store_options).unwrap();
         let source: Arc<dyn ModelSource> = models.clone();
         let endpoints =
@@ -283,7 +298,14 @@ impl Appliance {
             .into_iter()
             .map(|(name, config)| (endpoint(name), input(&config)))
             .collect();
-        self.endpoints.apply_desired(set, at(generation)).await
+        let beside = Change::new().put(&Beside(generation)).unwrap();
+        let applied = self.endpoints.apply_desired(set, at(generation), beside);
+        applied.await
+    }
+
+    /// The generation of what is stored beside the endpoints.
+    fn beside(&self) -> Option<u64> {
+        self.store.get::<Beside>("").unwrap().map(|beside| beside.0)
     }
 
     /// Waits until an endpoint's view is as wanted.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use edgeward_base::digest::Digest;
 use edgeward_base::names::EndpointName;
-use edgeward_sync::ports::{ApplyOutcome, EndpointSink, PortError};
+use edgeward_sync::ports::{AppliedDocument, ApplyOutcome, EndpointSink, PortError};
 use edgeward_wire::desired::{EndpointDocument, EndpointsDocument};
-use edgeward_wire::ordering::Generation;
+use edgeward_wire::ordering::Kind;
 use edgeward_wire::reported::{self, ReportedEndpoint, ReportedEntity};
 
+use super::record::AppliedRow;
 use crate::endpoint::{
     AutoCaptureInput, EndpointConfigInput, EndpointError, EndpointView, EndpointViews, Endpoints,
     ManagedBy, ProvisionedInput, RouteInput, RoutedEndpoint, ServedEntityInput,
@@ -35,19 +36,20 @@ impl FleetEndpoints {
 impl EndpointSink for FleetEndpoints {
     async fn apply(
         &self,
-        generation: Generation,
         document: &EndpointsDocument,
+        applied: &AppliedDocument,
     ) -> Result<ApplyOutcome, PortError> {
+        let beside = AppliedRow::change(Kind::Endpoints, applied)
+            .map_err(|error| PortError::new("apply endpoints", error))?;
         let desired: BTreeMap<EndpointName, EndpointConfigInput> = document
             .endpoints
             .iter()
             .map(|(name, endpoint)| (name.clone(), config_input(endpoint)))
             .collect();
-        let applied = self.endpoints.apply_desired(desired, generation).await;
-        match applied {
-            Ok(()) => Ok(ApplyOutcome::Applied {
-                effective_hash: document.effective_hash(),
-            }),
+        let generation = applied.identity.generation;
+        let outcome = self.endpoints.apply_desired(desired, generation, beside);
+        match outcome.await {
+            Ok(()) => Ok(ApplyOutcome::Applied),
             Err(error) if is_for_good(&error) => Ok(ApplyOutcome::Rejected(error.rejection())),
             Err(error) => Err(PortError::new("apply endpoints", error)),
         }

@@ -1,16 +1,17 @@
 //! What the device remembers of its fleet. Messages are kept as the JSON that travels: postcard
 //! cannot read them, and a support engineer can.
 
+use edgeward_sync::ports::AppliedDocument;
 use edgeward_wire::ordering::Kind;
 use serde::{Deserialize, Serialize};
 
-use crate::store::Record;
+use crate::store::{Change, ChangeError, Record};
 
-/// What is known of the desired documents of one kind.
+/// What is held of the desired documents of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TrackRow {
     pub(super) kind: Kind,
-    /// A `TrackRecord` of `edgeward-sync`, as JSON.
+    /// A `TrackRecord` of `edgeward-sync` without what is in force, as JSON.
     pub(super) track: Vec<u8>,
 }
 
@@ -21,6 +22,47 @@ impl Record for TrackRow {
     fn key(&self) -> String {
         self.kind.to_string()
     }
+}
+
+/// The document of a kind that is in force. That of `endpoints` is committed with the endpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AppliedRow {
+    pub(super) kind: Kind,
+    /// An `AppliedDocument` of `edgeward-sync`, as JSON.
+    pub(super) applied: Vec<u8>,
+}
+
+impl AppliedRow {
+    /// The change that puts the record.
+    pub(super) fn change(
+        kind: Kind,
+        applied: &AppliedDocument,
+    ) -> Result<Change, WriteRecordError> {
+        let applied = serde_json::to_vec(applied).map_err(WriteRecordError::Serialise)?;
+        Change::new()
+            .put(&Self { kind, applied })
+            .map_err(WriteRecordError::Change)
+    }
+}
+
+impl Record for AppliedRow {
+    const TABLE: &'static str = "fleet_applied";
+    const SCHEMA: u16 = 1;
+
+    fn key(&self) -> String {
+        self.kind.to_string()
+    }
+}
+
+/// Why a record cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteRecordError {
+    /// Its content has no JSON.
+    #[error("cannot serialise")]
+    Serialise(#[source] serde_json::Error),
+    /// The store does not take it.
+    #[error("cannot be stored")]
+    Change(#[source] ChangeError),
 }
 
 /// A report on its way.

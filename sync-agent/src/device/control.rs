@@ -24,7 +24,7 @@ use super::{
 use crate::{
     link::{Connector, Incoming, Link, LinkEvent, Outgoing, Session, TryPublishError},
     outbox::Outbox,
-    ports::{ApplyOutcome, PortError, TrackRecord},
+    ports::{AppliedDocument, ApplyOutcome, PortError, TrackRecord},
 };
 
 /// The control task's ends of the channels to the bulk task.
@@ -43,6 +43,8 @@ struct Control {
     state: State,
     jobs: watch::Sender<Option<StagingJob>>,
     applying: Option<Applying>,
+    /// The document being applied, while it is not durable.
+    unsaved: Option<TrackRecord>,
     /// What is to be told to the registry and is not yet in the outbox: the messages of one step.
     unsaid: Vec<ReportMessage>,
     /// The number of the connection that is up.
@@ -84,6 +86,7 @@ pub(super) async fn run(
             state,
             jobs,
             applying: None,
+            unsaved: None,
             unsaid: Vec::new(),
             connection: None,
             birth_due: false,
@@ -101,7 +104,7 @@ pub(super) async fn run(
     }
 }
 
-/// How long an apply may take before its `accepted` is written.
+/// How long an apply may take before its document and its `accepted` are written.
 const QUICK_APPLY: Duration = Duration::from_millis(50);
 /// How long the control task may take to say goodbye.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -425,38 +428,47 @@ impl Control {
                     }));
                 }
                 Effect::Apply {
-                    generation,
                     document,
+                    applied,
+                    held,
                 } => {
-                    self.applying = Some(self.apply(generation, document));
+                    self.applying = Some(self.apply(document, applied));
+                    self.unsaved = Some(held);
                 }
-                Effect::CancelApply => self.applying = None,
+                Effect::CancelApply => {
+                    self.applying = None;
+                    self.unsaved = None;
+                }
             }
         }
     }
 
-    fn apply(&self, generation: Generation, document: EndpointsDocument) -> Applying {
+    fn apply(&self, document: EndpointsDocument, applied: AppliedDocument) -> Applying {
         let sink = Arc::clone(&self.ports.endpoints);
         let options = Arc::clone(&self.options);
         Box::pin(async move {
-            let outcome = retried(&options, || sink.apply(generation, &document)).await;
-            (generation, outcome)
+            let outcome = retried(&options, || sink.apply(&document, &applied)).await;
+            (applied.identity.generation, outcome)
         })
     }
 
     /// Gives what is being applied a moment to finish before anything is written about it: a
-    /// traffic change must not wait for its own acknowledgement to be durable.
+    /// traffic change is durable with its document in one write, and does not wait for its own
+    /// acknowledgement. What takes longer is saved, and others are listened to meanwhile.
     async fn finish_quick_apply(&mut self) {
-        if let Some(applying) = &mut self.applying
-            && !self.unsaid.is_empty()
-            && let Ok(done) = tokio::time::timeout(QUICK_APPLY, applying).await
-        {
+        let (Some(applying), Some(_)) = (&mut self.applying, &self.unsaved) else {
+            return;
+        };
+        if let Ok(done) = tokio::time::timeout(QUICK_APPLY, applying).await {
             self.on_applied(done).await;
+        } else if let Some(held) = self.unsaved.take() {
+            retried(&self.options, || self.ports.desired.save(&held)).await;
         }
     }
 
     async fn on_applied(&mut self, (generation, outcome): (Generation, ApplyOutcome)) {
         self.applying = None;
+        self.unsaved = None;
         self.step(Event::EndpointsApplied {
             generation,
             outcome,

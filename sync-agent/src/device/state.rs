@@ -16,6 +16,18 @@
 //!
 //! Effects are performed in order. [`Effect::Save`] comes before every effect that rests on it, and
 //! the driver goes on only when the save is durable.
+//!
+//! An `endpoints` document that can be applied at once is not saved first: [`Effect::Apply`] makes it
+//! durable in the one write that also changes the endpoints, or the driver saves it when that takes
+//! long. What a power cut leaves:
+//!
+//! | cut | what is there after the restart |
+//! |---|---|
+//! | before that write | what ran before; nothing was said of the document, and the broker, which retains it, brings it again |
+//! | after that write, before it is acknowledged | the document runs and is the one held; brought again, it is a duplicate and is acknowledged |
+//! | after the save of one that takes long, before that write | the document is held and open: it is applied again |
+//!
+//! So nothing older than what runs is ever accepted, and nothing is said that a cut can undo.
 
 mod track;
 
@@ -27,7 +39,7 @@ use edgeward_wire::{
 
 pub(super) use self::track::Standing;
 use self::track::{Phase, Track};
-use crate::ports::{ApplyOutcome, TrackRecord};
+use crate::ports::{AppliedDocument, ApplyOutcome, TrackRecord};
 
 /// What a device knows of its desired documents.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -84,8 +96,11 @@ pub(crate) enum Effect {
     },
     /// Make the endpoints so; whatever was being applied is cancelled.
     Apply {
-        generation: Generation,
         document: EndpointsDocument,
+        /// Becomes durable with the endpoints.
+        applied: AppliedDocument,
+        /// To be saved when that takes long, before anything is said or anything else is done.
+        held: TrackRecord,
     },
     /// Stop applying.
     CancelApply,
@@ -252,9 +267,14 @@ impl State {
                 }
                 self.endpoints
                     .accept(Kind::Endpoints, identity, container, endpoints);
-                effects.extend(self.endpoints.save());
-                effects.push(self.ack(Kind::Endpoints));
-                self.start_endpoints(effects);
+                let accepted = self.ack(Kind::Endpoints);
+                let mut started = Vec::new();
+                self.start_endpoints(&mut started);
+                if self.endpoints.phase != Phase::Applying {
+                    effects.extend(self.endpoints.save());
+                }
+                effects.push(accepted);
+                effects.append(&mut started);
             }
         }
     }
@@ -275,10 +295,9 @@ impl State {
 
     /// Waits, refuses or applies, whichever the models in force say.
     fn start_endpoints(&mut self, effects: &mut Vec<Effect>) {
-        let (Some(document), Some(held)) = (
-            self.endpoints.held.clone(),
-            self.endpoints.identity().copied(),
-        ) else {
+        let (Some(document), Some(held)) =
+            (self.endpoints.held.clone(), self.endpoints.record.clone())
+        else {
             return;
         };
         if self.models.applied_generation() < Some(document.requires.models) {
@@ -293,10 +312,14 @@ impl State {
             self.tell_settled(Kind::Endpoints, effects);
             return;
         }
+        let Some(applied) = self.endpoints.in_force(document.effective_hash()) else {
+            return;
+        };
         self.endpoints.phase = Phase::Applying;
         effects.push(Effect::Apply {
-            generation: held.generation,
             document,
+            applied,
+            held,
         });
     }
 
@@ -338,8 +361,18 @@ impl State {
 
     fn on_applied(&mut self, outcome: ApplyOutcome, effects: &mut Vec<Effect>) {
         match outcome {
-            ApplyOutcome::Applied { effective_hash } => {
-                self.endpoints.settle_applied(effective_hash);
+            ApplyOutcome::Applied => {
+                let hash = self
+                    .endpoints
+                    .held
+                    .as_ref()
+                    .map(|held| held.effective_hash());
+                if let Some(hash) = hash {
+                    self.endpoints.settle_applied(hash);
+                }
+                effects.push(self.ack(Kind::Endpoints));
+                effects.push(Effect::Report(Kind::Endpoints));
+                return;
             }
             ApplyOutcome::Rejected(rejection) => self.endpoints.settle_refused(rejection),
             ApplyOutcome::RolledBack(rejection) => {

@@ -10,7 +10,7 @@ use edgeward_wire::{
     chunk::ChunkSet,
     desired::{EndpointsDocument, ModelEntry},
     manifest::Manifest,
-    ordering::{DocumentIdentity, Generation, Kind},
+    ordering::{DocumentIdentity, Kind},
     report::ReportMessage,
     reported::{ReportedEndpoint, ReportedModel},
     segment::{Receipt, SegmentManifest},
@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 use super::PortError;
 
 /// What a device remembers of the desired documents of one kind: one record for each kind.
+///
+/// Its parts are written by those who know: what is held and refused by [`DesiredStore::save`], which
+/// `endpoints` document is in force by [`EndpointSink::apply`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackRecord {
     /// Which kind.
@@ -35,11 +38,37 @@ pub struct TrackRecord {
     pub applied: Option<AppliedDocument>,
 }
 
+impl TrackRecord {
+    /// The record of `kind` from what was saved of it and what was written with its application.
+    ///
+    /// A document that was applied quickly was never saved before: then it is the newest accepted.
+    #[must_use]
+    pub fn joined(
+        kind: Kind,
+        saved: Option<Self>,
+        applied: Option<AppliedDocument>,
+    ) -> Option<Self> {
+        let Some(applied) = applied else { return saved };
+        let held = saved.filter(|saved| saved.held.generation >= applied.identity.generation);
+        let record = held.unwrap_or_else(|| Self {
+            kind,
+            held: applied.identity,
+            held_container: applied.container.clone(),
+            refused: None,
+            applied: None,
+        });
+        Some(Self {
+            applied: Some(applied),
+            ..record
+        })
+    }
+}
+
 /// A desired document in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedDocument {
     /// Which.
-    pub generation: Generation,
+    pub identity: DocumentIdentity,
     /// What the device made of it.
     pub effective_hash: Digest,
     /// Its signed container, byte for byte.
@@ -52,7 +81,8 @@ pub trait DesiredStore: Send + Sync {
     /// Every record, in any order.
     async fn load(&self) -> Result<Vec<TrackRecord>, PortError>;
 
-    /// Writes the record of its kind. Durable when it returns: the engine acts only after that.
+    /// Writes the record of its kind, but for [`TrackRecord::applied`] of `endpoints`, which
+    /// [`EndpointSink::apply`] writes. Durable when it returns.
     async fn save(&self, record: &TrackRecord) -> Result<(), PortError>;
 }
 
@@ -166,10 +196,7 @@ pub trait ModelSink: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApplyOutcome {
     /// It is in force.
-    Applied {
-        /// BLAKE3 of the canonical form of what is in force.
-        effective_hash: Digest,
-    },
+    Applied,
     /// It is refused for good; what ran before still runs.
     Rejected(Rejection),
     /// It was in force, failed for this reason, and was undone.
@@ -183,11 +210,14 @@ pub trait EndpointSink: Send + Sync {
     /// drain. Everything it requires is installed. May be dropped when a newer document arrives:
     /// then either what ran before or `document` runs, whole. Applying it again changes nothing.
     ///
+    /// `applied` becomes [`TrackRecord::applied`] in the same write as the endpoints, so that a power
+    /// cut finds both or neither.
+    ///
     /// Fails with [`PortError`] only when it cannot say: it is called again.
     async fn apply(
         &self,
-        generation: Generation,
         document: &EndpointsDocument,
+        applied: &AppliedDocument,
     ) -> Result<ApplyOutcome, PortError>;
 
     /// Every serving endpoint on the device, whoever owns it.

@@ -24,10 +24,10 @@ use edgeward_wire::{
 use tokio::sync::{Notify, watch};
 
 use crate::ports::{
-    ApplyOutcome, ArtifactChunk, ArtifactSource, BlobFinish, BlobProgress, BlobStore, DesiredStore,
-    DocumentSource, EndpointSink, LandError, LandingProgress, LandingSink, ModelSink, OutboxChange,
-    OutboxSnapshot, OutboxStore, PortError, PublishedDocument, ReportSink, SegmentSource,
-    StageError, TrackRecord,
+    AppliedDocument, ApplyOutcome, ArtifactChunk, ArtifactSource, BlobFinish, BlobProgress,
+    BlobStore, DesiredStore, DocumentSource, EndpointSink, LandError, LandingProgress, LandingSink,
+    ModelSink, OutboxChange, OutboxSnapshot, OutboxStore, PortError, PublishedDocument, ReportSink,
+    SegmentSource, StageError, TrackRecord,
 };
 
 /// State behind one lock that wakes whoever waits for a condition on it.
@@ -77,6 +77,8 @@ impl<S> Memory<S> {
 #[derive(Default)]
 pub(super) struct Device {
     pub(super) records: BTreeMap<Kind, TrackRecord>,
+    /// What was written with the endpoints.
+    pub(super) in_force: Option<AppliedDocument>,
     pub(super) outbox: OutboxSnapshot,
     pub(super) partial: HashMap<Digest, (Vec<u8>, ChunkSet)>,
     pub(super) blobs: HashMap<Digest, Vec<u8>>,
@@ -104,11 +106,24 @@ fn broken(doing: &'static str) -> PortError {
 #[async_trait]
 impl DesiredStore for DeviceMemory {
     async fn load(&self) -> Result<Vec<TrackRecord>, PortError> {
-        Ok(self.see().records.values().cloned().collect())
+        let device = self.see();
+        let joined = |kind| {
+            let mut saved = device.records.get(&kind).cloned();
+            let applied = match kind {
+                Kind::Models => saved.as_mut().and_then(|saved| saved.applied.take()),
+                Kind::Endpoints => device.in_force.clone(),
+            };
+            TrackRecord::joined(kind, saved, applied)
+        };
+        Ok(Kind::ALL.into_iter().filter_map(joined).collect())
     }
 
     async fn save(&self, record: &TrackRecord) -> Result<(), PortError> {
-        self.edit(|device| device.records.insert(record.kind, record.clone()));
+        let mut saved = record.clone();
+        if saved.kind == Kind::Endpoints {
+            saved.applied = None;
+        }
+        self.edit(|device| device.records.insert(saved.kind, saved));
         Ok(())
     }
 }
@@ -259,9 +274,10 @@ fn reported(
 impl EndpointSink for DeviceMemory {
     async fn apply(
         &self,
-        generation: Generation,
         document: &EndpointsDocument,
+        applied: &AppliedDocument,
     ) -> Result<ApplyOutcome, PortError> {
+        let generation = applied.identity.generation;
         let hang = self.edit(|device| {
             device.applied.push(generation);
             device.hang.contains(&generation)
@@ -287,9 +303,8 @@ impl EndpointSink for DeviceMemory {
             device.endpoints_version += 1;
             device.endpoints_changed.notify_one();
             device.endpoints = reported(document, device.endpoints_version);
-            ApplyOutcome::Applied {
-                effective_hash: document.effective_hash(),
-            }
+            device.in_force = Some(applied.clone());
+            ApplyOutcome::Applied
         }))
     }
 

@@ -308,6 +308,35 @@ async fn a_segment_whose_name_is_taken_by_other_bytes_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_segment_is_offered_again_and_lands_once_nothing_is_in_its_way() {
+    let world = World::new();
+    let taken = world.seal(0, 1_000);
+    let name = taken.object(&device_id());
+    world
+        .registry
+        .edit(|registry| registry.landed.insert(name.clone(), b"other".to_vec()));
+    run(&world, &calm(), async {
+        // Sealed later, landed first: by then the one before it was refused.
+        let free = world.seal(100, 1_000);
+        let free = free.object(&device_id());
+        world
+            .registry
+            .until(|registry| registry.landed.contains_key(&free))
+            .await;
+        world
+            .registry
+            .edit(|registry| registry.landed.remove(&name));
+        world
+            .device
+            .until(|device| device.segments.is_empty())
+            .await;
+    })
+    .await;
+    let landed = &world.registry.see().landed[&name];
+    assert_eq!(edgeward_base::digest::Digest::of(landed), taken.digest);
+}
+
+#[tokio::test(start_paused = true)]
 async fn documents_are_published_again_when_the_broker_forgets() {
     let world = World::new();
     let entry = world.import(3, 1, 10);
@@ -411,6 +440,63 @@ async fn a_newer_document_cancels_an_older_one_that_is_being_applied() {
             .iter()
             .any(AckState::is_final)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_applied_at_once_keeps_its_place_in_the_order_across_a_restart() {
+    let mut world = World::new();
+    let entry = world.import(3, 1, 10);
+    world.publish_models(1, vec![entry.clone()]);
+    let broker = calm();
+    run(&world, &broker, async {
+        world.settled(Kind::Models, 1).await;
+        world.publish_endpoints(5, 1, &entry);
+        world.settled(Kind::Endpoints, 5).await;
+    })
+    .await;
+    {
+        let device = world.device.see();
+        assert!(!device.records.contains_key(&Kind::Endpoints), "one write");
+        let applied = device.in_force.as_ref().unwrap();
+        assert_eq!(applied.identity.generation, Generation::new(1, 5));
+    }
+    // A broker that was set back brings an older one.
+    world.boot = 2;
+    world.registry.edit(|registry| registry.documents.clear());
+    world.publish_endpoints(4, 1, &entry);
+    run(&world, &calm(), async {
+        world.settled(Kind::Endpoints, 4).await;
+    })
+    .await;
+    assert_eq!(
+        world.states(Kind::Endpoints, 4).last().and_then(code),
+        Some(&RejectCode::StaleGeneration)
+    );
+    assert_eq!(world.device.see().applied, [Generation::new(1, 5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_long_is_held_before_anything_is_said_of_it() {
+    let world = World::new();
+    let entry = world.import(3, 1, 10);
+    let slow = Generation::new(1, 1);
+    world.device.edit(|device| device.hang.insert(slow));
+    world.publish_models(1, vec![entry.clone()]);
+    run(&world, &calm(), async {
+        world.settled(Kind::Models, 1).await;
+        world.publish_endpoints(1, 1, &entry);
+        let said = |device: &super::memory::Device| {
+            device.outbox.entries.iter().any(|entry| {
+                matches!(&entry.message, edgeward_wire::report::ReportMessage::Ack(ack)
+                    if ack.kind == Kind::Endpoints)
+            })
+        };
+        world.device.until(said).await;
+        let held = world.device.see().records[&Kind::Endpoints].held;
+        assert_eq!(held.generation, slow);
+    })
+    .await;
+    assert!(world.device.see().in_force.is_none());
 }
 
 #[tokio::test(start_paused = true)]

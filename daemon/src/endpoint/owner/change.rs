@@ -49,6 +49,8 @@ pub(super) enum Origin {
         kept: BTreeSet<EndpointName>,
         /// Endpoints that the set no longer has.
         removals: BTreeSet<EndpointName>,
+        /// What else becomes durable with the set.
+        beside: Change,
         /// Who waits for the answer.
         reply: Reply<()>,
     },
@@ -166,9 +168,11 @@ impl Owner {
             desired,
             kept,
             removals,
+            beside,
             ..
         } = &change.origin
         {
+            stored = beside.clone();
             for slot in kept.iter().filter_map(|name| self.slots.get(name)) {
                 let mut record = slot.record.clone();
                 own(&mut record, &change.origin);
@@ -310,20 +314,22 @@ impl Owner {
         for slot in names.iter().filter_map(|name| self.slots.get(name)) {
             change = change.put(&slot.record)?;
         }
-        if change.is_empty() {
-            return Ok(());
-        }
-        self.means
-            .store
-            .commit(change)
-            .await
-            .map_err(EndpointError::Store)?;
+        self.commit(change).await?;
         for name in names {
             if let Some(slot) = self.slots.get_mut(name) {
                 slot.stored = true;
             }
         }
         Ok(())
+    }
+
+    /// Makes a change of the store last.
+    pub(super) async fn commit(&mut self, change: Change) -> Result<(), EndpointError> {
+        if change.is_empty() {
+            return Ok(());
+        }
+        let committed = self.means.store.commit(change).await;
+        committed.map(drop).map_err(EndpointError::Store)
     }
 
     /// Stores how a change ended without being applied. Nothing that runs depends on it: when the

@@ -9,6 +9,7 @@ use edgeward_wire::ordering::Generation;
 use crate::endpoint::config::{EndpointConfig, EndpointConfigInput};
 use crate::endpoint::error::EndpointError;
 use crate::endpoint::record::{AppliedDesired, Creator, ManagedBy};
+use crate::store::Change;
 
 use super::change::Origin;
 use super::slot::Slot;
@@ -23,6 +24,7 @@ impl Owner {
         &mut self,
         inputs: &BTreeMap<EndpointName, EndpointConfigInput>,
         generation: Generation,
+        beside: Change,
         reply: Reply<()>,
     ) {
         let configs = match self.checked_set(inputs) {
@@ -34,7 +36,7 @@ impl Owner {
             digest: digest_of(&configs),
         };
         if self.stands(&desired) {
-            return answer(reply, Ok(()));
+            return answer(reply, self.commit(beside).await);
         }
         self.make_way(&configs, generation).await;
 
@@ -53,6 +55,7 @@ impl Owner {
             desired,
             kept: kept.into_keys().collect(),
             removals,
+            beside,
             reply,
         };
         self.begin(edits.into_iter().collect(), origin);

@@ -5,7 +5,7 @@
 //! change that was acknowledged and not yet applied is staged again; one that had failed stays
 //! failed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use edgeward_base::names::{EndpointName, ModelRef};
@@ -50,6 +50,7 @@ impl Owner {
             slots: BTreeMap::new(),
             draining: HashMap::new(),
             restoring: BTreeSet::new(),
+            waiting: VecDeque::new(),
             changes: BTreeMap::new(),
             next_change: 0,
             applied_desired,

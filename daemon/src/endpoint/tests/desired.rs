@@ -91,7 +91,8 @@ async fn a_set_that_names_a_missing_version_is_rejected_before_anything_happens(
     let mut other = input(&champion("4"));
     other.served_entities[0].manifest = Some(Digest::of(b"another"));
     let set = BTreeMap::from([(endpoint("a"), other)]);
-    let error = this.endpoints.apply_desired(set, at(3)).await.unwrap_err();
+    let applied = this.endpoints.apply_desired(set, at(3), Change::new());
+    let error = applied.await.unwrap_err();
     assert_eq!(error.rejection().code.as_str(), "DIGEST_MISMATCH");
 
     assert!(Arc::ptr_eq(&before, &this.endpoints.list()));
@@ -99,7 +100,8 @@ async fn a_set_that_names_a_missing_version_is_rejected_before_anything_happens(
     let mut right = input(&champion("4"));
     right.served_entities[0].manifest = Some(manifest(&model("4")));
     let set = BTreeMap::from([(endpoint("a"), right)]);
-    this.endpoints.apply_desired(set, at(4)).await.unwrap();
+    let applied = this.endpoints.apply_desired(set, at(4), Change::new());
+    applied.await.unwrap();
     assert_eq!(this.routed("a"), [4]);
 }
 
@@ -287,4 +289,48 @@ async fn no_reader_sees_half_of_a_change() {
     stop.store(true, Ordering::Relaxed);
     let seen = reader.join().await.unwrap();
     assert!(seen > 1, "the reader saw {seen} configurations");
+}
+
+#[tokio::test]
+async fn what_is_given_beside_a_set_is_durable_with_it_or_not_at_all() {
+    let this = Appliance::new(options());
+    this.desire(1, [("a", champion("3"))]).await.unwrap();
+    assert_eq!(this.beside(), Some(1));
+
+    // While a set is staged, a power cut finds neither of the two.
+    let gate = Gate::default();
+    this.models.set("6", Load::Waits(gate.clone()));
+    let desired = this.desire(2, [("a", champion("6"))]);
+    let cut = async {
+        this.wait_for("a", |view| standing(view) == UPDATING).await;
+        let cut = this.power_cut(options());
+        gate.open();
+        cut
+    };
+    let (desired, cut) = tokio::join!(desired, cut);
+    desired.unwrap();
+    cut.endpoints.restored().await;
+    assert_eq!(cut.beside(), Some(1));
+    assert_eq!(cut.endpoints.list().applied_desired(), Some(at(1)));
+    assert_eq!(cut.routed("a"), [3]);
+
+    // Once it is answered, both.
+    let cut = this.power_cut(options());
+    cut.endpoints.restored().await;
+    assert_eq!(cut.beside(), Some(2));
+    assert_eq!(cut.endpoints.list().applied_desired(), Some(at(2)));
+    assert_eq!(cut.routed("a"), [6]);
+
+    // A set that is refused leaves what was there, one that only renews the ownership does not.
+    this.models.set("7", Load::Fails("outputs differ"));
+    this.desire(3, [("a", champion("7"))]).await.unwrap_err();
+    assert_eq!(this.beside(), Some(2));
+    this.desire(4, [("a", champion("6"))]).await.unwrap();
+    assert_eq!(this.beside(), Some(4));
+    // One that stands already is answered with what is beside it being durable all the same.
+    let change = Change::new().put(&Beside(9)).unwrap();
+    let set = BTreeMap::from([(endpoint("a"), input(&champion("6")))]);
+    let applied = this.endpoints.apply_desired(set, at(4), change);
+    applied.await.unwrap();
+    assert_eq!(this.beside(), Some(9));
 }

@@ -99,10 +99,40 @@ async fn one_endpoint_serves_while_another_still_loads() {
     assert_eq!(entity.deployment.as_str(), "DEPLOYMENT_RECOVERING");
     assert_eq!(this.routed("quick"), [3]);
 
-    // A change waits until it is known what it would replace.
+    // A change waits until it is known what it would replace; others need not wait for that.
     let update = this.update("slow", champion("5"));
-    let (update, ()) = tokio::join!(update, async { gate.open() });
+    let others = async {
+        let quick = this.update("quick", champion("5")).await.unwrap();
+        assert_eq!(standing(&quick), SERVES);
+        this.create("new", champion("3")).await.unwrap();
+        this.delete("new").await.unwrap();
+        assert_eq!(standing(&this.endpoints.get("slow").unwrap()), LOADING);
+        gate.open();
+    };
+    let (update, ()) = tokio::join!(update, others);
     assert_eq!(update.unwrap().config.as_ref().unwrap().config_version, 2);
+}
+
+#[tokio::test]
+async fn the_fleets_set_waits_until_all_endpoints_are_back() {
+    let this = Appliance::new(options());
+    this.create("quick", champion("3")).await.unwrap();
+    this.desire(1, [("slow", champion("4"))]).await.unwrap();
+    let gate = Gate::default();
+    this.models.set("4", Load::Waits(gate.clone()));
+
+    let this = this.restart(options()).await;
+    let desired = this.desire(2, [("slow", champion("4"))]);
+    let before = async {
+        this.update("quick", champion("5")).await.unwrap();
+        assert_eq!(this.endpoints.list().applied_desired(), Some(at(1)));
+        gate.open();
+    };
+    let (desired, ()) = tokio::join!(desired, before);
+    desired.unwrap();
+    assert_eq!(this.endpoints.list().applied_desired(), Some(at(2)));
+    let slow = this.endpoints.get("slow").unwrap();
+    assert_eq!(slow.config.as_ref().unwrap().config_version, 1, "kept");
 }
 
 #[tokio::test]

@@ -62,10 +62,9 @@ fn staged(generation: u64) -> Event {
 }
 
 fn applied(generation: u64) -> Event {
-    let effective_hash = Digest::of(b"effective");
     Event::EndpointsApplied {
         generation: Generation::new(1, generation),
-        outcome: ApplyOutcome::Applied { effective_hash },
+        outcome: ApplyOutcome::Applied,
     }
 }
 
@@ -85,7 +84,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
             }
             Effect::Report(kind) => format!("report {kind}"),
             Effect::Stage { generation, .. } => format!("stage {generation}"),
-            Effect::Apply { generation, .. } => format!("apply {generation}"),
+            Effect::Apply { applied, .. } => format!("apply {}", applied.identity.generation),
             Effect::CancelApply => "cancel apply".to_owned(),
         })
         .collect()
@@ -118,6 +117,65 @@ fn a_document_is_saved_before_anything_is_done() {
 }
 
 #[test]
+fn what_can_be_applied_at_once_is_durable_with_what_it_changes() {
+    let (state, _) = after([models(1, &[3]), staged(1)]);
+    let (state, effects) = state.step(endpoints(1, 1, 3));
+    let Some(Effect::Apply {
+        applied: with,
+        held,
+        ..
+    }) = effects.last().cloned()
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(held.held, with.identity);
+    assert_eq!(held.applied, None);
+    let (state, effects) = state.step(applied(1));
+    assert_eq!(
+        words(&effects),
+        ["ack endpoints applied", "report endpoints"]
+    );
+    assert_eq!(state.endpoints.record.unwrap().applied, Some(with));
+}
+
+#[test]
+fn a_record_is_joined_from_what_was_saved_and_what_was_applied() {
+    let identity = |generation: u64| DocumentIdentity {
+        generation: Generation::new(1, generation),
+        body: Digest::of(&generation.to_le_bytes()),
+    };
+    let saved = |generation: u64| TrackRecord {
+        kind: Kind::Endpoints,
+        held: identity(generation),
+        held_container: vec![1],
+        refused: Some(rejection()),
+        applied: None,
+    };
+    let applied = |generation: u64| AppliedDocument {
+        identity: identity(generation),
+        effective_hash: Digest::of(b"effective"),
+        container: vec![2],
+    };
+    let joined = |saved, applied| TrackRecord::joined(Kind::Endpoints, saved, applied);
+    assert_eq!(joined(None, None), None);
+    assert_eq!(joined(Some(saved(2)), None), Some(saved(2)));
+    // Saved later, or before a slow application: it keeps its place and its refusal.
+    let older = joined(Some(saved(2)), Some(applied(1))).unwrap();
+    assert_eq!(
+        (older.held, older.refused),
+        (identity(2), Some(rejection()))
+    );
+    assert_eq!(older.applied, Some(applied(1)));
+    // Applied at once: it was never saved, and nothing older may come after it.
+    for saved in [None, Some(saved(2))] {
+        let newer = joined(saved, Some(applied(3))).unwrap();
+        assert_eq!((newer.held, newer.refused), (identity(3), None));
+        assert_eq!(newer.held_container, vec![2]);
+        assert_eq!(newer.applied, Some(applied(3)));
+    }
+}
+
+#[test]
 fn staged_models_release_the_endpoints_that_wait_for_them() {
     let (_, effects) = after([endpoints(1, 1, 3), models(1, &[3]), staged(1)]);
     assert_eq!(
@@ -139,10 +197,7 @@ fn staged_models_release_the_endpoints_that_wait_for_them() {
 #[test]
 fn a_later_catalogue_serves_as_well_and_a_lacking_one_refuses() {
     let (_, effects) = after([models(5, &[3]), staged(5), endpoints(1, 4, 3)]);
-    assert_eq!(
-        effects,
-        ["save endpoints", "ack endpoints accepted", "apply 1.1"]
-    );
+    assert_eq!(effects, ["ack endpoints accepted", "apply 1.1"]);
     let (_, effects) = after([models(5, &[4]), staged(5), endpoints(1, 4, 3)]);
     assert_eq!(
         effects,
@@ -184,12 +239,7 @@ fn a_newer_document_cancels_what_is_being_applied() {
     let (state, effects) = after(applying);
     assert_eq!(
         effects,
-        [
-            "cancel apply",
-            "save endpoints",
-            "ack endpoints accepted",
-            "apply 1.2"
-        ]
+        ["cancel apply", "ack endpoints accepted", "apply 1.2"]
     );
     // the late outcome of the cancelled one says nothing
     let (_, effects) = state.step(applied(1));
@@ -333,7 +383,10 @@ fn check(state: &State) -> Result<(), TestCaseError> {
         .into_iter()
         .flatten()
     {
-        let applied = record.applied.as_ref().map(|applied| applied.generation);
+        let applied = record
+            .applied
+            .as_ref()
+            .map(|applied| applied.identity.generation);
         prop_assert!(applied <= Some(record.held.generation));
         prop_assert!(record.refused.is_none() || applied != Some(record.held.generation));
     }
@@ -349,6 +402,7 @@ proptest! {
         let mut saved = std::collections::BTreeMap::new();
         for event in events {
             let before = state.clone();
+            let was_applied = matches!(event, Event::EndpointsApplied { outcome: ApplyOutcome::Applied, .. });
             let (next, effects) = state.step(event);
             for effect in &effects {
                 match effect {
@@ -360,8 +414,9 @@ proptest! {
                     Effect::Stage { generation, .. } => {
                         prop_assert_eq!(saved[&Kind::Models].held.generation, *generation);
                     }
-                    Effect::Apply { generation, document } => {
-                        prop_assert_eq!(saved[&Kind::Endpoints].held.generation, *generation);
+                    Effect::Apply { document, applied, held } => {
+                        prop_assert_eq!(held.held, applied.identity);
+                        saved.insert(Kind::Endpoints, held.clone());
                         let catalogue = next.models.applied.as_ref().unwrap();
                         for entity in document.endpoints.values().flat_map(|e| &e.served_entities) {
                             prop_assert!(catalogue.models.iter().any(|m| m.manifest == entity.manifest));
@@ -369,6 +424,13 @@ proptest! {
                     }
                     Effect::Ack(_) | Effect::Report(_) | Effect::CancelApply => {}
                 }
+            }
+            if was_applied && before.endpoints.phase == Phase::Applying
+                && next.endpoints.phase == Phase::Settled && next.endpoints.applied == next.endpoints.held
+                && let Some(record) = saved.get_mut(&Kind::Endpoints)
+            {
+                // durable with the endpoints themselves
+                record.applied = next.endpoints.in_force(next.endpoints.held.as_ref().unwrap().effective_hash());
             }
             // what is in the state and not saved would be lost by a power cut
             let records = (&next.models.record, &next.endpoints.record);

@@ -77,7 +77,7 @@ impl<D: Clone> Track<D> {
             .as_ref()?
             .applied
             .as_ref()
-            .map(|applied| applied.generation)
+            .map(|applied| applied.identity.generation)
     }
 
     pub(super) fn is_held(&self, generation: Generation) -> bool {
@@ -111,14 +111,20 @@ impl<D: Clone> Track<D> {
         self.phase = Phase::Settled;
     }
 
+    /// What is remembered of the held document once it is in force.
+    pub(super) fn in_force(&self, effective_hash: Digest) -> Option<AppliedDocument> {
+        self.record.as_ref().map(|record| AppliedDocument {
+            identity: record.held,
+            effective_hash,
+            container: record.held_container.clone(),
+        })
+    }
+
     /// The held document is in force.
     pub(super) fn settle_applied(&mut self, effective_hash: Digest) {
+        let applied = self.in_force(effective_hash);
         if let Some(record) = &mut self.record {
-            record.applied = Some(AppliedDocument {
-                generation: record.held.generation,
-                effective_hash,
-                container: record.held_container.clone(),
-            });
+            record.applied = applied;
             record.refused = None;
         }
         self.applied.clone_from(&self.held);
@@ -159,7 +165,7 @@ impl<D: Clone> Track<D> {
             (Phase::Waiting, _, Some(awaited)) => AckState::Waiting { awaited },
             (Phase::Settled, Some(rejection), _) => AckState::Rejected(rejection),
             (Phase::Settled, None, _) => match applied {
-                Some(applied) if self.is_held(applied.generation) => AckState::Applied {
+                Some(applied) if self.is_held(applied.identity.generation) => AckState::Applied {
                     effective_hash: applied.effective_hash,
                 },
                 _ => AckState::Accepted,
@@ -172,7 +178,7 @@ impl<D: Clone> Track<D> {
         let record = self.record.as_ref();
         let applied = record.and_then(|record| record.applied.as_ref());
         Standing {
-            generation: applied.map(|applied| applied.generation),
+            generation: applied.map(|applied| applied.identity.generation),
             effective_hash: applied.map(|applied| applied.effective_hash),
             refused: record.and_then(|record| {
                 let rejection = record.refused.clone()?;
