@@ -25,6 +25,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+mod request_threads;
+
+use request_threads::RequestThreads;
+
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +51,7 @@ struct Group {
     shutdown: CancellationToken,
     state: watch::Sender<State>,
     parent: Option<Tasks>,
+    request_threads: Option<RequestThreads>,
 }
 
 #[derive(Debug, Default)]
@@ -132,36 +137,48 @@ impl Tasks {
     /// The list of the whole process; tasks run on `runtime`.
     #[must_use]
     pub fn new(runtime: Handle) -> Self {
-        Self::with(String::new(), runtime, CancellationToken::new(), None)
+        Self::with(Group {
+            prefix: String::new(),
+            runtime,
+            shutdown: CancellationToken::new(),
+            state: watch::Sender::default(),
+            parent: None,
+            request_threads: None,
+        })
     }
 
     /// A part of this list that can be shut down and joined alone, for the phases of a drain.
     /// Its tasks are named `{name}/{task}` and are also tasks of `self`.
     #[must_use]
     pub fn group(&self, name: &str) -> Self {
-        Self::with(
-            format!("{}{name}/", self.group.prefix),
-            self.group.runtime.clone(),
-            self.group.shutdown.child_token(),
-            Some(self.clone()),
-        )
+        Self::with(self.part(name))
     }
 
-    fn with(
-        prefix: String,
-        runtime: Handle,
-        shutdown: CancellationToken,
-        parent: Option<Self>,
-    ) -> Self {
-        let state = watch::Sender::new(State::default());
+    /// A [group](Self::group) with `threads` request threads of its own, for
+    /// [`spawn_request`](Self::spawn_request).
+    ///
+    /// # Errors
+    /// [`SpawnThreadError`] when the operating system gives no thread.
+    pub fn request_group(&self, name: &str, threads: usize) -> Result<Self, SpawnThreadError> {
+        let mut group = self.part(name);
+        group.request_threads = Some(RequestThreads::start(&group.prefix, threads)?);
+        Ok(Self::with(group))
+    }
+
+    fn part(&self, name: &str) -> Group {
+        Group {
+            prefix: format!("{}{name}/", self.group.prefix),
+            runtime: self.group.runtime.clone(),
+            shutdown: self.group.shutdown.child_token(),
+            state: watch::Sender::default(),
+            parent: Some(self.clone()),
+            request_threads: None,
+        }
+    }
+
+    fn with(group: Group) -> Self {
         Self {
-            group: Arc::new(Group {
-                prefix,
-                runtime,
-                shutdown,
-                state,
-                parent,
-            }),
+            group: Arc::new(group),
         }
     }
 
@@ -183,14 +200,51 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (running, handle, sender) = self.register(&name.into());
+        let (handle, task) = self.listed(&name.into(), future);
+        #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+        drop(self.group.runtime.spawn(task));
+        handle
+    }
+
+    /// Runs a future as a task of its own that stays on one request thread, that with the fewest
+    /// tasks; in a group without request threads, like any other task. Sockets belong to the thread
+    /// that opened them: the future makes its own, inside.
+    pub fn spawn_request<F>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        future: F,
+    ) -> TaskHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let Some(threads) = &self.group.request_threads else {
+            return self.spawn(name, future);
+        };
+        let (handle, task) = self.listed(&name.into(), future);
+        threads.spawn(task);
+        handle
+    }
+
+    /// The future, as a task that is on the list until it ends.
+    fn listed<F>(
+        &self,
+        name: &str,
+        future: F,
+    ) -> (
+        TaskHandle<F::Output>,
+        impl Future<Output = ()> + Send + use<F>,
+    )
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (running, handle, sender) = self.register(name);
         let task = async move {
             let outcome = AssertUnwindSafe(future).catch_unwind().await;
             running.end(outcome, sender);
         };
-        #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-        drop(self.group.runtime.spawn(task));
-        handle
+        (handle, task)
     }
 
     /// Runs a closure on a dedicated thread of the operating system, for long blocking work such

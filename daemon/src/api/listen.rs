@@ -25,7 +25,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -219,8 +219,7 @@ impl Listener {
                 return; // cannot happen: nobody closes the semaphore
             };
             match accepted {
-                Ok(Stream::Tcp(stream)) => connections.open_tcp(stream, self.tls.as_ref(), slot),
-                Ok(Stream::Unix(stream)) => connections.open(stream, slot),
+                Ok(accepted) => connections.open(accepted, self.tls.as_ref(), slot),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -230,20 +229,21 @@ impl Listener {
     }
 }
 
-enum Stream {
-    Tcp(tokio::net::TcpStream),
-    Unix(tokio::net::UnixStream),
+/// An accepted connection that no event loop has yet.
+enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
 }
 
 impl Socket {
-    async fn accept(&self) -> io::Result<Stream> {
+    async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(socket) => {
                 let (stream, _) = socket.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok(Accepted::Tcp(stream.into_std()?))
             }
-            Self::Unix(socket) => Ok(Stream::Unix(socket.accept().await?.0)),
+            Self::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
         }
     }
 }
@@ -268,44 +268,45 @@ impl<H> Clone for Connections<H> {
 }
 
 impl<H: Handler> Connections<H> {
-    fn open_tcp(
-        &self,
-        stream: tokio::net::TcpStream,
-        tls: Option<&Tls>,
-        slot: OwnedSemaphorePermit,
-    ) {
-        let Some(tls) = tls else {
-            self.open(stream, slot);
-            return;
-        };
-        let acceptor = TlsAcceptor::from(tls.current());
+    /// Gives a connection to a request thread, which it stays on.
+    fn open(&self, accepted: Accepted, tls: Option<&Tls>, slot: OwnedSemaphorePermit) {
         let this = self.clone();
-        drop(self.tasks.spawn("api/connection", async move {
-            let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-            tokio::select! {
-                outcome = handshake => match outcome {
-                    Ok(Ok(stream)) => this.serve(stream).await,
-                    Ok(Err(error)) => tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        "TLS handshake failed"
-                    ),
-                    Err(_) => tracing::debug!("TLS handshake took too long"),
-                },
-                () = this.shutdown.cancelled() => {}
+        let acceptor = tls.map(|tls| TlsAcceptor::from(tls.current()));
+        drop(self.tasks.spawn_request("api/connection", async move {
+            if let Err(error) = this.begin(accepted, acceptor).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "connection has no event loop");
             }
             drop(slot);
         }));
     }
 
-    fn open<I>(&self, stream: I, slot: OwnedSemaphorePermit)
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let this = self.clone();
-        drop(self.tasks.spawn("api/connection", async move {
-            this.serve(stream).await;
-            drop(slot);
-        }));
+    /// Registers the socket with the event loop of this thread, and serves it.
+    async fn begin(&self, accepted: Accepted, acceptor: Option<TlsAcceptor>) -> io::Result<()> {
+        match (accepted, acceptor) {
+            (Accepted::Tcp(stream), None) => self.serve(TcpStream::from_std(stream)?).await,
+            (Accepted::Tcp(stream), Some(acceptor)) => {
+                self.serve_tls(TcpStream::from_std(stream)?, &acceptor)
+                    .await;
+            }
+            (Accepted::Unix(stream), _) => self.serve(UnixStream::from_std(stream)?).await,
+        }
+        Ok(())
+    }
+
+    async fn serve_tls(&self, stream: TcpStream, acceptor: &TlsAcceptor) {
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+        tokio::select! {
+            outcome = handshake => match outcome {
+                Ok(Ok(stream)) => self.serve(stream).await,
+                Ok(Err(error)) => tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "TLS handshake failed"
+                ),
+                Err(_) => tracing::debug!("TLS handshake took too long"),
+            },
+            () = self.shutdown.cancelled() => {}
+        }
     }
 
     /// One connection's life.

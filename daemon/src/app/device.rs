@@ -76,6 +76,9 @@ pub enum BuildDeviceError {
     /// A thread cannot be started.
     #[error("cannot start the compute threads")]
     Serving(#[source] SpawnThreadError),
+    /// There are no threads for requests.
+    #[error("cannot start the request threads")]
+    RequestThreads(#[source] SpawnThreadError),
     /// A socket cannot be bound.
     #[error("cannot listen as server.listen and server.unix_socket say")]
     Bind(#[source] BindServerError),
@@ -106,6 +109,7 @@ impl BuildDeviceError {
             | Self::Endpoints(_)
             | Self::Tokens(_)
             | Self::FirstToken(_)
+            | Self::RequestThreads(_)
             | Self::Serving(_) => false,
         }
     }
@@ -143,7 +147,7 @@ impl Device {
         means: &Means,
     ) -> Result<Self, BuildDeviceError> {
         let profile = Profile::load(&config.profile).map_err(BuildDeviceError::Profile)?;
-        let groups = Groups::of(&means.tasks);
+        let groups = Groups::of(&means.tasks).map_err(BuildDeviceError::RequestThreads)?;
         let rooms = Rooms::open(&config, &profile, &groups, means)?;
         let broker = rooms.broker(&config)?;
         let tokens = Tokens::load(rooms.store.clone(), Arc::clone(&means.clock))

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::inference_table::InferenceTables;
 use crate::serving::Serving;
 use crate::store::Store;
-use crate::tasks::{StillRunning, Tasks};
+use crate::tasks::{SpawnThreadError, StillRunning, Tasks};
 use crate::telemetry::ServiceManager;
 
 /// How long phases 4, 5, 6 and 7 may take each: a slow disk, not a slow client.
@@ -37,14 +37,17 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub(super) fn of(tasks: &Tasks) -> Self {
-        Self {
-            api: tasks.group("api"),
+    /// # Errors
+    /// [`SpawnThreadError`] when there are no threads for requests.
+    pub(super) fn of(tasks: &Tasks) -> Result<Self, SpawnThreadError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            api: tasks.request_group("api", cores)?,
             workers: tasks.group("workers"),
             fleet: tasks.group("fleet"),
             rows: tasks.group("rows"),
             store: tasks.group("store"),
-        }
+        })
     }
 }
 

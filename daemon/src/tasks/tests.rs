@@ -112,3 +112,54 @@ fn the_end_of_the_runtime_takes_tasks_off_the_list() {
         Some(Err(JoinTaskError::Cancelled { name }))
     );
 }
+
+#[tokio::test]
+async fn a_request_task_stays_on_one_request_thread() {
+    let tasks = Tasks::new(Handle::current());
+    let api = tasks.request_group("api", 2).unwrap();
+    let thread = || std::thread::current().name().unwrap_or_default().to_owned();
+    let (release, held) = oneshot::channel::<()>();
+    let first = api.spawn_request("first", async move {
+        let before = thread();
+        held.await.unwrap();
+        assert_eq!(thread(), before);
+        before
+    });
+    // The other loop has fewer tasks.
+    let second = api.spawn_request("second", async move { thread() });
+    let second = second.join().await.unwrap();
+    release.send(()).unwrap();
+    let first = first.join().await.unwrap();
+    let mut names = [first, second];
+    names.sort();
+    assert_eq!(names, ["api/request-0", "api/request-1"]);
+    tasks.join_all(LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_on_a_request_thread_ends_its_task_alone() {
+    let tasks = Tasks::new(Handle::current());
+    let api = tasks.request_group("api", 1).unwrap();
+    let bad = api.spawn_request("bad", async { assert_eq!(1, 2) });
+    assert!(matches!(bad.join().await, Err(JoinTaskError::Panicked(_))));
+    assert_eq!(api.spawn_request("good", async { 7 }).join().await, Ok(7));
+}
+
+#[tokio::test]
+async fn request_threads_end_with_their_group() {
+    let tasks = Tasks::new(Handle::current());
+    let named = || {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap();
+        threads
+            .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok())
+            .any(|name| name.trim_end() == "end/request-0")
+    };
+    let group = tasks.request_group("end", 1).unwrap();
+    group.spawn_request("one", async {}).join().await.unwrap();
+    assert!(named());
+    group.join_all(LONG).await.unwrap();
+    drop(group);
+    while named() {
+        tokio::task::yield_now().await;
+    }
+}
