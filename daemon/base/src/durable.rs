@@ -18,6 +18,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::units::ByteCount;
+
 pub use fault::FaultFs;
 pub use real::RealFs;
 
@@ -110,6 +112,29 @@ pub trait DurableFs: Send + Sync + Debug {
     /// # Errors
     /// As the operating system answers.
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// The room on the disk that holds `directory`, which must exist.
+    ///
+    /// # Errors
+    /// As the operating system answers.
+    fn space(&self, directory: &Path) -> io::Result<Space>;
+
+    /// The bytes that a file takes of the disk: its blocks, not its length.
+    ///
+    /// # Errors
+    /// As the operating system answers, `NotFound` before all.
+    fn size(&self, path: &Path) -> io::Result<ByteCount>;
+}
+
+/// The room on a disk, for a process without privileges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// The whole disk.
+    pub total: ByteCount,
+    /// What may still be written.
+    pub free: ByteCount,
+    /// How many files may still be made; `u64::MAX` where the file system does not say.
+    pub free_files: u64,
 }
 
 /// A file system that many owners write through.

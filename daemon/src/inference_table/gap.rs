@@ -23,6 +23,12 @@ pub enum GapCause {
     CorruptTail,
     /// The boot ended without a close: what it had not committed is lost, and nobody counted it.
     PowerLoss,
+    /// Removed, or not written, to stay within the disk budget.
+    DiskBudget,
+    /// Left out by sampling; the rows that were kept say with which fraction.
+    Sampled,
+    /// The row alone is larger than the channel may be.
+    Oversize,
 }
 
 impl GapCause {
@@ -35,6 +41,9 @@ impl GapCause {
             Self::WriteFailed => "write_failed",
             Self::CorruptTail => "corrupt_tail",
             Self::PowerLoss => "power_loss",
+            Self::DiskBudget => "disk_budget",
+            Self::Sampled => "sampled",
+            Self::Oversize => "oversize",
         }
     }
 

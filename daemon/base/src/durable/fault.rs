@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{DurableFile, DurableFs, SharedFs};
+use super::{DurableFile, DurableFs, SharedFs, Space};
+use crate::units::ByteCount;
 
 /// What the fault does to the operations after the one that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ struct Plan {
     dead: AtomicBool,
     after: After,
     kind: io::ErrorKind,
+    /// What `space` answers instead of the disk's own.
+    space: Mutex<Option<Space>>,
 }
 
 impl Plan {
@@ -76,6 +79,7 @@ impl FaultFs {
             dead: AtomicBool::new(false),
             after,
             kind,
+            space: Mutex::new(None),
         };
         Self {
             inner,
@@ -95,6 +99,15 @@ impl FaultFs {
         self.plan
             .fail_at
             .store(self.operations() + count, Ordering::SeqCst);
+    }
+
+    /// Makes every later [`DurableFs::space`] answer this; `None` for what the disk says.
+    pub fn set_space(&self, space: Option<Space>) {
+        *self
+            .plan
+            .space
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = space;
     }
 
     fn wrap(&self, inner: Box<dyn DurableFile>) -> Box<dyn DurableFile> {
@@ -184,5 +197,18 @@ impl DurableFs for FaultFs {
 
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
         self.inner.list(directory)
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Space> {
+        let told = *self
+            .plan
+            .space
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        told.map_or_else(|| self.inner.space(directory), Ok)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<ByteCount> {
+        self.inner.size(path)
     }
 }

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 
-use super::{DurableFile, DurableFs, SharedFs, parent};
+use super::{DurableFile, DurableFs, SharedFs, Space, parent};
+use crate::units::ByteCount;
 
 /// Files hold requests, answers and models: nobody but the owner reads them.
 const FILE_MODE: u32 = 0o600;
@@ -126,5 +127,25 @@ impl DurableFs for RealFs {
             .collect::<io::Result<Vec<_>>>()?;
         paths.sort();
         Ok(paths)
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Space> {
+        let answer = rustix::fs::statvfs(directory)?;
+        Ok(Space {
+            total: ByteCount(answer.f_blocks.saturating_mul(answer.f_frsize)),
+            free: ByteCount(answer.f_bavail.saturating_mul(answer.f_frsize)),
+            // A file system that makes its inodes as it goes has none in all.
+            free_files: if answer.f_files == 0 {
+                u64::MAX
+            } else {
+                answer.f_favail
+            },
+        })
+    }
+
+    fn size(&self, path: &Path) -> io::Result<ByteCount> {
+        // POSIX counts st_blocks in units of 512 bytes, whatever the file system's own blocks are.
+        let blocks = fs::metadata(path)?.blocks();
+        Ok(ByteCount(blocks.saturating_mul(512)))
     }
 }

@@ -75,3 +75,31 @@ fn directories_are_made_with_those_above_them() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_disk_has_room_and_a_file_takes_blocks_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = RealFs.space(folder.path()).unwrap();
+    assert!(space.free <= space.total, "{space:?}");
+    assert!(
+        space.total > ByteCount(0) && space.free_files > 0,
+        "{space:?}"
+    );
+    let path = folder.path().join("file");
+    let mut file = RealFs.create_new(&path).unwrap();
+    file.preallocate(1 << 20).unwrap();
+    file.sync_all().unwrap();
+    assert!(RealFs.size(&path).unwrap() >= ByteCount::mib(1));
+    assert!(RealFs.space(&folder.path().join("none")).is_err());
+
+    let fault = FaultFs::failing_once(RealFs::shared(), 0, io::ErrorKind::Other);
+    let told = Space {
+        total: ByteCount::mib(10),
+        free: ByteCount(0),
+        free_files: 3,
+    };
+    fault.set_space(Some(told));
+    assert_eq!(fault.space(folder.path()).unwrap(), told);
+    fault.set_space(None);
+    assert_eq!(fault.space(folder.path()).unwrap().total, space.total);
+}

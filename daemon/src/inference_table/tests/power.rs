@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use edgeward_base::durable::{DurableFile, DurableFs, RealFs, parent};
+use edgeward_base::durable::{DurableFile, DurableFs, RealFs, Space, parent};
+use edgeward_base::units::ByteCount;
 
 #[derive(Debug, Default)]
 struct Disk {
@@ -198,6 +199,14 @@ impl DurableFs for PowerCutFs {
 
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
         RealFs.list(directory)
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Space> {
+        RealFs.space(directory)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<ByteCount> {
+        RealFs.size(path)
     }
 }
 

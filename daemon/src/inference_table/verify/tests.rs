@@ -4,7 +4,8 @@ use std::io::Write as _;
 
 use std::sync::Mutex;
 
-use edgeward_base::durable::{DurableFile, RealFs};
+use edgeward_base::durable::{DurableFile, RealFs, Space};
+use edgeward_base::units::ByteCount;
 
 use super::super::tests::world::World;
 use super::*;
@@ -110,6 +111,14 @@ impl DurableFs for LandedMeanwhile {
 
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
         RealFs.list(directory)
+    }
+
+    fn space(&self, _: &Path) -> io::Result<Space> {
+        unreachable!("verify measures no disk")
+    }
+
+    fn size(&self, path: &Path) -> io::Result<ByteCount> {
+        RealFs.size(path)
     }
 
     fn create_dir_all(&self, _: &Path) -> io::Result<()> {
