@@ -33,6 +33,9 @@ const ALL_TO_ONE: usize = 100;
 /// A generation that no registry of these tests reaches.
 const FAR: u64 = 1000;
 
+/// How often the device is killed after a change that a request was routed by.
+const KILLS: u64 = 4;
+
 /// A broker, a registry and a device that knows it.
 pub(crate) struct Fleet {
     pub(crate) broker: Mosquitto,
@@ -404,6 +407,69 @@ fn endpoints_wait_for_the_models_that_they_require() {
     fleet.wait_for_ack(Kind::Models, far, "applied");
     fleet.wait_for_ack(Kind::Endpoints, far, "applied");
     fleet.assert_served_by(4, ALL_TO_ONE);
+}
+
+#[test]
+fn a_change_that_routed_a_request_keeps_its_place_in_the_order_across_a_kill() {
+    let Some(mut fleet) = Fleet::start("process.fleet.kills", QUICK_ROWS) else {
+        return;
+    };
+    fleet.publish_models(None);
+    fleet.publish_endpoint(100);
+    let key = fleet.stolen_key();
+    let models = models_of(&fleet, DEVICE, &key);
+    let requires = fleet.published(Kind::Models);
+    for round in 0..KILLS {
+        let (share, version) = if round % 2 == 0 { (0, 4) } else { (100, 3) };
+        let newer = Generation::new(requires.epoch, FAR + 10 * round + 1);
+        let older = Generation::new(requires.epoch, FAR + 10 * round);
+        let document = split_document(share, &models, requires);
+        fleet.forge(Kind::Endpoints, &signed(&key, newer, &document));
+        let golden = Golden::of("fraud", version);
+        let mut client = fleet.device.client();
+        let body = golden.first_row();
+        wait::until("a request is routed by the change", || {
+            let reply = client.post("/serving-endpoints/fraud-detection/invocations", &body);
+            golden.is_answered_by(&reply).then_some(())
+        });
+        fleet.device.kill();
+
+        // The broker was set back: only the device can know that this one is old.
+        let document = split_document(100 - share, &models, requires);
+        fleet.forge(Kind::Endpoints, &signed(&key, older, &document));
+        fleet.device.start();
+        let ack = fleet.wait_for_ack(Kind::Endpoints, older, "rejected");
+        assert_eq!(ack["code"], "STALE_GENERATION", "{round}: {ack}");
+        fleet.assert_served_by(version, 10);
+    }
+    floors::reached("process.fleet.kills", KILLS);
+}
+
+/// An `endpoints` document with both versions, the first of which gets this share.
+fn split_document(share: u8, models: &ModelsDocument, requires: Generation) -> Document {
+    let entity = |name: &str, version: u64| {
+        let mut entries = models.models.iter();
+        let entry = entries
+            .find(|entry| entry.version.get() == version)
+            .unwrap();
+        json!({
+            "name": name,
+            "entity_name": "main.default.fraud",
+            "entity_version": version.to_string(),
+            "manifest": entry.manifest,
+        })
+    };
+    let document = json!({
+        "requires": {"models": requires},
+        "endpoints": {"fraud-detection": {
+            "served_entities": [entity("champion", 3), entity("challenger", 4)],
+            "traffic_config": {"routes": [
+                {"served_entity_name": "champion", "traffic_percentage": share},
+                {"served_entity_name": "challenger", "traffic_percentage": 100 - share},
+            ]},
+        }},
+    });
+    Document::Endpoints(serde_json::from_value(document).unwrap())
 }
 
 /// The catalogue that the registry published to `device`.
