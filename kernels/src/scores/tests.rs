@@ -66,7 +66,7 @@ fn a_logistic_margin_decides_where_its_probability_does() {
 #[test]
 fn a_small_probability_keeps_its_digits() {
     // 1 / (1 + exp(12.024)). As 1 - p in f32 it would be 100 / 2^24, which is 6.3e-3 off.
-    let small = 5.998_470_7e-6_f32;
+    let small = 5.998_471e-6_f32;
     let digits = |got: f32| assert!((got / small - 1.0).abs() < 1e-6, "{got}, not {small}");
     for reading in [Reading::Probability, Reading::Margin, Reading::Complement] {
         digits(decide(PostTransform::Logistic, reading, &[-12.024]).1[1]);
