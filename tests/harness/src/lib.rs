@@ -6,6 +6,7 @@
 //! - [`device`]: `edgeward serve` in a folder of its own
 //! - [`registry`]: `edgeward registry serve` in a folder of its own
 //! - [`broker`]: a real Mosquitto
+//! - [`disk`]: disks that lose their power, and that fill up
 //! - [`mqtt`]: a client that publishes what no agent would
 //! - [`floors`]: the counts below which a bounded run fails
 //! - [`report`]: what a run says of them, and of what it skipped
@@ -16,6 +17,7 @@
 
 pub mod broker;
 pub mod device;
+pub mod disk;
 pub mod floors;
 pub mod http;
 pub mod mqtt;
