@@ -2,6 +2,7 @@
 //! that delays and cuts.
 
 mod chaos;
+mod counts;
 mod hazards;
 mod hostile;
 mod memory;

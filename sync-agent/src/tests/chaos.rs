@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use edgeward_harness::floors;
 use edgeward_wire::{ack::AckState, ordering::Kind};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -23,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    counts,
     mosquitto::{Mosquitto, connector},
     world::World,
 };
@@ -143,8 +143,8 @@ async fn release_gate_no_report_is_lost_or_counted_twice() {
         registry.repeated,
     );
     assert!(lost.is_empty(), "lost: {lost:?}");
-    floors::reached("sync.gate.reports", MESSAGES);
-    floors::reached("sync.gate.cuts", proxy.cuts.load(Ordering::Relaxed));
+    counts::reached("sync.gate", "reports", MESSAGES);
+    counts::reached("sync.gate", "cuts", proxy.cuts.load(Ordering::Relaxed));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

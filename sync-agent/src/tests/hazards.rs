@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use edgeward_harness::floors;
 use edgeward_wire::{ack::AckState, ordering::Kind};
 
 use super::{
+    counts,
     simulated::{Hazards, SimulatedBroker},
     world::{World, device_id, endpoints},
 };
@@ -58,7 +58,7 @@ async fn everything_comes_right_in_every_storm() {
         assert!(applied.is_sorted(), "seed {seed}: {applied:?}");
         assert!(!sequences.is_empty());
     }
-    floors::reached("sync.storm.seeds", SEEDS);
+    counts::reached("sync.storm", "seeds", SEEDS);
 }
 
 /// Reports that wait in an outbox when its device starts.
@@ -84,6 +84,6 @@ async fn a_report_that_a_broker_took_and_lost_is_sent_again() {
         recorded += REPORTS;
         gone += broker.gone();
     }
-    floors::reached("sync.lost_sessions.reports", recorded);
-    floors::reached("sync.lost_sessions.gone", gone);
+    counts::reached("sync.lost_sessions", "reports", recorded);
+    counts::reached("sync.lost_sessions", "gone", gone);
 }

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use edgeward_harness::skip;
 use edgeward_wire::{ack::AckState, ordering::Kind};
 use tempfile::TempDir;
 use tokio::{
@@ -16,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::world::World;
+use super::{counts, world::World};
 use crate::link::{
     Backoff, BrokerOptions, Connector, Encoding, LinkEvent, Outgoing, RumqttConnector, Session,
     TryPublishError,
@@ -32,6 +31,18 @@ pub(super) struct Mosquitto {
     log: Log,
 }
 
+/// Where Mosquitto is, if it is installed: Debian puts it beside the daemons, out of a user's `PATH`.
+fn installed() -> Option<&'static Path> {
+    [
+        "/usr/sbin/mosquitto",
+        "/usr/bin/mosquitto",
+        "/usr/local/sbin/mosquitto",
+    ]
+    .into_iter()
+    .map(Path::new)
+    .find(|path| path.is_file())
+}
+
 type Log = Lines<BufReader<ChildStderr>>;
 
 impl Mosquitto {
@@ -42,8 +53,8 @@ impl Mosquitto {
 
     /// With more lines of configuration, made from its folder.
     async fn start_with(case: &str, more: impl FnOnce(&Path) -> String) -> Option<Self> {
-        let Some(program) = edgeward_harness::broker::Mosquitto::installed() else {
-            skip(case, "there is no Mosquitto on this machine");
+        let Some(program) = installed() else {
+            counts::skip(case, "there is no Mosquitto on this machine");
             return None;
         };
         let port = {
@@ -59,7 +70,7 @@ impl Mosquitto {
         std::fs::write(folder.path().join("mosquitto.conf"), configuration).unwrap();
         let (process, log) = Self::launch(&program, &folder).await;
         Some(Self {
-            program,
+            program: program.to_path_buf(),
             process,
             folder,
             port,
