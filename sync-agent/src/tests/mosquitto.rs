@@ -68,7 +68,7 @@ impl Mosquitto {
         );
         let configuration = configuration + &more(folder.path());
         std::fs::write(folder.path().join("mosquitto.conf"), configuration).unwrap();
-        let (process, log) = Self::launch(&program, &folder).await;
+        let (process, log) = Self::launch(program, &folder).await;
         Some(Self {
             program: program.to_path_buf(),
             process,
