@@ -285,6 +285,17 @@ impl InferenceTables {
         self.ask(Request::Sealed).await
     }
 
+    /// Notes durably that a segment may have landed from now on. To be called before its last
+    /// bytes are sent: should its receipt be lost, it is not given up in favour of a gap, which
+    /// would count rows that are in the landing folder.
+    ///
+    /// # Errors
+    /// [`AskInferenceTablesError`]; its last bytes must then not be sent.
+    pub async fn offered(&self, segment: &SegmentName) -> Result<(), AskInferenceTablesError> {
+        self.ask(|reply| Request::Offered(segment.clone(), reply))
+            .await
+    }
+
     /// Deletes a segment that has landed: the caller has verified the receipt. A segment that is
     /// not there has been deleted before, which is no error.
     ///

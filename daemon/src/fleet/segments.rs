@@ -25,6 +25,8 @@ pub struct FleetSegments {
     sealings: tokio::sync::Mutex<watch::Receiver<u64>>,
     /// Where the segments lie that were listed last.
     paths: Arc<Mutex<HashMap<SegmentName, PathBuf>>>,
+    /// The segment that was noted last as one that may have landed.
+    offered: Mutex<Option<SegmentName>>,
 }
 
 impl FleetSegments {
@@ -37,7 +39,21 @@ impl FleetSegments {
             tasks,
             sealings,
             paths: Arc::default(),
+            offered: Mutex::default(),
         }
+    }
+
+    /// Makes durable that a segment may have landed, before any of its bytes are sent: whichever
+    /// chunk the registry still wants may be the one that completes it.
+    async fn note_offered(&self, name: &SegmentName) -> Result<(), PortError> {
+        let offered = || self.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        if offered().as_ref() == Some(name) {
+            return Ok(());
+        }
+        let noted = self.tables.offered(name).await;
+        noted.map_err(|error| PortError::new("note that a segment is sent", error))?;
+        *offered() = Some(name.clone());
+        Ok(())
     }
 
     fn path_of(&self, name: &SegmentName) -> Option<PathBuf> {
@@ -72,12 +88,26 @@ fn read_chunk(path: &Path, segment: &SegmentManifest, index: u32) -> io::Result<
     let length = chunk_len(segment.size, index)
         .and_then(|length| usize::try_from(length).ok())
         .ok_or(io::ErrorKind::InvalidInput)?;
-    if index == 0 && Digest::of_file(path)? != segment.digest {
-        return Ok(Found::Damaged);
+    let read = || {
+        if index == 0 && Digest::of_file(path)? != segment.digest {
+            return Ok(Found::Damaged);
+        }
+        let mut bytes = vec![0; length];
+        File::open(path)?.read_exact_at(&mut bytes, u64::from(index) * CHUNK_BYTES)?;
+        Ok(Found::Chunk(bytes))
+    };
+    match read() {
+        Err(error) if is_beyond_repair(&error) => Ok(Found::Damaged),
+        found => found,
     }
-    let mut bytes = vec![0; length];
-    File::open(path)?.read_exact_at(&mut bytes, u64::from(index) * CHUNK_BYTES)?;
-    Ok(Found::Chunk(bytes))
+}
+
+/// Whether reading again would answer the same: the file is gone, too short, or on a bad sector.
+fn is_beyond_repair(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+    ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 #[async_trait]
@@ -110,6 +140,7 @@ impl SegmentSource for FleetSegments {
         let path = self
             .path_of(&segment.name)
             .ok_or_else(|| PortError::new(failed, io::Error::from(io::ErrorKind::NotFound)))?;
+        self.note_offered(&segment.name).await?;
         let wanted = segment.clone();
         let found = self
             .tasks

@@ -87,6 +87,8 @@ pub(super) struct Compaction<'a> {
     now_us: i64,
     /// A handful: a segment of the log holds few tables, and of most one day.
     parts: Vec<Part>,
+    /// Parts that were full.
+    sealed: Vec<SealedSegment>,
 }
 
 impl<'a> Compaction<'a> {
@@ -103,20 +105,31 @@ impl<'a> Compaction<'a> {
             origin,
             now_us,
             parts: Vec::new(),
+            sealed: Vec::new(),
         }
     }
 
-    /// The place of the part that takes rows or gaps of this table, kind and day.
+    /// The part that takes rows or gaps of this table, kind and day, from the sequence `first` on.
     fn part(
         &mut self,
         table: &TableName,
         kind: SegmentKind,
         day: i32,
+        first: u64,
     ) -> Result<(&mut Part, &Origin), CompactError> {
-        let found = self
+        let mut found = self
             .parts
             .iter()
             .position(|part| part.takes(table, kind, day));
+        let full = found.take_if(|place| {
+            self.parts
+                .get(*place)
+                .is_some_and(|part| !part.has_room(first))
+        });
+        if let Some(full) = full {
+            let part = self.parts.remove(full);
+            self.sealed.push(part.finish(self.fs, self.origin.boot_id)?);
+        }
         let place = match found {
             Some(place) => place,
             None => {
@@ -161,10 +174,11 @@ impl<'a> Compaction<'a> {
     /// Makes the files durable under their names.
     pub(super) fn finish(self) -> Result<Vec<SealedSegment>, CompactError> {
         let boot = self.origin.boot_id;
-        self.parts
-            .into_iter()
-            .map(|part| part.finish(self.fs, boot))
-            .collect()
+        let mut sealed = self.sealed;
+        for part in self.parts {
+            sealed.push(part.finish(self.fs, boot)?);
+        }
+        Ok(sealed)
     }
 }
 
@@ -178,13 +192,13 @@ impl Replay for Compaction<'_> {
         row: &StoredRow<'_>,
     ) -> Result<(), CompactError> {
         let day = day_of(row.request_time_us);
-        let (part, origin) = self.part(table, SegmentKind::Rows, day)?;
+        let (part, origin) = self.part(table, SegmentKind::Rows, day, sequence)?;
         part.add_row(origin, sequence, row)
     }
 
     fn gap(&mut self, table: &TableName, gap: &Gap<'_>) -> Result<(), CompactError> {
         let day = day_of(gap.times_us.map_or(self.now_us, |(first, _)| first));
-        let (part, origin) = self.part(table, SegmentKind::Gaps, day)?;
+        let (part, origin) = self.part(table, SegmentKind::Gaps, day, gap.first)?;
         part.add_gap(origin, gap)
     }
 }

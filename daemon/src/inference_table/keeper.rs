@@ -25,6 +25,7 @@ use super::segment::SealedSegment;
 use super::wal::{Position, WalSegment};
 
 pub(super) mod account;
+mod holes;
 pub(super) mod ledger;
 pub(super) mod recover;
 
@@ -82,6 +83,8 @@ pub(super) enum Request {
     Sealed(Reply<Vec<SealedSegment>>),
     /// Delete a segment that has landed.
     Landed(SegmentName, Reply<()>),
+    /// Note that a segment may have landed from now on.
+    Offered(SegmentName, Reply<()>),
     /// Replace a segment that is damaged by a gap.
     SetAside(SegmentName, Reply<()>),
     /// Compact the backlog, end the boot, stop.
@@ -119,6 +122,9 @@ impl Keeper {
                 }
                 Request::Sealed(reply) => answer(Some(reply), Ok(self.ledger.sealed())),
                 Request::Landed(name, reply) => answer(Some(reply), self.ledger.land(&name)),
+                Request::Offered(name, reply) => {
+                    answer(Some(reply), self.ledger.mark_offered(&name));
+                }
                 Request::SetAside(name, reply) => {
                     let replaced = self
                         .ledger

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A segment holds rows with sequences from `first` to `last`, both of which it holds. It need not
-//! hold every one between: around midnight, sequences of two days interleave. Each sequence is in
-//! exactly one segment, so no two segments of one table, kind and boot have the same `first`.
+//! hold every one between: around midnight, sequences of two days interleave. Its account keeps the
+//! runs that it does hold. Each sequence is in exactly one segment, so no two segments of one table, kind and boot have the same `first`.
 //! A gap of unknown length is called by the sequence that it starts with, twice.
 
 use std::path::{Path, PathBuf};
@@ -38,12 +38,29 @@ pub struct SealedSegment {
     pub size: u64,
     /// BLAKE3 of the Parquet file.
     pub digest: Digest,
+    /// The sequences that it holds or counts, first and last of each run, in order; empty when it
+    /// is all of them from the first to the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<(u64, u64)>,
+    /// Whether it was sent in full, or is about to be: it may have landed, and only a receipt or
+    /// its absence at the registry can tell.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offered: bool,
     /// Where the Parquet file lies on this box.
     #[serde(skip)]
     pub path: PathBuf,
 }
 
 impl SealedSegment {
+    /// First and last sequence of each run that the segment holds or counts, in order.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let whole = self
+            .runs
+            .is_empty()
+            .then_some((self.name.first, self.name.last));
+        whole.into_iter().chain(self.runs.iter().copied())
+    }
+
     /// The offer with which its upload starts.
     #[must_use]
     pub fn manifest(&self) -> SegmentManifest {
@@ -54,6 +71,36 @@ impl SealedSegment {
             size: self.size,
             digest: self.digest,
         }
+    }
+}
+
+/// Sequences as they come, put together into runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Runs(Vec<(u64, u64)>);
+
+impl Runs {
+    /// Adds the sequences from `first` to `last`, which lie above all before them.
+    pub(super) fn add(&mut self, first: u64, last: u64) {
+        match self.0.last_mut() {
+            Some((_, end)) if *end + 1 == first => *end = last,
+            _ => self.0.push((first, last)),
+        }
+    }
+
+    /// How many there would be with one that starts at `first`.
+    pub(super) fn count_with(&self, first: u64) -> usize {
+        let joins = self.0.last().is_some_and(|(_, end)| *end + 1 == first);
+        self.0.len() + usize::from(!joins)
+    }
+
+    /// How many sequences they are.
+    pub(super) fn sequences(&self) -> u64 {
+        self.0.iter().map(|(first, last)| last - first + 1).sum()
+    }
+
+    /// The runs as a segment keeps them: none when there is a single one, which its name says.
+    pub(super) fn kept(self) -> Vec<(u64, u64)> {
+        if self.0.len() > 1 { self.0 } else { Vec::new() }
     }
 }
 

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::gap::Gap;
 use super::keeper::BootEnd;
-use super::keeper::account::Account;
+use super::keeper::account::{Account, ParseAccountError};
 use super::keeper::ledger::Folders;
 use super::keeper::recover::find;
 use super::record::StoredRow;
@@ -64,6 +64,8 @@ pub struct VerifyReport {
     pub boots: Vec<VerifiedBoot>,
     /// Files in quarantine.
     pub quarantine: Vec<PathBuf>,
+    /// Files that a later version of this program wrote: left alone, and not counted here.
+    pub foreign: Vec<PathBuf>,
     /// What is wrong: damaged files, sequences that are neither row nor gap.
     pub problems: Vec<String>,
 }
@@ -103,6 +105,9 @@ impl fmt::Display for VerifyReport {
         }
         for path in &self.quarantine {
             writeln!(formatter, "quarantine: {}", path.display())?;
+        }
+        for path in &self.foreign {
+            writeln!(formatter, "of a later version: {}", path.display())?;
         }
         for problem in &self.problems {
             writeln!(formatter, "wrong: {problem}")?;
@@ -172,20 +177,26 @@ fn look(fs: &dyn DurableFs, rows: &Path) -> io::Result<VerifyReport> {
     let mut boots = Vec::new();
     for boot in found.boots() {
         let account = match found.accounts.get(&boot) {
-            None => Account::open(boot, 0),
-            Some(path) => Account::parse(boot, &fs.read(path)?).unwrap_or_else(|| {
-                report
-                    .problems
-                    .push(format!("{} is damaged", path.display()));
-                Account::open(boot, 0)
-            }),
+            None => Account::open(boot, 0, 0),
+            Some(path) => match Account::parse(boot, &fs.read(path)?) {
+                Ok(account) => account,
+                Err(ParseAccountError::Newer) => {
+                    report.foreign.push(path.clone());
+                    continue;
+                }
+                Err(ParseAccountError::Damaged) => {
+                    let damaged = format!("{} is damaged", path.display());
+                    report.problems.push(damaged);
+                    Account::open(boot, 0, 0)
+                }
+            },
         };
         check_files(&account, &folders, &mut report.problems);
         let wal = found.wal.get(&boot).map_or(&[][..], Vec::as_slice);
         let verified = verify_boot(fs, &folders, &account, wal, &mut report.problems)?;
-        boots.push((account.opened_us, verified));
+        boots.push((account.age(), verified));
     }
-    boots.sort_by_key(|(opened_us, boot)| (*opened_us, boot.boot));
+    boots.sort_by_key(|(age, _)| *age);
     report.boots = boots.into_iter().map(|(_, boot)| boot).collect();
     Ok(report)
 }

@@ -17,7 +17,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::super::gap::Gap;
 use super::super::record::StoredRow;
-use super::super::segment::{SealedSegment, file_name, folder};
+use super::super::segment::{Runs, SealedSegment, file_name, folder};
 use super::gaps::GapColumns;
 use super::rows::{DISTINCT, LOOKED_UP, PAYLOADS, RowColumns};
 use super::{CompactError, Origin, gaps, rows};
@@ -29,6 +29,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Rows and encoded bytes of a row group: what is held in memory until it is written.
 const GROUP_ROWS: usize = 128 * 1_024;
 const GROUP_BYTES: usize = 8 << 20;
+/// Runs of sequences in one file. A file that would get more is finished, and another started.
+const MOST_RUNS: usize = 64;
 
 fn properties() -> WriterProperties {
     let path = |name: &str| ColumnPath::from(name);
@@ -114,9 +116,15 @@ pub(super) struct Part {
     last: u64,
     rows: u64,
     sequences: u64,
+    runs: Runs,
 }
 
 impl Part {
+    /// Whether a run that starts at `first` still has room: the account lists them.
+    pub(super) fn has_room(&self, first: u64) -> bool {
+        self.runs.count_with(first) <= MOST_RUNS
+    }
+
     /// Whether rows or gaps of this table, kind and day belong here.
     pub(super) fn takes(&self, table: &TableName, kind: SegmentKind, day: i32) -> bool {
         self.key.day == day && self.key.kind == kind && self.key.table == *table
@@ -169,6 +177,7 @@ impl Part {
             last: 0,
             rows: 0,
             sequences: 0,
+            runs: Runs::default(),
         })
     }
 
@@ -205,6 +214,9 @@ impl Part {
         self.last = self.last.max(last);
         self.rows += 1;
         self.sequences += sequences;
+        if sequences > 0 {
+            self.runs.add(first, last);
+        }
         self.gathered += 1;
         if self.gathered >= BATCH_ROWS || self.gathered_bytes >= BATCH_BYTES {
             self.encode()?;
@@ -256,6 +268,8 @@ impl Part {
             sequences: self.sequences,
             size,
             digest,
+            runs: self.runs.kept(),
+            offered: false,
             path,
         })
     }

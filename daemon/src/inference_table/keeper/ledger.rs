@@ -65,6 +65,8 @@ pub(in super::super) struct Ledger {
     /// The boot that writes now.
     pub(super) boot: BootId,
     pub(super) accounts: BTreeMap<BootId, Account>,
+    /// The ordinals of boots that have no account yet; recovery gives them.
+    pub(super) ordinals: BTreeMap<BootId, u32>,
     /// Bad tails that were set aside since the start.
     pub(super) quarantined: Vec<PathBuf>,
 }
@@ -84,6 +86,7 @@ impl Ledger {
             device,
             boot,
             accounts: BTreeMap::new(),
+            ordinals: BTreeMap::new(),
             quarantined: Vec::new(),
         }
     }
@@ -91,7 +94,7 @@ impl Ledger {
     /// The sealed segments that have not landed, oldest boot first.
     pub(in super::super) fn sealed(&self) -> Vec<SealedSegment> {
         let mut accounts: Vec<_> = self.accounts.values().collect();
-        accounts.sort_by_key(|account| (account.opened_us, account.boot));
+        accounts.sort_by_key(|account| account.age());
         let segments = accounts.into_iter().flat_map(|account| &account.segments);
         segments.map(|segment| self.placed(segment)).collect()
     }
@@ -199,9 +202,25 @@ impl Ledger {
         self.remove(&self.placed(&segment).path)
     }
 
+    /// Notes durably that a segment may have landed from now on: called before its last bytes are
+    /// sent. One that is not there has landed.
+    pub(in super::super) fn mark_offered(
+        &mut self,
+        name: &SegmentName,
+    ) -> Result<(), KeepSegmentsError> {
+        let Some(mut account) = self.accounts.get(&name.boot).cloned() else {
+            return Ok(());
+        };
+        if account.mark_offered(name) {
+            self.commit(account)?;
+        }
+        Ok(())
+    }
+
     /// The account of a boot, or a new one.
     pub(super) fn account(&self, boot: BootId) -> Account {
-        let open = || Account::open(boot, self.clock.wall_micros());
+        let ordinal = self.ordinals.get(&boot).copied().unwrap_or_default();
+        let open = || Account::open(boot, ordinal, self.clock.wall_micros());
         self.accounts.get(&boot).cloned().unwrap_or_else(open)
     }
 
@@ -262,16 +281,21 @@ impl Ledger {
         Ok(())
     }
 
-    /// Moves a whole file into quarantine.
+    /// Moves a whole file into quarantine, if it is there.
     pub(super) fn set_file_aside(&mut self, path: &Path) -> Result<(), KeepSegmentsError> {
         let name = path.file_name().unwrap_or_default();
         let aside = self.folders.quarantine.join(name);
-        self.fs
+        let moved = self
+            .fs
             .create_dir_all(&self.folders.quarantine)
-            .and_then(|()| self.fs.rename(path, &aside))
-            .and_then(|()| self.fs.sync_dir(&self.folders.quarantine))
-            .and_then(|()| self.fs.sync_dir(parent(path)))
-            .map_err(KeepSegmentsError::Quarantine)?;
+            .and_then(|()| self.fs.rename(path, &aside));
+        match moved {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            moved => moved
+                .and_then(|()| self.fs.sync_dir(&self.folders.quarantine))
+                .and_then(|()| self.fs.sync_dir(parent(path)))
+                .map_err(KeepSegmentsError::Quarantine)?,
+        }
         tracing::warn!(file = %aside.display(), "a damaged file is set aside");
         self.quarantined.push(aside);
         Ok(())

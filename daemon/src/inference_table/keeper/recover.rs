@@ -10,22 +10,21 @@
 //! start, is named in the report, and the others go on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use edgeward_base::digest::Digest;
 use edgeward_base::durable::{DurableFs, TEMPORARY_SUFFIX};
 use edgeward_base::names::BootId;
-use edgeward_wire::segment::{SegmentDate, SegmentKind, SegmentName};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use edgeward_wire::segment::{SegmentDate, SegmentName};
 use serde::Serialize;
 
-use super::super::gap::{Gap, GapCause};
-use super::super::segment::{SealedSegment, parse_path};
-use super::super::wal::{Replay as _, WalName, WalSegment};
-use super::account::{Account, BootEnd};
+use super::super::segment::parse_path;
+use super::super::wal::{WalName, WalSegment};
+use super::account::{Account, BootEnd, ParseAccountError};
 use super::ledger::{Folders, KeepSegmentsError, Ledger};
+
+#[cfg(test)]
+mod tests;
 
 /// Accounts of boots that have ended and landed are kept for so many boots.
 const ACCOUNTS_KEPT: usize = 100;
@@ -52,6 +51,8 @@ pub struct RecoveryReport {
     pub leftovers: usize,
     /// Where damaged bytes were set aside.
     pub quarantined: Vec<PathBuf>,
+    /// Files that a later version of this program wrote: left as they are, with their whole boot.
+    pub foreign: Vec<PathBuf>,
     /// What could not be done; it is tried again at the next start.
     pub errors: Vec<String>,
 }
@@ -112,10 +113,12 @@ impl Ledger {
                 Err(error) => report.note(&path.display().to_string(), &error),
             }
         }
-        for boot in found.boots() {
-            if boot != self.boot
-                && let Err(error) = self.recover_boot(boot, &found, &mut report)
-            {
+        let mut damaged = BTreeSet::new();
+        let boots = self.load_accounts(&found, &mut damaged, &mut report);
+        self.number_boots(&boots);
+        for boot in boots {
+            let recovered = self.recover_boot(boot, damaged.contains(&boot), &found, &mut report);
+            if let Err(error) = recovered {
                 report.note(&format!("boot {boot}"), &error);
             }
         }
@@ -124,31 +127,68 @@ impl Ledger {
         report
     }
 
+    /// Reads the accounts of earlier boots. Answers the boots that can be brought into order, and
+    /// which of their accounts are damaged.
+    fn load_accounts(
+        &mut self,
+        found: &Found,
+        damaged: &mut BTreeSet<BootId>,
+        report: &mut RecoveryReport,
+    ) -> Vec<BootId> {
+        let mut boots = Vec::new();
+        for boot in found.boots() {
+            if boot == self.boot {
+                continue;
+            }
+            if let Some(path) = found.accounts.get(&boot) {
+                match self.fs.read(path).map(|bytes| Account::parse(boot, &bytes)) {
+                    Ok(Ok(account)) => drop(self.accounts.insert(boot, account)),
+                    Ok(Err(ParseAccountError::Damaged)) => drop(damaged.insert(boot)),
+                    Ok(Err(ParseAccountError::Newer)) => {
+                        report.foreign.push(path.clone());
+                        continue;
+                    }
+                    Err(error) => {
+                        report.note(&path.display().to_string(), &error);
+                        continue;
+                    }
+                }
+            }
+            boots.push(boot);
+        }
+        boots
+    }
+
+    /// Numbers the boots that were not counted, and after them the one that writes now.
+    fn number_boots(&mut self, boots: &[BootId]) {
+        let ordinals = self.accounts.values().map(|account| account.ordinal);
+        let mut highest = ordinals.max().unwrap_or(0);
+        for boot in boots {
+            if !self.accounts.contains_key(boot) {
+                highest += 1;
+                self.ordinals.insert(*boot, highest);
+            }
+        }
+        self.ordinals.insert(self.boot, highest + 1);
+    }
+
     fn recover_boot(
         &mut self,
         boot: BootId,
+        damaged: bool,
         found: &Found,
         report: &mut RecoveryReport,
     ) -> Result<(), KeepSegmentsError> {
         let wal = found.wal.get(&boot).map_or(&[][..], Vec::as_slice);
         let files = found.parquet.get(&boot).map_or(&[][..], Vec::as_slice);
-        let account = found.accounts.get(&boot);
-        match account
-            .map(|path| self.read_account(boot, path))
-            .transpose()?
-        {
-            Some(Some(account)) => {
-                self.accounts.insert(boot, account);
-                report.leftovers += self.remove_leftovers(boot, files)?;
-            }
+        if damaged {
+            self.set_file_aside(&Account::path(&self.folders.account, boot))?;
+            self.adopt(boot, files)?;
+        } else if self.accounts.contains_key(&boot) || !wal.is_empty() {
             // Before the first commit of its account a boot has only leftovers; its log is whole.
-            None if !wal.is_empty() => report.leftovers += self.remove_leftovers(boot, files)?,
-            damaged => {
-                if let Some(path) = account.filter(|_| damaged.is_some()) {
-                    self.set_file_aside(path)?;
-                }
-                self.adopt(boot, files)?;
-            }
+            report.leftovers += self.remove_leftovers(boot, files)?;
+        } else {
+            self.adopt(boot, files)?;
         }
         let mut sealed = self.replace_missing(boot)?;
         for name in wal {
@@ -170,15 +210,6 @@ impl Ledger {
             });
         }
         Ok(())
-    }
-
-    fn read_account(
-        &self,
-        boot: BootId,
-        path: &Path,
-    ) -> Result<Option<Account>, KeepSegmentsError> {
-        let bytes = self.fs.read(path).map_err(KeepSegmentsError::Read)?;
-        Ok(Account::parse(boot, &bytes))
     }
 
     fn remove_leftovers(
@@ -204,118 +235,17 @@ impl Ledger {
         Ok(count)
     }
 
-    /// Opens an account for files whose own account is lost. What had landed before is not known
-    /// any more; the sequences before the first file are not held to be missing.
-    fn adopt(
-        &mut self,
-        boot: BootId,
-        files: &[(SegmentName, SegmentDate, PathBuf)],
-    ) -> Result<(), KeepSegmentsError> {
-        let mut account = self.account(boot);
-        let mut damaged = Vec::new();
-        for (name, date, path) in files {
-            let table = account.tables.entry(name.table.clone()).or_default();
-            table.last = table.last.max(name.last);
-            match adopted(name, date, path) {
-                Ok(segment) => account.segments.push(segment),
-                Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "a sealed segment is damaged");
-                    self.set_file_aside(path)?;
-                    damaged.push((name, None));
-                }
-            }
-        }
-        self.replace(account, &damaged)?;
-        Ok(())
-    }
-
-    /// Puts gaps in the place of segments that are gone or not as long as they were.
-    fn replace_missing(&mut self, boot: BootId) -> Result<usize, KeepSegmentsError> {
-        let Some(account) = self.accounts.get(&boot).cloned() else {
-            return Ok(0);
-        };
-        let mut missing = Vec::new();
-        for segment in &account.segments {
-            let path = self.placed(segment).path;
-            match std::fs::metadata(&path) {
-                Ok(metadata) if metadata.len() == segment.size => continue,
-                Ok(_) => self.set_file_aside(&path)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(KeepSegmentsError::Read(error)),
-            }
-            missing.push((&segment.name, Some(segment.sequences)));
-        }
-        if missing.is_empty() {
-            Ok(0)
-        } else {
-            self.replace(account.clone(), &missing)
-        }
-    }
-
-    /// Puts a gap in the place of a segment whose content is damaged, and sets its file aside.
-    pub(in super::super) fn set_aside(
-        &mut self,
-        name: &SegmentName,
-    ) -> Result<usize, KeepSegmentsError> {
-        let Some(account) = self.accounts.get(&name.boot).cloned() else {
-            return Ok(0);
-        };
-        let Some(segment) = account
-            .segments
-            .iter()
-            .find(|segment| segment.name == *name)
-            .cloned()
-        else {
-            return Ok(0);
-        };
-        let sealed = self.replace(account, &[(name, Some(segment.sequences))])?;
-        if name.kind == SegmentKind::Rows {
-            self.set_file_aside(&self.placed(&segment).path)?;
-        }
-        Ok(sealed)
-    }
-
-    /// Replaces segments by gaps of so many rows.
-    fn replace(
-        &mut self,
-        mut account: Account,
-        damaged: &[(&SegmentName, Option<u64>)],
-    ) -> Result<usize, KeepSegmentsError> {
-        let mut compaction = self.compaction(account.boot);
-        for (name, rows) in damaged {
-            let gap = Gap {
-                endpoint: None,
-                cause: GapCause::CorruptTail,
-                first: name.first,
-                last: Some(name.last),
-                rows: *rows,
-                bytes: None,
-                times_us: None,
-            };
-            compaction
-                .gap(&name.table, &gap)
-                .map_err(KeepSegmentsError::Compact)?;
-            account.segments.retain(|segment| segment.name != **name);
-        }
-        let sealed = compaction.finish().map_err(KeepSegmentsError::Compact)?;
-        let count = sealed.len();
-        let position = account.position();
-        account.enter(sealed, &position);
-        self.commit(account)?;
-        Ok(count)
-    }
-
     /// Drops the oldest accounts of boots that have nothing left to land.
     fn forget_old_accounts(&mut self, report: &mut RecoveryReport) {
         let mut done: Vec<_> = self
             .accounts
             .values()
             .filter(|account| account.end != BootEnd::Running && account.segments.is_empty())
-            .map(|account| (account.opened_us, account.boot))
+            .map(Account::age)
             .collect();
         done.sort_unstable();
         let too_many = done.len().saturating_sub(ACCOUNTS_KEPT);
-        for (_, boot) in done.into_iter().take(too_many) {
+        for (_, _, boot) in done.into_iter().take(too_many) {
             match self.remove(&Account::path(&self.folders.account, boot)) {
                 Ok(()) => drop(self.accounts.remove(&boot)),
                 Err(error) => report.note(&format!("account of boot {boot}"), &error),
@@ -370,27 +300,4 @@ pub(in super::super) fn find(fs: &dyn DurableFs, folders: &Folders) -> io::Resul
         }
     }
     Ok(found)
-}
-
-/// What a file says of itself.
-fn adopted(name: &SegmentName, date: &SegmentDate, path: &Path) -> io::Result<SealedSegment> {
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    let parquet = ParquetRecordBatchReaderBuilder::try_new(file).map_err(io::Error::other)?;
-    let rows = parquet.metadata().file_metadata().num_rows();
-    let rows = u64::try_from(rows).map_err(io::Error::other)?;
-    let span = name.last - name.first + 1;
-    Ok(SealedSegment {
-        name: name.clone(),
-        date: date.clone(),
-        rows,
-        sequences: if name.kind == SegmentKind::Rows {
-            rows
-        } else {
-            span
-        },
-        size,
-        digest: Digest::of_file(path)?,
-        path: path.to_owned(),
-    })
 }

@@ -78,7 +78,7 @@ pub(super) struct Told {
 pub(in super::super) struct World {
     folder: tempfile::TempDir,
     fs: SharedFs,
-    pub(super) clock: Arc<TestClock>,
+    pub(in super::super) clock: Arc<TestClock>,
     boot: Option<Boot>,
     pub(super) told: BTreeMap<BootId, Told>,
     /// Landed segments, with what they hold.
@@ -251,6 +251,29 @@ impl World {
         land_segment(&mut self.landed, segment);
         // A failure leaves it to be landed again.
         drop(boot.ledger.land(&segment.name));
+    }
+
+    /// The sealed segments of the boot that runs and those before it, oldest first.
+    pub(in super::super) fn sealed(&self) -> Vec<SealedSegment> {
+        self.boot.as_ref().unwrap().ledger.sealed()
+    }
+
+    /// Notes that a segment may have landed.
+    pub(in super::super) fn mark_offered(&mut self, name: &SegmentName) {
+        let boot = self.boot.as_mut().unwrap();
+        boot.ledger.mark_offered(name).unwrap();
+    }
+
+    /// The registry says that a segment has landed.
+    pub(in super::super) fn receipt(&mut self, name: &SegmentName) {
+        self.boot.as_mut().unwrap().ledger.land(name).unwrap();
+    }
+
+    /// What was acknowledged so far need not be there any more: a test has destroyed some of it.
+    pub(in super::super) fn forget_acknowledged(&mut self) {
+        for told in self.told.values_mut() {
+            told.acknowledged.clear();
+        }
     }
 
     /// Closes the boot in order; answers whether it ended cleanly.
