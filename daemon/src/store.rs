@@ -1,25 +1,33 @@
 //! Store: the typed records of the box's state, on sled; the only user of sled.
 //!
-//! Owns `{state}/db`, `{state}/export` and `{state}/lock`. One writer thread makes every change;
-//! reads go straight to sled from any thread.
+//! Owns `{state}/db`, `{state}/export`, `{state}/lock` and the ballast. One writer thread makes every
+//! change; reads go straight to sled from any thread.
 //!
 //! sled 0.34 does not make a flush durable on Linux and may refuse its own files after a crash, so
 //! a change is acknowledged only after all of this, in this order:
 //!
 //! ```text
 //! one transaction over the records, the progress and the generation
-//!   -> sled flush -> fsync of `db/db` through a descriptor of our own
+//!   -> sled flush -> fsync of the database through a descriptor of our own
 //!   -> all committed records exported as one checksummed file (see `export`)
 //!   -> acknowledged
 //! ```
 //!
 //! Changes that wait while one is written share the next transaction, fsync and export. When any
-//! step fails the store is poisoned: it refuses further changes by name and goes on reading. The
-//! failed change is not acknowledged and may or may not be there after the next start.
+//! step fails the store is poisoned: it refuses further changes by name and goes on reading, until a
+//! database made anew from what was acknowledged has taken the failed one's place:
+//!
+//! ```text
+//! open --a step fails--> poisoned --after 1 s, 2 s, ... 60 s, new database and export--> open
+//! ```
+//!
+//! The failed change is not acknowledged. It is gone once the store is open again; when the process
+//! ends before that, it may or may not be there after the next start.
 //!
 //! At start the newest sound export is compared with sled. When sled fails, panics, hangs, is
-//! damaged, empty or older, `db` is moved aside as `db.corrupt-{unix seconds}` and rebuilt from the
-//! export; [`StoreReport`] says so.
+//! damaged, empty or older, it is moved aside as `db.corrupt-{unix seconds}` and a new database is
+//! built from the export (see `database`); [`StoreReport`] says so. A full disk is no damage: the
+//! start takes `ballast`. State of an older version is kept before it is rewritten (see `migrate`).
 //!
 //! Records whose [`Durability`] is `Progress` (outbox positions, chunk bitmaps) are recomputable:
 //! they are made durable at most once per interval, and are not exported.
@@ -31,8 +39,11 @@
 //! followed by the CRC-32 (little endian) of the record's name and those bytes. sled keeps values
 //! over 128 KiB in files that it never syncs; a value is therefore cut into pieces (see `shelf`).
 
+mod ballast;
+mod database;
 mod export;
 mod lock;
+mod migrate;
 mod open;
 mod record;
 mod shelf;
@@ -42,9 +53,11 @@ mod writer;
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use edgeward_base::clock::SharedClock;
 use edgeward_base::durable::SharedFs;
 use edgeward_base::units::ByteCount;
@@ -56,6 +69,7 @@ pub use lock::{LockStateError, StateLock};
 pub use open::OpenStoreError;
 pub use record::{Change, ChangeError, DecodeRecordError, Durability, Record, Table};
 
+use database::{OpenDatabase, Sled};
 use shelf::Shelves;
 use writer::Writer;
 
@@ -77,6 +91,23 @@ pub struct StoreOptions {
     pub metrics: Metrics,
     /// How long progress may wait to be made durable.
     pub progress_interval: Duration,
+    /// How long the database may take to open before it counts as failed.
+    pub open_limit: Duration,
+    /// The size of each of the two files that keep room on the disk for the state.
+    pub ballast: ByteCount,
+    /// What a start does when the database and every export are damaged.
+    pub when_lost: WhenLost,
+    opener: Arc<dyn OpenDatabase>,
+}
+
+/// What a start does when nothing of the state can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenLost {
+    /// It fails, with [`OpenStoreError::Lost`].
+    Refuse,
+    /// It begins without a record, above every generation that was seen, and
+    /// [`StoreReport::lost`] says so. What is damaged is kept aside.
+    StartEmpty,
 }
 
 impl StoreOptions {
@@ -84,7 +115,13 @@ impl StoreOptions {
     /// fsync in 5 s wears no flash.
     pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-    /// Options with the default interval and no table.
+    /// sled opens a sound state in milliseconds; a slow card under load may need seconds.
+    pub const OPEN_LIMIT: Duration = Duration::from_secs(30);
+
+    /// sled writes in steps of 512 KiB, and a state with its exports is smaller than that.
+    pub const BALLAST: ByteCount = ByteCount::mib(2);
+
+    /// Options with the default limits and no table, which refuse a lost state.
     #[must_use]
     pub fn new(state_dir: PathBuf, tasks: Tasks, clock: SharedClock, fs: SharedFs) -> Self {
         let progress_interval = Self::PROGRESS_INTERVAL;
@@ -96,6 +133,10 @@ impl StoreOptions {
             fs,
             metrics: Metrics::new(),
             progress_interval,
+            open_limit: Self::OPEN_LIMIT,
+            ballast: Self::BALLAST,
+            when_lost: WhenLost::Refuse,
+            opener: Arc::new(Sled),
         }
     }
 
@@ -103,6 +144,13 @@ impl StoreOptions {
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
         self.metrics = metrics;
+        self
+    }
+
+    /// Begins without a record when nothing of the state can be read.
+    #[must_use]
+    pub fn starting_empty_when_lost(mut self) -> Self {
+        self.when_lost = WhenLost::StartEmpty;
         self
     }
 
@@ -115,7 +163,7 @@ impl StoreOptions {
 }
 
 /// What opening found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreReport {
     /// The generation of the newest committed change; 0 when there is none yet.
     pub generation: u64,
@@ -125,6 +173,10 @@ pub struct StoreReport {
     pub rebuilt: Option<Rebuilt>,
     /// Export files that are damaged. They are left where they are until newer ones replace them.
     pub damaged_exports: Vec<PathBuf>,
+    /// Records were rewritten: the layout of the state as it was, which is kept.
+    pub migrated_from: Option<u16>,
+    /// Nothing of the state could be read, and it began without a record.
+    pub lost: bool,
 }
 
 /// A database that was rebuilt from the export.
@@ -194,10 +246,12 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
-    shelves: Shelves,
+    /// The database in use: the writer puts another one in its place when it fails.
+    shelves: Arc<ArcSwap<Shelves>>,
     tables: Vec<Table>,
     writer: Writer,
     poison: Poison,
+    figures: Arc<Figures>,
     /// Held as long as any handle lives.
     _lock: Arc<StateLock>,
 }
@@ -218,6 +272,28 @@ impl Poison {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slot.get_or_insert_with(|| reason.into()))
     }
+
+    fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// What the writer tells of itself.
+#[derive(Debug)]
+struct Figures {
+    generation: AtomicU64,
+    reopens: AtomicU64,
+    ballast: AtomicU64,
+}
+
+impl Figures {
+    fn at(generation: u64, ballast: ByteCount) -> Self {
+        Self {
+            generation: AtomicU64::new(generation),
+            reopens: AtomicU64::new(0),
+            ballast: AtomicU64::new(ballast.0),
+        }
+    }
 }
 
 impl Store {
@@ -235,7 +311,8 @@ impl Store {
     /// [`ReadStoreError`].
     pub fn get<R: Record>(&self, key: &str) -> Result<Option<R>, ReadStoreError> {
         let table = R::TABLE;
-        let shelf = self.shared.shelves.of(R::DURABILITY);
+        let shelves = self.shared.shelves.load();
+        let shelf = shelves.of(R::DURABILITY);
         let name = record::name(table, key);
         let envelope = guarded(table, || shelf.get(&name))?;
         envelope.map(|bytes| decode(key, &name, &bytes)).transpose()
@@ -247,7 +324,8 @@ impl Store {
     /// [`ReadStoreError`].
     pub fn list<R: Record>(&self) -> Result<Vec<R>, ReadStoreError> {
         let table = R::TABLE;
-        let shelf = self.shared.shelves.of(R::DURABILITY);
+        let shelves = self.shared.shelves.load();
+        let shelf = shelves.of(R::DURABILITY);
         let found = guarded(table, || shelf.scan(&record::name(table, "")))?;
         let mut records = Vec::with_capacity(found.len());
         for (name, bytes) in found {
@@ -288,7 +366,26 @@ impl Store {
     /// Bytes that the database takes on disk.
     #[must_use]
     pub fn size_on_disk(&self) -> ByteCount {
-        ByteCount(self.shared.shelves.size_on_disk())
+        ByteCount(self.shared.shelves.load().size_on_disk())
+    }
+
+    /// The generation of the newest acknowledged change.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.figures.generation.load(Ordering::Relaxed)
+    }
+
+    /// How many times a new database took the place of one that failed or had grown, since the
+    /// start.
+    #[must_use]
+    pub fn reopens(&self) -> u64 {
+        self.shared.figures.reopens.load(Ordering::Relaxed)
+    }
+
+    /// The room on the disk that is held for the state.
+    #[must_use]
+    pub fn ballast(&self) -> ByteCount {
+        ByteCount(self.shared.figures.ballast.load(Ordering::Relaxed))
     }
 
     /// Makes progress durable and ends the writer. Later changes are refused; reads go on. The

@@ -105,7 +105,9 @@ fn open_store(
     .with_table::<EndpointRecord>()
     .with_table::<AppliedDesired>()
     .with_table::<TokenRecord>()
-    .with_table::<FirstTokenRecord>();
+    .with_table::<FirstTokenRecord>()
+    // A box that nobody is near must start: its fleet publishes again, and people see it empty.
+    .starting_empty_when_lost();
     Store::open(fleet::tables(options)).map_err(BuildDeviceError::Store)
 }
 
@@ -114,6 +116,14 @@ fn report(opened: &StoreReport) {
     if let Some(rebuilt) = &opened.rebuilt {
         let reason = &rebuilt.reason;
         tracing::error!(reason, moved_to = ?rebuilt.moved_to, "state was rebuilt from its export");
+    }
+    if opened.lost {
+        tracing::error!(
+            "nothing of the state could be read: starting without endpoints and tokens"
+        );
+    }
+    if let Some(layout) = opened.migrated_from {
+        tracing::info!(layout, "state of an older version was kept, and rewritten");
     }
     for path in &opened.damaged_exports {
         tracing::warn!(path = %path.display(), "an export of the state is damaged");

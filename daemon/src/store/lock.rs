@@ -69,9 +69,12 @@ impl StateLock {
             }
             Err(errno) => return Err(io(errno.into())),
         }
-        file.set_len(0).map_err(io)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes())
-            .map_err(io)?;
+        // Only the message for others needs the number: a full disk must not stop the start.
+        let written = file.set_len(0);
+        let number = format!("{}\n", std::process::id());
+        if let Err(error) = written.and_then(|()| file.write_all(number.as_bytes())) {
+            tracing::warn!(%error, "cannot write the process number into the lock");
+        }
         Ok(Self { _file: file })
     }
 }

@@ -1,30 +1,32 @@
-//! Opening: lock, judge sled against the newest export, rebuild where it does not hold.
+//! Opening: lock, judge the database against the newest export, rebuild where it does not hold.
 
+use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::Arc;
 
-use edgeward_base::durable::{DurableFile, DurableFs, parent};
+use arc_swap::ArcSwap;
+use edgeward_base::durable::DurableFs;
 
-use crate::tasks::{SpawnThreadError, Tasks};
+use crate::tasks::SpawnThreadError;
+use crate::telemetry::Counter;
 
-use super::export::{self, Export};
+use super::ballast::{Ballast, is_full};
+use super::database::{self, Age, Condition, Databases, read_all};
+use super::export::{self, Export, Found};
 use super::lock::{LockStateError, StateLock};
-use super::record::{self, Durability, Table};
+use super::migrate;
+use super::record::Durability;
 use super::shelf::{self, Shelves, Stored};
 use super::writer::{Writer, WriterOptions};
-use super::{Poison, Rebuilt, Shared, Store, StoreOptions, StoreReport};
+use super::{Figures, Poison, Rebuilt, Shared, Store, StoreOptions, StoreReport, WhenLost};
 
-/// sled opens a sound state in milliseconds; a slow card under load may need seconds.
-const OPEN_LIMIT: Duration = Duration::from_secs(30);
+/// Above this the database is mostly garbage (state is tens of kilobytes): it is rebuilt.
+pub(super) const REBUILD_ABOVE_BYTES: u64 = 16 << 20;
 
-/// Above this the database is mostly garbage (state is tens of kilobytes): it is rebuilt at start.
-const REBUILD_ABOVE_BYTES: u64 = 16 << 20;
-
-/// How many databases that were moved aside are kept for inspection.
-const ASIDE_KEPT: usize = 2;
+/// What the names of exports begin with that were moved aside because none of them held.
+const LOST_EXPORTS: &str = "export.corrupt-";
 
 /// The state could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +48,7 @@ pub enum OpenStoreError {
     /// The state was written by a newer binary; it is left untouched.
     #[error(
         "{what} has layout {found}, this binary knows {known}: it was written by a newer version; \
-         install that version again"
+         run `edgeward state rollback`, or install that version again"
     )]
     Newer {
         /// Which part of the state.
@@ -64,45 +66,55 @@ pub enum OpenStoreError {
         /// The damaged exports.
         damaged: Vec<PathBuf>,
     },
+    /// The disk is full and the ballast is used up. The state is untouched.
+    #[error("the disk is full, and the database needs room to open ({0}): free some")]
+    Full(String),
     /// The new database cannot be written.
-    #[error("cannot build the database: {0}")]
-    Build(String),
+    #[error("cannot build the database")]
+    Build {
+        /// What failed.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// No thread for the writer.
     #[error("cannot start the writer")]
     Thread(#[source] SpawnThreadError),
 }
 
 impl OpenStoreError {
-    /// Whether a newer program wrote the state: installing that program is the way out.
+    /// Whether a newer program wrote the state: rolling it back, or installing that program, is the
+    /// way out.
     #[must_use]
     pub const fn is_newer_state(&self) -> bool {
         matches!(self, Self::Newer { .. })
     }
+
+    /// Whether more room on the disk would have helped.
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Full(_)) || is_full(self)
+    }
 }
 
-/// How the database was found.
-enum Condition {
-    Sound {
-        shelves: Shelves,
-        generation: u64,
-    },
-    Newer {
-        what: String,
-        found: u16,
-        known: u16,
-    },
-    Failed(String),
-}
-
-struct Paths {
-    state: PathBuf,
-    db: PathBuf,
-    export: PathBuf,
+impl From<export::WriteExportError> for OpenStoreError {
+    fn from(error: export::WriteExportError) -> Self {
+        let source = Box::new(error);
+        Self::Build { source }
+    }
 }
 
 struct Opening<'a> {
     options: &'a StoreOptions,
-    paths: Paths,
+    databases: Databases<'a>,
+    exports: PathBuf,
+}
+
+/// A database that holds, and how it came to.
+struct Judged {
+    number: u32,
+    shelves: Shelves,
+    report: StoreReport,
+    /// The newest export says the same already.
+    exported: Option<PathBuf>,
 }
 
 /// Runs what may panic inside sled and answers the panic's message.
@@ -115,63 +127,71 @@ pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 pub(super) fn open(options: StoreOptions) -> Result<(Store, StoreReport), OpenStoreError> {
-    let state = options.state_dir.clone();
-    let paths = Paths {
-        db: state.join("db"),
-        export: state.join("export"),
-        state,
-    };
-    let opening = Opening {
-        options: &options,
-        paths,
-    };
-    for directory in [&opening.paths.state, &opening.paths.export] {
+    let exports = options.state_dir.join("export");
+    for directory in [&options.state_dir, &exports] {
         let made = options.fs.create_dir_all(directory);
         made.map_err(file_error("make directory", directory))?;
     }
-    let lock = StateLock::acquire(&opening.paths.state).map_err(OpenStoreError::Lock)?;
+    let lock = StateLock::acquire(&options.state_dir).map_err(OpenStoreError::Lock)?;
     let lock = Arc::new(lock);
-    let (shelves, report) = opening.judge()?;
-    let synced = sync_database(options.fs.as_ref(), &opening.paths)?;
-    let records = read_all(&shelves, Durability::Committed).map_err(OpenStoreError::Build)?;
-    let generation = report.generation;
-    let export = Export {
-        generation,
-        records,
+    let opening = Opening {
+        options: &options,
+        databases: Databases::of(&options),
+        exports,
     };
-    export::write(options.fs.as_ref(), &opening.paths.export, &export)
-        .map_err(|error| build_error(&error))?;
+    let ballast = Ballast::new(Arc::clone(&options.fs), &options.state_dir, options.ballast);
+    let (judged, synced) = loop {
+        let opened = opening.judge().and_then(|judged| {
+            let synced = opening.settle(&judged)?;
+            Ok((judged, synced))
+        });
+        match opened {
+            Err(error) if error.is_full() && ballast.release() => {}
+            opened => break opened?,
+        }
+    };
+    // Before anything else can fill the room that was given back.
+    ballast.restore(edgeward_base::units::ByteCount(0));
+    let Judged {
+        number,
+        shelves,
+        report,
+        ..
+    } = judged;
+    if report.rebuilt.is_some() {
+        options.metrics.add(Counter::StateRebuilds, 1);
+    }
     let poison = Poison::default();
+    let figures = Arc::new(Figures::at(report.generation, ballast.bytes()));
+    let shared_shelves = Arc::new(ArcSwap::from_pointee(shelves.clone()));
     let writer = Writer::start(WriterOptions {
-        shelves: shelves.clone(),
+        number,
+        shelves,
+        shared: Arc::clone(&shared_shelves),
         synced,
-        generation: report.generation,
-        export_dir: opening.paths.export,
+        ballast,
+        figures: Arc::clone(&figures),
         poison: poison.clone(),
         lock: Arc::clone(&lock),
         options: options.clone(),
     })
     .map_err(OpenStoreError::Thread)?;
-    let shared = Shared {
-        shelves,
+    let shared = Arc::new(Shared {
+        shelves: shared_shelves,
         tables: options.tables,
         writer,
         poison,
+        figures,
         _lock: lock,
-    };
-    Ok((
-        Store {
-            shared: Arc::new(shared),
-        },
-        report,
-    ))
+    });
+    Ok((Store { shared }, report))
 }
 
 impl Opening<'_> {
     /// Decides between the database and the export.
-    fn judge(&self) -> Result<(Shelves, StoreReport), OpenStoreError> {
-        let found = export::find(self.options.fs.as_ref(), &self.paths.export)
-            .map_err(file_error("read", &self.paths.export))?;
+    fn judge(&self) -> Result<Judged, OpenStoreError> {
+        let found = export::find(self.options.fs.as_ref(), &self.exports)
+            .map_err(file_error("read", &self.exports))?;
         if let Some(layout) = found.newer_layout {
             let what = "the export".to_owned();
             return Err(OpenStoreError::Newer {
@@ -180,160 +200,232 @@ impl Opening<'_> {
                 known: shelf::LAYOUT,
             });
         }
-        let there = self
-            .paths
-            .db
-            .try_exists()
-            .map_err(file_error("read", &self.paths.db))?;
+        self.databases.adopt_flat()?;
+        let newest = self.databases.numbers()?.last().copied();
         let mut report = StoreReport {
-            generation: 0,
-            created: !there && found.newest.is_none() && found.damaged.is_empty(),
-            rebuilt: None,
-            damaged_exports: found.damaged,
+            created: newest.is_none() && found.newest.is_none() && found.damaged.is_empty(),
+            damaged_exports: found.damaged.clone(),
+            ..StoreReport::default()
         };
         if report.created {
-            return Ok((self.build(&[], &[], 0)?, report));
+            let number = self.databases.next()?;
+            let shelves = self.databases.build(number, (&[], &[]), 0)?;
+            return Ok(Judged::new(number, shelves, report));
         }
-        let condition = if there {
-            self.examine()
-        } else {
-            Condition::Failed("missing".into())
-        };
+        let condition = newest.map_or_else(
+            || Condition::Failed("missing".into()),
+            |number| self.databases.examine(self.databases.path(number)),
+        );
         let (reason, progress) = match condition {
             Condition::Newer { what, found, known } => {
                 return Err(OpenStoreError::Newer { what, found, known });
             }
+            Condition::Full(reason) => return Err(OpenStoreError::Full(reason)),
             Condition::Failed(reason) => (reason, Vec::new()),
             Condition::Sound {
                 shelves,
                 generation,
-            } => match outdated(&shelves, generation, found.newest.as_ref()) {
-                None => {
-                    report.generation = generation;
-                    return Ok((shelves, report));
+                layout,
+                older_records,
+            } => {
+                let progress = read_all(&shelves, Durability::Progress).unwrap_or_default();
+                let number = newest.unwrap_or_default();
+                match outdated(&shelves, generation, found.newest.as_ref()) {
+                    Some(reason) => (reason, progress),
+                    None if layout < shelf::LAYOUT || older_records => {
+                        report.migrated_from = Some(layout);
+                        report.generation = self.migrate(&shelves, generation, layout)?;
+                        return Ok(Judged::new(number, shelves, report));
+                    }
+                    None => {
+                        report.generation = generation;
+                        let same = |export: &Export| export.generation == generation;
+                        let exported = found.newest.as_ref().is_some_and(same);
+                        let exported = found.newest_path.filter(|_| exported);
+                        return Ok(Judged {
+                            exported,
+                            ..Judged::new(number, shelves, report)
+                        });
+                    }
                 }
-                Some(reason) => (
-                    reason,
-                    read_all(&shelves, Durability::Progress).unwrap_or_default(),
-                ),
-            },
+            }
         };
         report.rebuilt = Some(Rebuilt {
             reason,
             moved_to: None,
         });
-        self.rebuild(found.newest, &progress, report)
+        self.rebuild(newest, found, &progress, report)
     }
 
     /// Puts a database made of the newest export in the place of the one that does not hold.
     fn rebuild(
         &self,
-        newest: Option<Export>,
+        failed: Option<u32>,
+        found: Found,
         progress: &[Stored],
         mut report: StoreReport,
-    ) -> Result<(Shelves, StoreReport), OpenStoreError> {
-        let newest = match newest {
+    ) -> Result<Judged, OpenStoreError> {
+        let source = match found.newest {
             Some(export) => export,
+            None if self.was_lost(&found)? => self.start_empty(&found.damaged, &mut report)?,
             // Before the first export nothing was acknowledged: a start was cut short.
-            None if report.damaged_exports.is_empty() => Export {
-                generation: 0,
-                records: Vec::new(),
-            },
-            None => {
-                let reason = report
-                    .rebuilt
-                    .map(|rebuilt| rebuilt.reason)
-                    .unwrap_or_default();
-                return Err(OpenStoreError::Lost {
-                    reason,
-                    damaged: report.damaged_exports,
-                });
+            None => Export::default(),
+        };
+        let tables = &self.options.tables;
+        let mut export = source;
+        let older = match database::age(&export.records, tables) {
+            Ok(Age::Newer { what, found, known }) => {
+                return Err(OpenStoreError::Newer { what, found, known });
+            }
+            Ok(Age::Older) => true,
+            Ok(Age::Current) => found.newest_path.is_some() && found.layout < shelf::LAYOUT,
+            Err(reason) => {
+                let source = reason.into();
+                return Err(OpenStoreError::Build { source });
             }
         };
-        check_tables(&newest.records, &self.options.tables)?;
-        report.generation = newest.generation;
-        if let Some(rebuilt) = &mut report.rebuilt {
-            rebuilt.moved_to = self.move_aside()?;
+        let mut exported = found.newest_path;
+        if older {
+            migrate::keep(self.options, found.layout, &export)?;
+            report.migrated_from = Some(found.layout);
+            export.generation += 1;
+            export.records = migrate::rewrite(&export.records, tables, export.generation)?;
+            exported = None;
         }
-        let shelves = self.build(&newest.records, progress, newest.generation)?;
-        Ok((shelves, report))
-    }
-
-    /// Opens the database on a thread of its own, within a time limit, and reads all of it.
-    fn examine(&self) -> Condition {
-        let (sender, receiver) = mpsc::channel();
-        let (directory, tables) = (self.paths.db.clone(), self.options.tables.clone());
-        let work =
-            move || {
-                let condition = catch(|| examine(&directory, &tables));
-                drop(sender.send(
-                    condition.unwrap_or_else(|message| {
-                        Condition::Failed(format!("panicked: {message}"))
-                    }),
-                ));
-            };
-        if let Err(error) = self.spawn(work) {
-            return Condition::Failed(format!("cannot be examined: {error}"));
+        report.generation = export.generation;
+        let number = self.databases.next()?;
+        let contents = (export.records.as_slice(), progress);
+        let shelves = self.databases.build(number, contents, export.generation)?;
+        if let (Some(rebuilt), Some(failed)) = (&mut report.rebuilt, failed) {
+            rebuilt.moved_to = Some(self.databases.move_aside(failed)?);
         }
-        receiver
-            .recv_timeout(OPEN_LIMIT)
-            .unwrap_or_else(|_| Condition::Failed(format!("does not open within {OPEN_LIMIT:?}")))
+        Ok(Judged {
+            exported,
+            ..Judged::new(number, shelves, report)
+        })
     }
 
-    fn spawn(&self, work: impl FnOnce() + Send + 'static) -> Result<(), SpawnThreadError> {
-        let tasks: &Tasks = &self.options.tasks;
-        tasks.spawn_thread("store-open", work).map(drop)
+    /// Whether there were exports, here or before a start that began anew and was cut short.
+    fn was_lost(&self, found: &Found) -> Result<bool, OpenStoreError> {
+        Ok(!found.damaged.is_empty() || !self.lost_exports()?.is_empty())
     }
 
-    /// Moves the database, if there is one, away under a free name, and removes the oldest of those
-    /// moved before.
-    fn move_aside(&self) -> Result<Option<PathBuf>, OpenStoreError> {
-        if !self
-            .paths
-            .db
-            .try_exists()
-            .map_err(file_error("read", &self.paths.db))?
-        {
-            return Ok(None);
+    /// Where exports lie that were moved aside because none of them held.
+    fn lost_exports(&self) -> Result<Vec<PathBuf>, OpenStoreError> {
+        let state = &self.options.state_dir;
+        let mut paths = self
+            .options
+            .fs
+            .list(state)
+            .map_err(file_error("read", state))?;
+        paths.retain(|path| database::has_prefix(path, LOST_EXPORTS));
+        Ok(paths)
+    }
+
+    /// Neither the database nor any export holds: begins anew above every generation that a name
+    /// still tells, and keeps what is there for inspection.
+    fn start_empty(
+        &self,
+        damaged: &[PathBuf],
+        report: &mut StoreReport,
+    ) -> Result<Export, OpenStoreError> {
+        if self.options.when_lost == WhenLost::Refuse {
+            let reason = report.rebuilt.take().map(|rebuilt| rebuilt.reason);
+            return Err(OpenStoreError::Lost {
+                reason: reason.unwrap_or_default(),
+                damaged: damaged.to_vec(),
+            });
         }
         let fs = self.options.fs.as_ref();
-        let state = &self.paths.state;
-        let mut seconds = self.options.clock.wall_micros().div_euclid(1_000_000);
-        let mut aside = state.join(format!("db.corrupt-{seconds}"));
-        while aside.try_exists().map_err(file_error("read", &aside))? {
-            seconds += 1;
-            aside = state.join(format!("db.corrupt-{seconds}"));
+        if !damaged.is_empty() {
+            database::move_aside(self.options, &self.exports, LOST_EXPORTS)?;
+            fs.create_dir_all(&self.exports)
+                .map_err(file_error("make directory", &self.exports))?;
         }
-        fs.rename(&self.paths.db, &aside)
-            .map_err(file_error("move", &self.paths.db))?;
-        fs.sync_dir(state).map_err(file_error("sync", state))?;
-        let mut kept = fs.list(state).map_err(file_error("read", state))?;
-        kept.retain(|path| is_aside(path) && *path != aside);
-        for old in kept.iter().rev().skip(ASIDE_KEPT - 1) {
-            // Evidence, not state: a failure to remove it must not stop the start.
-            if let Err(error) = std::fs::remove_dir_all(old) {
-                tracing::warn!(path = %old.display(), %error, "cannot remove an old database");
-            }
+        let mut generation = 1;
+        for directory in self.lost_exports()? {
+            let highest = export::highest(fs, &directory);
+            let highest = highest.map_err(file_error("read", &directory))?;
+            generation = generation.max(highest + 1);
         }
-        Ok(Some(aside))
+        report.lost = true;
+        Ok(Export {
+            generation,
+            records: Vec::new(),
+        })
     }
 
-    /// Makes a database that holds these envelopes.
-    fn build(
+    /// Rewrites the records of an older binary, after keeping them; answers the new generation.
+    fn migrate(
         &self,
-        records: &[Stored],
-        progress: &[Stored],
+        shelves: &Shelves,
         generation: u64,
-    ) -> Result<Shelves, OpenStoreError> {
-        let built = catch(|| -> Result<Shelves, OpenStoreError> {
-            let shelves = Shelves::open(&self.paths.db).map_err(|error| build_error(&error))?;
-            let installed = shelves.install(records, progress, generation);
-            installed.map_err(|error| build_error(&error))?;
-            shelves.flush().map_err(|error| build_error(&error))?;
-            Ok(shelves)
-        });
-        built.unwrap_or_else(|message| Err(OpenStoreError::Build(message)))
+        layout: u16,
+    ) -> Result<u64, OpenStoreError> {
+        let read = |durability| {
+            let records = read_all(shelves, durability);
+            records.map_err(|reason| OpenStoreError::Build {
+                source: reason.into(),
+            })
+        };
+        let records = read(Durability::Committed)?;
+        let progress = read(Durability::Progress)?;
+        let older = Export {
+            generation,
+            records,
+        };
+        migrate::keep(self.options, layout, &older)?;
+        let (tables, generation) = (&self.options.tables, generation + 1);
+        let records = migrate::rewrite(&older.records, tables, generation)?;
+        let progress = migrate::rewrite(&progress, tables, generation)?;
+        let installed = shelves.install(&records, &progress, generation);
+        installed.map_err(database::build_error)?;
+        shelves.flush().map_err(database::build_error)?;
+        Ok(generation)
     }
+
+    /// Makes the database and its export durable, and removes the databases that it replaced.
+    fn settle(
+        &self,
+        judged: &Judged,
+    ) -> Result<Box<dyn edgeward_base::durable::DurableFile>, OpenStoreError> {
+        let fs = self.options.fs.as_ref();
+        let synced = self.databases.sync(judged.number)?;
+        match &judged.exported {
+            Some(path) => make_durable(fs, path, &self.exports)?,
+            None => {
+                let records = read_all(&judged.shelves, Durability::Committed);
+                let records = records.map_err(|reason| OpenStoreError::Build {
+                    source: reason.into(),
+                })?;
+                let export = Export {
+                    generation: judged.report.generation,
+                    records,
+                };
+                export::write(fs, &self.exports, &export)?;
+            }
+        }
+        self.databases.remove_others(judged.number)?;
+        Ok(synced)
+    }
+}
+
+impl Judged {
+    fn new(number: u32, shelves: Shelves, report: StoreReport) -> Self {
+        Self {
+            number,
+            shelves,
+            report,
+            exported: None,
+        }
+    }
+}
+
+/// Syncs an export that a process which was killed may have left in memory alone.
+fn make_durable(fs: &dyn DurableFs, path: &Path, exports: &Path) -> Result<(), OpenStoreError> {
+    let mut file = fs.open(path).map_err(file_error("open", path))?;
+    file.sync_all().map_err(file_error("sync", path))?;
+    fs.sync_dir(exports).map_err(file_error("sync", exports))
 }
 
 /// Why a sound database must be rebuilt, if it must.
@@ -359,120 +451,14 @@ fn outdated(shelves: &Shelves, generation: u64, export: Option<&Export>) -> Opti
     (size > REBUILD_ABOVE_BYTES).then(|| format!("grown to {size} bytes"))
 }
 
-/// Refuses an export that a newer binary wrote.
-fn check_tables(records: &[Stored], tables: &[Table]) -> Result<(), OpenStoreError> {
-    match newer_record(records, tables) {
-        Ok(None) => Ok(()),
-        Ok(Some((what, found, known))) => Err(OpenStoreError::Newer { what, found, known }),
-        Err(reason) => Err(OpenStoreError::Build(reason)),
-    }
-}
-
-fn examine(directory: &Path, tables: &[Table]) -> Condition {
-    let shelves = match Shelves::open(directory) {
-        Ok(shelves) => shelves,
-        Err(error) => return Condition::Failed(error.to_string()),
-    };
-    let meta = match shelves.meta() {
-        Ok(Some(meta)) => meta,
-        Ok(None) => return Condition::Failed("empty".to_owned()),
-        Err(error) => return Condition::Failed(format!("{error}: {}", chain(&error))),
-    };
-    if meta.layout > shelf::LAYOUT {
-        let what = "the database".to_owned();
-        return Condition::Newer {
-            what,
-            found: meta.layout,
-            known: shelf::LAYOUT,
-        };
-    }
-    for durability in [Durability::Committed, Durability::Progress] {
-        let checked =
-            read_all(&shelves, durability).and_then(|records| newer_record(&records, tables));
-        match checked {
-            Ok(None) => {}
-            Ok(Some((what, found, known))) => return Condition::Newer { what, found, known },
-            Err(reason) => return Condition::Failed(reason),
-        }
-    }
-    Condition::Sound {
-        shelves,
-        generation: meta.generation,
-    }
-}
-
-/// The first record that a newer binary wrote: what it is, its layout, the layout known.
-fn newer_record(
-    records: &[Stored],
-    tables: &[Table],
-) -> Result<Option<(String, u16, u16)>, String> {
-    for (name, value) in records {
-        let envelope = record::open_envelope(name, value)
-            .map_err(|error| format!("record {}: {error}", String::from_utf8_lossy(name)))?;
-        let table = record::table_of(name);
-        let known = tables
-            .iter()
-            .find(|known| known.name == table)
-            .map_or(0, |known| known.schema);
-        if envelope.schema > known {
-            return Ok(Some((format!("table {table}"), envelope.schema, known)));
-        }
-    }
-    Ok(None)
-}
-
-fn read_all(shelves: &Shelves, durability: Durability) -> Result<Vec<Stored>, String> {
-    shelves
-        .of(durability)
-        .scan(&[])
-        .map_err(|error| error.to_string())
-}
-
-/// Syncs the database's files and both directories, and keeps the descriptor that commits sync.
-fn sync_database(
-    fs: &dyn DurableFs,
-    paths: &Paths,
-) -> Result<Box<dyn DurableFile>, OpenStoreError> {
-    let sync = |name: &str| -> Result<Box<dyn DurableFile>, OpenStoreError> {
-        let path = paths.db.join(name);
-        let mut file = fs.open(&path).map_err(file_error("open", &path))?;
-        file.sync_all().map_err(file_error("sync", &path))?;
-        Ok(file)
-    };
-    drop(sync("conf")?);
-    let database = sync("db")?;
-    for directory in [paths.db.as_path(), &paths.state, parent(&paths.state)] {
-        fs.sync_dir(directory)
-            .map_err(file_error("sync", directory))?;
-    }
-    Ok(database)
-}
-
-fn is_aside(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| name.starts_with("db.corrupt-"))
-}
-
-fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenStoreError {
+pub(super) fn file_error(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> OpenStoreError + use<> {
     let path = path.to_path_buf();
     move |source| OpenStoreError::File {
         action,
         path,
         source,
     }
-}
-
-fn build_error(error: &dyn std::error::Error) -> OpenStoreError {
-    OpenStoreError::Build(chain(error))
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

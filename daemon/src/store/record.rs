@@ -38,7 +38,8 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The key of this record within its table; no NUL.
     fn key(&self) -> String;
 
-    /// Reads a payload of layout `schema`. A type that changed its layout reads older ones here.
+    /// Reads a payload of layout `schema`. A type that changed its layout reads older ones
+    /// here; the first start of a binary with the newer layout rewrites them.
     ///
     /// # Errors
     /// [`DecodeRecordError`] when the layout is another one or the payload is no such record.
@@ -54,13 +55,18 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
 }
 
 /// A table's name and the newest layout that this binary knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Table {
     /// [`Record::TABLE`].
     pub name: &'static str,
     /// [`Record::SCHEMA`].
     pub schema: u16,
+    /// Reads a payload of an older layout and writes it in the newest.
+    pub(super) rewrite: Rewrite,
 }
+
+/// From the layout and payload found to the payload in the newest layout.
+type Rewrite = fn(u16, &[u8]) -> Result<Vec<u8>, DecodeRecordError>;
 
 impl Table {
     /// The table of a record type.
@@ -69,6 +75,10 @@ impl Table {
         Self {
             name: R::TABLE,
             schema: R::SCHEMA,
+            rewrite: |schema, payload| {
+                let record = R::decode(schema, payload)?;
+                postcard::to_stdvec(&record).map_err(DecodeRecordError::Payload)
+            },
         }
     }
 }

@@ -24,8 +24,9 @@ const CACHE_BYTES: u64 = 8 << 20;
 /// Under which the meta tree keeps the generation.
 const GENERATION: &[u8] = b"generation";
 
-/// The layout of the database as a whole: trees, pieces, envelopes.
-pub(super) const LAYOUT: u16 = 0;
+/// The layout of the database as a whole: trees, pieces, envelopes. Layout 0 had the same, in a
+/// directory without a number.
+pub(super) const LAYOUT: u16 = 1;
 
 /// One tree of records.
 #[derive(Clone, Debug)]
@@ -180,6 +181,19 @@ impl Shelves {
             Err(TransactionError::Storage(source)) => Err(TransactError::Database(source)),
             Err(TransactionError::Abort(never)) => match never {},
         }
+    }
+
+    /// Makes the database one of an older layout.
+    #[cfg(test)]
+    pub(super) fn set_layout(&self, layout: u16, generation: u64) {
+        let envelope = Envelope {
+            schema: layout,
+            generation,
+            payload: &[],
+        };
+        let sealed = record::seal_envelope(GENERATION, &envelope).unwrap();
+        self.meta.insert(GENERATION, sealed).unwrap();
+        self.flush().unwrap();
     }
 
     /// Hands everything written to the operating system. Durable only after `db` is synced.

@@ -8,6 +8,9 @@ use super::*;
 
 mod crash;
 mod faults;
+mod migration;
+mod opening;
+mod renewal;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Route {
@@ -63,9 +66,28 @@ fn put(record: &impl Record) -> Change {
 fn options(state: &TempDir) -> StoreOptions {
     let tasks = Tasks::new(Handle::current());
     let clock = TestClock::at(1_700_000_000_000_000);
-    StoreOptions::new(state.path().to_path_buf(), tasks, clock, RealFs::shared())
+    let mut options = StoreOptions::new(state.path().to_path_buf(), tasks, clock, RealFs::shared())
         .with_table::<Route>()
-        .with_table::<Position>()
+        .with_table::<Position>();
+    options.ballast = ByteCount::kib(64);
+    options
+}
+
+/// The database in use: the one with the highest number.
+fn database(state: &std::path::Path) -> PathBuf {
+    let directory = state.join("db");
+    let found = RealFs.list(&directory).unwrap();
+    found
+        .last()
+        .cloned()
+        .unwrap_or_else(|| directory.join("00000001"))
+}
+
+/// What was moved aside under names that begin so.
+fn aside(state: &TempDir, prefix: &str) -> Vec<PathBuf> {
+    let mut paths = RealFs.list(state.path()).unwrap();
+    paths.retain(|path| database::has_prefix(path, prefix));
+    paths
 }
 
 fn open(state: &TempDir) -> (Store, StoreReport) {
@@ -97,9 +119,7 @@ async fn what_was_committed_is_there_after_a_restart() {
     let (store, report) = open(&state);
     let expected = StoreReport {
         generation: 2,
-        created: false,
-        rebuilt: None,
-        damaged_exports: Vec::new(),
+        ..StoreReport::default()
     };
     assert_eq!(report, expected);
     assert_eq!(store.list::<Route>().unwrap(), [route("b", 20)]);
@@ -123,7 +143,7 @@ async fn long_values_grow_and_shrink_and_stay_out_of_blob_files() {
         }
         assert_eq!(store.list::<Route>().unwrap().len(), 3);
     }
-    let blobs = std::fs::read_dir(state.path().join("db/blobs"))
+    let blobs = std::fs::read_dir(database(state.path()).join("blobs"))
         .unwrap()
         .count();
     assert_eq!(blobs, 0);

@@ -1,22 +1,29 @@
 //! The writer: the one thread that changes the database.
 
-use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use edgeward_base::durable::DurableFile;
+use edgeward_base::error::chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::tasks::SpawnThreadError;
 use crate::telemetry::{Counter, Gauge, Histogram};
 
+use super::ballast::{Ballast, is_full};
 use super::export::{self, Export};
 use super::lock::StateLock;
-use super::open::{catch, chain};
+use super::open::{REBUILD_ABOVE_BYTES, catch};
 use super::record::{Change, Durability, Edit};
 use super::shelf::Shelves;
-use super::{CommitStoreError, Poison, StoreOptions};
+use super::{CommitStoreError, Figures, Poison, StoreOptions};
+
+mod renew;
+
+use renew::Renewal;
 
 /// Changes that may wait for the writer; whoever comes later waits for a place. They share one
 /// fsync, so waiting costs little.
@@ -24,11 +31,15 @@ const QUEUE: usize = 64;
 
 /// What the writer thread works with.
 pub(super) struct WriterOptions {
+    /// The number of the database in use.
+    pub(super) number: u32,
     pub(super) shelves: Shelves,
-    /// `db/db`, opened by us: what is synced after each flush.
+    /// What readers use.
+    pub(super) shared: Arc<ArcSwap<Shelves>>,
+    /// The database's file, opened by us: what is synced after each flush.
     pub(super) synced: Box<dyn DurableFile>,
-    pub(super) generation: u64,
-    pub(super) export_dir: PathBuf,
+    pub(super) ballast: Ballast,
+    pub(super) figures: Arc<Figures>,
     pub(super) poison: Poison,
     pub(super) lock: Arc<StateLock>,
     pub(super) options: StoreOptions,
@@ -63,12 +74,16 @@ impl Writer {
         let (sender, jobs) = mpsc::channel();
         let tasks = options.options.tasks.clone();
         let thread = Thread {
+            number: options.number,
             database: options.synced,
             shelves: options.shelves,
-            generation: options.generation,
-            export_dir: options.export_dir,
+            shared: options.shared,
+            generation: options.figures.generation.load(Ordering::Relaxed),
+            ballast: options.ballast,
+            figures: options.figures,
             poison: options.poison,
             dirty_since: None,
+            renewal: Renewal::default(),
             _lock: options.lock,
             options: options.options,
         };
@@ -135,13 +150,17 @@ impl Writer {
 }
 
 struct Thread {
+    number: u32,
     database: Box<dyn DurableFile>,
     shelves: Shelves,
+    shared: Arc<ArcSwap<Shelves>>,
     generation: u64,
-    export_dir: PathBuf,
+    ballast: Ballast,
+    figures: Arc<Figures>,
     poison: Poison,
     /// Monotonic time of the oldest progress that is not durable.
     dirty_since: Option<Duration>,
+    renewal: Renewal,
     /// The state directory stays locked while its writer lives.
     _lock: Arc<StateLock>,
     options: StoreOptions,
@@ -186,6 +205,7 @@ impl Thread {
                 batch.add(job);
             }
             let close = batch.close.take();
+            self.renew_when_due();
             self.write(batch);
             let settled = self.settle(close.is_some());
             if let Some(done) = close {
@@ -210,21 +230,40 @@ impl Thread {
         );
         let took = self.options.clock.monotonic().saturating_sub(began);
         metrics.observe(Histogram::StateCommit, took);
-        metrics.set(Gauge::StateGeneration, self.generation);
+        self.show_generation();
     }
 
-    fn show_size(&self) {
-        let bytes = self.shelves.size_on_disk();
-        self.options.metrics.set(Gauge::StateBytes, bytes);
+    fn show_generation(&self) {
+        let generation = self.generation;
+        self.figures.generation.store(generation, Ordering::Relaxed);
+        self.options.metrics.set(Gauge::StateGeneration, generation);
     }
 
-    /// How long the thread may sleep: until progress must be durable.
+    /// Shows how large the database and the ballast are; a database that has grown is replaced.
+    fn show_size(&mut self) {
+        self.restore_ballast();
+        let (bytes, ballast) = (self.shelves.size_on_disk(), self.ballast.bytes().0);
+        self.figures.ballast.store(ballast, Ordering::Relaxed);
+        let metrics = &self.options.metrics;
+        metrics.set(Gauge::StateBytes, bytes);
+        metrics.set(Gauge::StateBallastBytes, ballast);
+        if bytes > REBUILD_ABOVE_BYTES {
+            self.renewal.want(self.options.clock.monotonic());
+        }
+    }
+
+    /// How long the thread may sleep: until progress must be durable, or the database replaced.
     fn patience(&self) -> Option<Duration> {
-        let waited = self
-            .options
-            .clock
-            .monotonic()
-            .saturating_sub(self.dirty_since?);
+        let now = self.options.clock.monotonic();
+        let renewal = self.renewal.due_in(now);
+        [self.progress_due_in(now), renewal]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn progress_due_in(&self, now: Duration) -> Option<Duration> {
+        let waited = now.saturating_sub(self.dirty_since?);
         Some(self.options.progress_interval.saturating_sub(waited))
     }
 
@@ -242,6 +281,9 @@ impl Thread {
             let changes = batch.commits.iter().map(|waiting| &waiting.change);
             let result = self.write_commits(changes);
             let count = batch.commits.len();
+            if result.is_ok() {
+                self.renewal.succeeded();
+            }
             self.count(count, began);
             for (generation, waiting) in (first..).zip(batch.commits) {
                 drop(waiting.done.send(result.clone().map(|()| generation)));
@@ -291,7 +333,7 @@ impl Thread {
             };
             Ok(export::write(
                 this.options.fs.as_ref(),
-                &this.export_dir,
+                &this.options.state_dir.join("export"),
                 &export,
             )?)
         })?;
@@ -301,7 +343,8 @@ impl Thread {
 
     /// Makes progress durable when its time has come, or now.
     fn settle(&mut self, now: bool) -> Result<(), CommitStoreError> {
-        let due = self.patience().is_some_and(|patience| patience.is_zero());
+        let due = self.progress_due_in(self.options.clock.monotonic());
+        let due = due.is_some_and(|patience| patience.is_zero());
         if self.dirty_since.is_some() && (due || now) {
             self.make_durable()
         } else {
@@ -324,13 +367,14 @@ impl Thread {
         if let Some(reason) = self.poison.get() {
             return Err(CommitStoreError::Poisoned(reason));
         }
-        let reason = match catch(|| work(self).map_err(|error| chain(error.as_ref()))) {
+        let (reason, full) = match catch(|| work(self)) {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(reason)) => reason,
-            Err(message) => format!("panicked: {message}"),
+            Ok(Err(error)) => (chain(error.as_ref()), is_full(error.as_ref())),
+            Err(message) => (format!("panicked: {message}"), false),
         };
         let reason = self.poison.set(format!("cannot {what}: {reason}"));
-        tracing::error!(%reason, "the state store accepts no further changes");
+        tracing::error!(%reason, "the state store accepts no changes until it has a new database");
+        self.renewal.failed(self.options.clock.monotonic(), full);
         Err(CommitStoreError::Poisoned(reason))
     }
 }

@@ -154,7 +154,7 @@ impl World {
         self.wreck(image.path(), &damage);
         self.older = Some(TempDir::new().unwrap());
         copy(
-            &self.state.path().join("db"),
+            &database(self.state.path()),
             self.older.as_ref().unwrap().path(),
         );
         let (store, report) = open(&image);
@@ -167,7 +167,7 @@ impl World {
     }
 
     fn wreck(&self, state: &Path, damage: &Damage) {
-        let db = state.join("db");
+        let db = database(state);
         match damage {
             Damage::None => {}
             Damage::RemoveDatabase => fs::remove_dir_all(&db).unwrap(),

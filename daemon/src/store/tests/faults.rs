@@ -122,7 +122,7 @@ async fn a_half_written_spare_file_is_no_export() {
     let spare = state.path().join("export/spare.tmp");
     assert!(spare.is_file(), "the export before the two newest");
     fs::write(&spare, "half").unwrap();
-    fs::write(state.path().join("db/db"), "damaged").unwrap();
+    fs::write(database(state.path()).join("db"), "damaged").unwrap();
     let (store, report) = open(&state);
     assert_eq!(report.damaged_exports, Vec::<PathBuf>::new());
     assert!(report.rebuilt.is_some());
@@ -187,10 +187,10 @@ async fn a_broken_database_without_a_sound_export_is_not_replaced_by_nothing() {
     for entry in fs::read_dir(state.path().join("export")).unwrap() {
         fs::write(entry.unwrap().path(), "damaged").unwrap();
     }
-    fs::write(state.path().join("db/db"), "damaged").unwrap();
+    fs::write(database(state.path()).join("db"), "damaged").unwrap();
     let error = Store::open(options(&state)).unwrap_err();
     assert!(matches!(error, OpenStoreError::Lost { .. }), "{error}");
-    assert!(state.path().join("db").is_dir(), "left where it was");
+    assert!(database(state.path()).is_dir(), "left where it was");
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn a_database_full_of_garbage_is_rebuilt_with_its_progress() {
     store.record_progress(put(&position(7))).await.unwrap();
     shut(store).await;
     // An old value that sled put into a file of its own and never gave back.
-    let garbage = fs::File::create(state.path().join("db/blobs/1")).unwrap();
+    let garbage = fs::File::create(database(state.path()).join("blobs/1")).unwrap();
     garbage.set_len(17 << 20).unwrap();
     let (store, report) = open(&state);
     assert!(report.rebuilt.unwrap().reason.starts_with("grown to"));
@@ -217,12 +217,7 @@ async fn few_databases_moved_aside_are_kept() {
     for _ in 0..5 {
         let (store, _) = open(&state);
         shut(store).await;
-        fs::write(state.path().join("db/db"), "damaged").unwrap();
+        fs::write(database(state.path()).join("db"), "damaged").unwrap();
     }
-    let aside = RealFs.list(state.path()).unwrap();
-    let aside = aside
-        .iter()
-        .filter(|path| path.to_str().unwrap().contains("db.corrupt-"))
-        .count();
-    assert_eq!(aside, 2);
+    assert_eq!(aside(&state, "db.corrupt-").len(), 2);
 }

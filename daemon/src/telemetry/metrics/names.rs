@@ -47,6 +47,10 @@ pub enum Counter {
     StateChanges,
     /// Tasks that panicked.
     TaskFailures,
+    /// State databases rebuilt at start, because what was there did not hold.
+    StateRebuilds,
+    /// State databases replaced while the process runs, because one failed or had grown.
+    StateReopens,
 }
 
 /// What goes up and down.
@@ -68,6 +72,8 @@ pub enum Gauge {
     ResidentBytes,
     /// Age of the process.
     UptimeSeconds,
+    /// Bytes of the disk that are held for the state.
+    StateBallastBytes,
 }
 
 /// How durations are distributed.
@@ -84,7 +90,7 @@ const RESPONSES_HELP: &str = "HTTP answers by class of status.";
 
 impl Counter {
     /// All counters, in the order in which they are printed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::ResponsesGood,
         Self::ResponsesClientError,
         Self::ResponsesServerError,
@@ -92,6 +98,8 @@ impl Counter {
         Self::RowsDropped,
         Self::StateChanges,
         Self::TaskFailures,
+        Self::StateRebuilds,
+        Self::StateReopens,
     ];
 
     pub(super) const fn name(self) -> Name {
@@ -112,13 +120,21 @@ impl Counter {
                 "Changes of the state acknowledged.",
             ),
             Self::TaskFailures => plain("edgeward_task_failures_total", "Tasks that panicked."),
+            Self::StateRebuilds => plain(
+                "edgeward_state_rebuilds_total",
+                "State databases rebuilt at start.",
+            ),
+            Self::StateReopens => plain(
+                "edgeward_state_reopens_total",
+                "State databases replaced while running.",
+            ),
         }
     }
 }
 
 impl Gauge {
     /// All gauges, in the order in which they are printed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::InFlightRequests,
         Self::InFlightBytes,
         Self::StateBytes,
@@ -127,6 +143,7 @@ impl Gauge {
         Self::RunningTasks,
         Self::ResidentBytes,
         Self::UptimeSeconds,
+        Self::StateBallastBytes,
     ];
 
     pub(super) const fn name(self) -> Name {
@@ -148,6 +165,10 @@ impl Gauge {
             Self::RunningTasks => plain("edgeward_running_tasks", "Running tasks."),
             Self::ResidentBytes => plain("edgeward_resident_bytes", "Resident memory."),
             Self::UptimeSeconds => plain("edgeward_uptime_seconds", "Age of the process."),
+            Self::StateBallastBytes => plain(
+                "edgeward_state_ballast_bytes",
+                "The disk that is held for the state.",
+            ),
         }
     }
 }
