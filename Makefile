@@ -1,6 +1,7 @@
 # make test     everything that must hold: installs what it needs, then format, lint, every test, the real clients
 # make fmt      format the code            make lint     clippy and documentation links, warnings denied
 # make bench    the measurements           make samples  train the sample models again
+# make soak     the fault suite at length: hundreds of kills and power cuts, a thousand damaged files
 # make setup    only install what the tests need
 
 SHELL := bash
@@ -28,7 +29,7 @@ define stage
 @start=$$SECONDS; $(2); mkdir -p $(TARGET); printf '%6d s  %s\n' $$((SECONDS - start)) '$(1)' | tee -a $(STAGES)
 endef
 
-.PHONY: test setup verify fmt lint bench samples
+.PHONY: test setup verify fmt lint bench soak samples
 
 # Two steps, because the second looks at what the first installed.
 test:
@@ -60,6 +61,15 @@ lint:
 
 bench:
 	@$(LINKED) bench --workspace --locked
+
+# One run at a time, each alone on the machine: what it prints is what docs/operations.md says. The floors are those of
+# [soak.*] in tests/floors.toml.
+soak: setup
+	@$(LINKED) build --release --locked --package edgeward
+	@$(LINKED) test --locked --package edgeward --test process --no-run
+	@for run in kill powercut damage; do \
+		EDGEWARD_SOAK=1 cargo test --quiet --locked --package edgeward --test process "$$run::" -- --nocapture; \
+	done
 
 samples:
 	@daemon/samples/train.sh

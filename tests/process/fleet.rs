@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use edgeward_base::digest::Digest;
@@ -36,6 +37,13 @@ const FAR: u64 = 1000;
 /// How often the device is killed after a change that a request was routed by.
 const KILLS: u64 = 4;
 
+/// Where the data of a fleet lies, if not in folders of its own.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Disks<'a> {
+    pub(crate) device: Option<&'a Path>,
+    pub(crate) registry: Option<&'a Path>,
+}
+
 /// A broker, a registry and a device that knows it.
 pub(crate) struct Fleet {
     pub(crate) broker: Mosquitto,
@@ -46,11 +54,16 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts all three; `None` where no Mosquitto is installed.
     pub(crate) fn start(case: &str, config: &str) -> Option<Self> {
+        Self::start_on(case, config, Disks::default())
+    }
+
+    /// Like [`start`](Self::start), with the data of the two on disks of the test's own.
+    pub(crate) fn start_on(case: &str, config: &str, disks: Disks<'_>) -> Option<Self> {
         let Some(broker) = Mosquitto::start() else {
             skip(case, "there is no Mosquitto on this machine");
             return None;
         };
-        let mut registry = Registry::new(&broker.url());
+        let mut registry = Registry::on(&broker.url(), disks.registry);
         registry.start();
         registry
             .edgeward(&["registry", "device", "add", DEVICE])
@@ -58,6 +71,7 @@ impl Fleet {
         let mut device = Device::new(&DeviceOptions {
             config: config.to_owned(),
             broker: Some(broker.url()),
+            disk: disks.device.map(Path::to_owned),
             ..DeviceOptions::default()
         });
         device.provision(Registry::FLEET, DEVICE, &registry.key());
@@ -98,7 +112,7 @@ impl Fleet {
     }
 
     /// Changes the split with the registry's command.
-    fn publish_traffic(&self, champion: u8) {
+    pub(crate) fn publish_traffic(&self, champion: u8) {
         let (champion, challenger) = (
             format!("champion={champion}"),
             format!("challenger={}", 100 - champion),
@@ -118,7 +132,7 @@ impl Fleet {
     }
 
     /// The newest generation of a kind that the registry published to the device.
-    fn published(&self, kind: Kind) -> Generation {
+    pub(crate) fn published(&self, kind: Kind) -> Generation {
         let status = self.device_status();
         let text = status["published"][kind.as_str()]
             .as_str()

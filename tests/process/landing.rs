@@ -133,7 +133,8 @@ impl Landing {
     }
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+/// Every Parquet file below a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -152,17 +153,18 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn batches(file: &Path) -> Vec<RecordBatch> {
+/// What a Parquet file holds.
+pub(crate) fn batches(file: &Path) -> Vec<RecordBatch> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap());
     let reader = reader.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     reader.build().unwrap().map(Result::unwrap).collect()
 }
 
-fn text(batch: &RecordBatch, column: &str, row: usize) -> String {
+pub(crate) fn text(batch: &RecordBatch, column: &str, row: usize) -> String {
     batch[column].as_string::<i32>().value(row).to_owned()
 }
 
-fn number(batch: &RecordBatch, column: &str, row: usize) -> Option<i64> {
+pub(crate) fn number(batch: &RecordBatch, column: &str, row: usize) -> Option<i64> {
     let values = batch[column].as_primitive::<Int64Type>();
     values.is_valid(row).then(|| values.value(row))
 }

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod kill;
@@ -15,6 +17,10 @@ mod landing;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod powercut;
+#[cfg(test)]
 mod quickstart;
+#[cfg(test)]
+mod rounds;
 #[cfg(test)]
 mod samples;

@@ -21,12 +21,16 @@ pub struct DeviceOptions {
     pub broker: Option<String>,
     /// Environment variables of the process, with their values.
     pub environment: Vec<(&'static str, &'static str)>,
+    /// Where the state directory is made, such as a disk of the test's own; in the device's folder
+    /// if nowhere else.
+    pub disk: Option<PathBuf>,
 }
 
 /// A device: its folder outlives each process that serves from it.
 #[derive(Debug)]
 pub struct Device {
     folder: TempDir,
+    state: PathBuf,
     binary: PathBuf,
     environment: Vec<(&'static str, &'static str)>,
     process: Option<Process>,
@@ -48,15 +52,18 @@ impl Device {
             .as_ref()
             .map(|broker| format!("[fleet]\nbroker = \"{broker}\"\n"))
             .unwrap_or_default();
+        let disk = options.disk.as_deref().unwrap_or_else(|| folder.path());
+        let state = disk.join("state");
         let config = format!(
             "[state]\ndir = \"{}\"\n[server]\nlisten = \"127.0.0.1:0\"\n{fleet}{}",
-            folder.path().join("state").display(),
+            state.display(),
             options.config
         );
         std::fs::write(folder.path().join("edgeward.toml"), config)
             .unwrap_or_else(|error| panic!("no configuration: {error}"));
         Self {
             folder,
+            state,
             binary: edgeward(),
             environment: options.environment.clone(),
             process: None,
@@ -69,7 +76,7 @@ impl Device {
     /// The state directory.
     #[must_use]
     pub fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
+        self.state.clone()
     }
 
     /// The configuration file.
@@ -78,7 +85,7 @@ impl Device {
         self.folder.path().join("edgeward.toml")
     }
 
-    /// The folder that holds both.
+    /// The folder of the configuration.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -106,6 +113,17 @@ impl Device {
     /// # Panics
     /// When it does not become ready.
     pub fn start(&mut self) {
+        self.try_start().unwrap_or_else(|said| panic!("{said}"));
+    }
+
+    /// Like [`start`](Self::start), for a test whose subject is whether it does.
+    ///
+    /// # Errors
+    /// What the process said when it ended before it was ready.
+    ///
+    /// # Panics
+    /// When it is neither ready nor ended in time.
+    pub fn try_start(&mut self) -> Result<(), String> {
         let socket = self.folder.path().join("notify.sock");
         drop(std::fs::remove_file(&socket));
         let notices = UnixDatagram::bind(&socket).unwrap_or_else(|error| panic!("{error}"));
@@ -122,7 +140,7 @@ impl Device {
         self.process = Some(Process::start(&mut command));
         self.notices = Some(notices);
         self.url = None;
-        self.wait_for_notice("READY=1");
+        self.notice("READY=1")
     }
 
     /// Waits until the process tells its service manager this, as one line of a notice. Earlier
@@ -131,6 +149,11 @@ impl Device {
     /// # Panics
     /// When the process ends before it does.
     pub fn wait_for_notice(&mut self, notice: &str) {
+        self.notice(notice).unwrap_or_else(|said| panic!("{said}"));
+    }
+
+    /// Waits for a notice; the error is what the process said when it ended before it.
+    fn notice(&mut self, notice: &str) -> Result<(), String> {
         let (Some(process), Some(notices)) = (&mut self.process, &self.notices) else {
             panic!("the device is not started");
         };
@@ -140,16 +163,14 @@ impl Device {
             while let Ok(length) = notices.recv(&mut message) {
                 let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default());
                 if text.lines().any(|line| line == notice) {
-                    return Some(());
+                    return Some(Ok(()));
                 }
             }
-            assert!(
-                ended.is_none(),
-                "serve ended before {notice}: {ended:?}\n{}",
-                process.output().join("\n")
-            );
-            None
-        });
+            ended.map(|status| {
+                let said = process.output().join("\n");
+                Err(format!("serve ended before {notice}: {status}\n{said}"))
+            })
+        })
     }
 
     /// The process that serves.

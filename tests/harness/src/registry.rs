@@ -1,7 +1,7 @@
 //! `edgeward registry serve` in a folder of its own.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -14,6 +14,7 @@ use crate::{edgeward, wait};
 #[derive(Debug)]
 pub struct Registry {
     folder: TempDir,
+    disk: PathBuf,
     binary: PathBuf,
     process: Option<Process>,
 }
@@ -28,17 +29,28 @@ impl Registry {
     /// When the folder cannot be written.
     #[must_use]
     pub fn new(broker: &str) -> Self {
+        Self::on(broker, None)
+    }
+
+    /// Like [`new`](Self::new), with its data on a disk of the test's own, if there is one.
+    ///
+    /// # Panics
+    /// When the folder cannot be written.
+    #[must_use]
+    pub fn on(broker: &str, disk: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}"));
+        let disk = disk.unwrap_or_else(|| folder.path()).to_owned();
         let config = format!(
             "[registry]\ndir = \"{}\"\nlanding = \"{}\"\nfleet = \"{}\"\nbroker = \"{broker}\"\n",
-            folder.path().join("registry").display(),
-            folder.path().join("landing").display(),
+            disk.join("registry").display(),
+            disk.join("landing").display(),
             Self::FLEET,
         );
         std::fs::write(folder.path().join("registry.toml"), config)
             .unwrap_or_else(|error| panic!("no configuration: {error}"));
         Self {
             folder,
+            disk,
             binary: edgeward(),
             process: None,
         }
@@ -47,13 +59,13 @@ impl Registry {
     /// Where rows land.
     #[must_use]
     pub fn landing(&self) -> PathBuf {
-        self.folder.path().join("landing")
+        self.disk.join("landing")
     }
 
     /// The registry's own folder.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
-        self.folder.path().join("registry")
+        self.disk.join("registry")
     }
 
     /// Starts `edgeward registry serve` and waits until it answers.

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgeward_harness::device::Device;
 use edgeward_harness::http::{Client, Reply};
@@ -14,7 +13,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-use super::admin_socket;
+use super::{End, admin_socket};
 use crate::samples::{capture, fraud_endpoint};
 
 /// Endpoints that are made, changed and deleted on the device.
@@ -152,7 +151,7 @@ pub(super) struct Changer<'a> {
     admin: Client,
     known: &'a mut Known,
     random: StdRng,
-    killed: &'a AtomicBool,
+    end: &'a End,
     changes: Changes,
 }
 
@@ -161,14 +160,14 @@ impl<'a> Changer<'a> {
         device: &mut Device,
         known: &'a mut Known,
         random: StdRng,
-        killed: &'a AtomicBool,
+        end: &'a End,
     ) -> Self {
         Self {
             rest: device.client(),
             admin: Client::unix(&admin_socket(&device.state())),
             known,
             random,
-            killed,
+            end,
             changes: Changes::default(),
         }
     }
@@ -182,8 +181,8 @@ impl<'a> Changer<'a> {
                 self.change_tokens()
             };
             if let Err(error) = changed {
-                let killed = self.killed.load(Ordering::SeqCst);
-                assert!(killed, "a change has no answer before the kill: {error}");
+                let ended = self.end.has_begun();
+                assert!(ended, "a change has no answer before the end: {error}");
                 self.changes.in_doubt += 1;
                 return self.changes;
             }
@@ -213,7 +212,7 @@ impl<'a> Changer<'a> {
         };
         // Until there is an answer, both states are possible.
         self.known.endpoints.get_mut(name).unwrap().insert(after);
-        let reply = send(&mut self.rest, method, &path, &body)?;
+        let reply = send(&mut self.rest, self.end, method, &path, &body)?;
         let settled = match reply.status {
             200 => {
                 self.changes.acknowledged += 1;
@@ -233,6 +232,7 @@ impl<'a> Changer<'a> {
             self.known.creating = true;
             let reply = send(
                 &mut self.admin,
+                self.end,
                 "POST",
                 TOKENS_ROOT,
                 &json!({"principal": "changer"}),
@@ -246,7 +246,7 @@ impl<'a> Changer<'a> {
             let id = self.known.tokens.keys().next().unwrap().clone();
             self.known.revoking = Some(id.clone());
             let path = format!("{TOKENS_ROOT}/{id}");
-            let reply = send(&mut self.admin, "DELETE", &path, &Value::Null)?;
+            let reply = send(&mut self.admin, self.end, "DELETE", &path, &Value::Null)?;
             assert_eq!(reply.status, 200, "{}", reply.text());
             self.known.revoked.extend(self.known.tokens.remove(&id));
             self.known.revoking = None;
@@ -256,10 +256,22 @@ impl<'a> Changer<'a> {
     }
 }
 
-fn send(client: &mut Client, method: &str, path: &str, body: &Value) -> io::Result<Reply> {
+/// Sends a change; an answer that does not count is none.
+fn send(
+    client: &mut Client,
+    end: &End,
+    method: &str,
+    path: &str,
+    body: &Value,
+) -> io::Result<Reply> {
     let json = [("Content-Type", "application/json")];
-    match body {
-        Value::Null => client.try_send(method, path, &[], &[]),
-        body => client.try_send(method, path, &json, body.to_string().as_bytes()),
+    let reply = match body {
+        Value::Null => client.try_send(method, path, &[], &[])?,
+        body => client.try_send(method, path, &json, body.to_string().as_bytes())?,
+    };
+    if end.counts() {
+        Ok(reply)
+    } else {
+        Err(io::Error::other("the answer was read after the cut"))
     }
 }

@@ -1,7 +1,6 @@
 //! Clients that ask for predictions until the daemon is gone.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use edgeward_base::clock::SharedClock;
@@ -9,6 +8,7 @@ use edgeward_harness::device::Device;
 use edgeward_harness::http::{Client, Reply};
 use serde_json::{Value, json};
 
+use super::End;
 use super::state::LOCAL_ENDPOINTS;
 use crate::samples::Golden;
 
@@ -29,7 +29,7 @@ pub(super) struct Load<'a> {
     token: String,
     body: Value,
     clock: &'a SharedClock,
-    killed: &'a AtomicBool,
+    end: &'a End,
 }
 
 /// One client, on one connection.
@@ -40,13 +40,13 @@ pub(super) struct LoadClient<'a> {
 }
 
 impl<'a> Load<'a> {
-    pub(super) fn new(device: &mut Device, clock: &'a SharedClock, killed: &'a AtomicBool) -> Self {
+    pub(super) fn new(device: &mut Device, clock: &'a SharedClock, end: &'a End) -> Self {
         Self {
             url: device.url(),
             token: device.token(),
             body: Golden::of("fraud", 3).first_row(),
             clock,
-            killed,
+            end,
         }
     }
 
@@ -68,8 +68,8 @@ impl LoadClient<'_> {
             let reply = match self.ask(count) {
                 Ok(reply) => reply,
                 Err(error) => {
-                    let killed = self.load.killed.load(Ordering::SeqCst);
-                    assert!(killed, "client {}: {error} before the kill", self.number);
+                    let ended = self.load.end.has_begun();
+                    assert!(ended, "client {}: {error} before the end", self.number);
                     break;
                 }
             };

@@ -4,7 +4,6 @@
 //! before one look at the counter is in the second commit that later looks see at the latest: the
 //! first may have begun before the row was there.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use edgeward_base::clock::SharedClock;
@@ -12,7 +11,7 @@ use edgeward_harness::device::Device;
 use edgeward_harness::http::Client;
 use edgeward_harness::wait;
 
-use super::admin_socket;
+use super::{End, admin_socket};
 
 /// Time between two looks: well under the interval of commits.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -33,15 +32,15 @@ pub(super) struct Commits {
 pub(super) struct Watcher<'a> {
     admin: Client,
     clock: &'a SharedClock,
-    killed: &'a AtomicBool,
+    end: &'a End,
 }
 
 impl<'a> Watcher<'a> {
-    pub(super) fn new(device: &Device, clock: &'a SharedClock, killed: &'a AtomicBool) -> Self {
+    pub(super) fn new(device: &Device, clock: &'a SharedClock, end: &'a End) -> Self {
         Self {
             admin: Client::unix(&admin_socket(&device.state())),
             clock,
-            killed,
+            end,
         }
     }
 
@@ -52,16 +51,13 @@ impl<'a> Watcher<'a> {
         let mut last_look = self.clock.monotonic();
         loop {
             let look = self.clock.monotonic();
-            let reply = match self
+            let answer = self
                 .admin
-                .try_send("GET", "/api/edgeward/v1/status", &[], &[])
-            {
-                Ok(reply) => reply.json(),
-                Err(error) => {
-                    assert!(
-                        self.killed.load(Ordering::SeqCst),
-                        "no status before the kill: {error}"
-                    );
+                .try_send("GET", "/api/edgeward/v1/status", &[], &[]);
+            let reply = match answer {
+                Ok(reply) if self.end.counts() => reply.json(),
+                late => {
+                    assert!(self.end.has_begun(), "no status before the end: {late:?}");
                     commits.owed_until = before_first;
                     return commits;
                 }

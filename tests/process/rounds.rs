@@ -1,0 +1,325 @@
+//! Rounds of load that end suddenly: what a killed process and a disk without power have in common.
+//!
+//! Each round starts the daemon, compares its state with what it acknowledged, loads it with
+//! requests and changes, and ends it. After the last one everything lands, and each request that
+//! had time to become durable must have exactly one row, with no sequence unaccounted for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use edgeward_base::clock::{SharedClock, SystemClock};
+use edgeward_harness::{floors, wait};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+mod commits;
+mod load;
+mod state;
+
+use crate::fleet::{DEVICE, Fleet};
+use crate::landing::{Boot, Landed, Landing};
+use commits::{Commits, Watcher};
+use load::Load;
+use state::{Changer, Known};
+
+/// When a round ends, after the daemon is ready: milliseconds.
+const ENDS_AFTER: std::ops::RangeInclusive<u64> = 50..=900;
+/// How long the last rows may take to land.
+const LANDING_TIME: Duration = Duration::from_secs(180);
+
+/// The end of a round, as its clients see it.
+pub(crate) struct End {
+    begun: AtomicBool,
+    answers_count: bool,
+}
+
+impl End {
+    /// The process is killed: what it had sent by then it had done, also when it is read later.
+    pub(crate) fn of_the_process() -> Self {
+        Self {
+            begun: AtomicBool::new(false),
+            answers_count: true,
+        }
+    }
+
+    /// The power is cut: what was not read before is in doubt, the process may say anything.
+    pub(crate) fn of_the_power() -> Self {
+        Self {
+            begun: AtomicBool::new(false),
+            answers_count: false,
+        }
+    }
+
+    /// To be said just before the end.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Whether an answer that was read just now counts.
+    fn counts(&self) -> bool {
+        self.answers_count || !self.has_begun()
+    }
+}
+
+/// What the rounds have done.
+#[derive(Debug, Default)]
+struct Tally {
+    requests: u64,
+    changes: u64,
+    in_doubt: u64,
+    /// Ids of requests whose rows must land.
+    owed: BTreeSet<String>,
+    /// What was seen to be durable, by boot.
+    committed: BTreeMap<String, u64>,
+    slowest_commit: Duration,
+}
+
+/// A fleet that goes through rounds.
+pub(crate) struct Rounds {
+    pub(crate) fleet: Fleet,
+    name: &'static str,
+    seed: u64,
+    done: u64,
+    clock: SharedClock,
+    known: Known,
+    tally: Tally,
+}
+
+impl Rounds {
+    /// Rounds named `name` in `tests/floors.toml`; every draw comes from `seed` and the round's
+    /// number.
+    pub(crate) fn new(name: &'static str, mut fleet: Fleet, seed: u64) -> Self {
+        fleet.publish_models(None);
+        fleet.publish_endpoint(50);
+        Self {
+            known: Known::read(&mut fleet.device),
+            fleet,
+            name,
+            seed,
+            done: 0,
+            clock: SystemClock::shared(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// One round: load, until `finish` says that the end begins and brings it about.
+    pub(crate) fn round(&mut self, end: &End, finish: impl FnOnce(&mut Fleet, &mut StdRng)) {
+        if self.done > 0 {
+            self.restart();
+        }
+        let fleet = &mut self.fleet;
+        let mut random = StdRng::seed_from_u64(self.seed ^ (self.done << 32));
+        let moment = Duration::from_millis(random.random_range(ENDS_AFTER));
+        let changes = StdRng::seed_from_u64(random.random());
+        let load = Load::new(&mut fleet.device, &self.clock, end);
+        let changer = Changer::new(&mut fleet.device, &mut self.known, changes, end);
+        let watcher = Watcher::new(&fleet.device, &self.clock, end);
+        let (answered, changes, commits) = thread::scope(|scope| {
+            let clients = load
+                .clients()
+                .map(|client| scope.spawn(move || client.run()));
+            let clients: Vec<_> = clients.collect();
+            let changer = scope.spawn(move || changer.run());
+            let watcher = scope.spawn(move || watcher.run());
+            wait::pass(moment);
+            finish(fleet, &mut random);
+            let answered = clients
+                .into_iter()
+                .flat_map(|client| client.join().unwrap());
+            let answered: Vec<_> = answered.collect();
+            (answered, changer.join().unwrap(), watcher.join().unwrap())
+        });
+        let tally = &mut self.tally;
+        tally.changes += changes.acknowledged;
+        tally.in_doubt += changes.in_doubt;
+        tally.requests += u64::try_from(answered.len()).unwrap();
+        let Commits {
+            boot,
+            rows,
+            owed_until,
+            slowest,
+        } = commits;
+        tally.slowest_commit = tally.slowest_commit.max(slowest);
+        let owed = answered
+            .into_iter()
+            .filter(|answered| Some(answered.at) < owed_until);
+        tally.owed.extend(owed.map(|answered| answered.request_id));
+        tally.committed.insert(boot, rows);
+        self.done += 1;
+    }
+
+    /// Starts the daemon and asserts that it has all that it acknowledged.
+    fn restart(&mut self) {
+        self.fleet.device.start();
+        self.known.compare(&mut self.fleet.device, self.done);
+    }
+
+    /// Waits until everything has landed and asserts that nothing is lost, doubled or unknown.
+    pub(crate) fn settle(mut self) {
+        self.restart();
+        let Self {
+            mut fleet,
+            name,
+            done,
+            tally,
+            ..
+        } = self;
+        let (landing, gaps) = all_landed(&fleet);
+        let rows = landing.rows();
+        let landed = landing.request_ids();
+        let lost: Vec<_> = tally.owed.difference(&landed).take(10).collect();
+        assert!(
+            lost.is_empty(),
+            "durable requests have no row: {lost:?}, ..."
+        );
+        check_commits(&landing, &tally.committed);
+        let owed = tally.owed.len();
+        println!(
+            "{name}: {done} rounds; {} requests answered, {owed} of them owed a row; {rows} rows \
+             landed in {} boots and tables, {gaps} sequences in gaps; {} changes acknowledged, {} \
+             in doubt at the end of a round; slowest group commit {:?}",
+            tally.requests,
+            landing.boots.len(),
+            tally.changes,
+            tally.in_doubt,
+            tally.slowest_commit,
+        );
+        floors::reached(&format!("{name}.rounds"), done);
+        floors::reached(&format!("{name}.changes"), tally.changes);
+        floors::reached(&format!("{name}.owed_rows"), owed.try_into().unwrap());
+        fleet.device.stop();
+        fleet.registry.stop();
+    }
+}
+
+/// Waits until every row and every end of a boot has landed, and asserts that they are what the
+/// device accounts for; answers the landing folder and how many sequences are in gaps.
+pub(crate) fn all_landed(fleet: &Fleet) -> (Landing, i64) {
+    let account = wait_until_landed(fleet);
+    let landing = Landing::read(&fleet.registry.landing());
+    let gaps = check_rows(&landing, &account);
+    (landing, gaps)
+}
+
+/// What was durable before an end is durable after it.
+fn check_commits(landing: &Landing, committed: &BTreeMap<String, u64>) {
+    for (boot, rows) in committed {
+        let of_boot = landing.boots.iter().filter(|(key, _)| key.boot == *boot);
+        let landed: usize = of_boot.map(|(_, landed)| landed.rows.len()).sum();
+        let landed = u64::try_from(landed).unwrap();
+        assert!(
+            landed >= *rows,
+            "boot {boot}: {rows} rows were durable, {landed} landed"
+        );
+    }
+}
+
+/// What the device says of each table in each boot: `edgeward logs verify`.
+type Account = BTreeMap<Boot, Value>;
+
+/// Waits until every row and every end of a boot has landed; answers the device's own account,
+/// read from its files with the daemon stopped.
+fn wait_until_landed(fleet: &Fleet) -> Account {
+    wait::within(LANDING_TIME, "every row has landed", || {
+        let account = account(fleet)?;
+        let waits = |(_, table): (&Boot, &Value)| table["landed"] != table["rows"];
+        if account.iter().any(waits) {
+            return None;
+        }
+        let landing = Landing::read(&fleet.registry.landing());
+        let ended = |boot: &Boot| {
+            landing
+                .boots
+                .get(boot)
+                .is_some_and(|l| l.unknown_from.is_some())
+        };
+        account.keys().all(ended).then_some(account)
+    })
+}
+
+/// Asks the device for its account of the row log; none while it is not sound, which the torn end
+/// of a log is until it has been recovered.
+fn account(fleet: &Fleet) -> Option<Account> {
+    let verified = fleet
+        .device
+        .edgeward(&["logs", "verify", "--output", "json"]);
+    if verified.code != Some(0) {
+        return None;
+    }
+    let report = verified.json();
+    let mut account = Account::new();
+    for boot in report["boots"].as_array().unwrap() {
+        for table in boot["tables"].as_array().unwrap() {
+            let key = Boot {
+                table: table["table"].as_str().unwrap().to_owned(),
+                device: DEVICE.to_owned(),
+                boot: boot["boot"].as_str().unwrap().to_owned(),
+            };
+            account.insert(key, table.clone());
+        }
+    }
+    Some(account)
+}
+
+/// Compares what landed with the device's account; answers how many sequences are in gaps.
+fn check_rows(landing: &Landing, account: &Account) -> i64 {
+    assert!(
+        landing.doubled.is_empty(),
+        "rows landed twice: {:?}",
+        landing.doubled
+    );
+    let landed: Vec<_> = landing.boots.keys().collect();
+    assert_eq!(
+        landed,
+        account.keys().collect::<Vec<_>>(),
+        "landed, and known to the device"
+    );
+    for (boot, table) in account {
+        check_sequences(boot, &landing.boots[boot], table["last"].as_i64().unwrap());
+    }
+    landing.boots.values().map(Landed::gap_rows).sum()
+}
+
+/// Each sequence from 1 to the last committed one is a row or is counted by a gap, never both.
+fn check_sequences(boot: &Boot, landed: &Landed, last: i64) {
+    let gaps: BTreeSet<i64> = landed.gaps.iter().cloned().flatten().collect();
+    assert_eq!(
+        i64::try_from(gaps.len()).unwrap(),
+        landed.gap_rows(),
+        "{boot:?}: gaps overlap"
+    );
+    let rows = i64::try_from(landed.rows.len()).unwrap();
+    assert!(
+        gaps.iter()
+            .all(|sequence| !landed.rows.contains_key(sequence)),
+        "{boot:?}: a row in a gap"
+    );
+    assert_eq!(
+        rows + landed.gap_rows(),
+        last,
+        "{boot:?}: rows and gaps make the last sequence"
+    );
+    assert_eq!(
+        landed.last(),
+        last,
+        "{boot:?}: the last sequence that landed"
+    );
+    assert_eq!(
+        landed.unknown_from,
+        Some(last + 1),
+        "{boot:?}: where knowledge ends"
+    );
+}
+
+/// The socket of the command line.
+fn admin_socket(state: &Path) -> std::path::PathBuf {
+    state.join("admin.sock")
+}
