@@ -208,14 +208,16 @@ impl InferenceTables {
         let (sealings, sealings_seen) = watch::channel(0);
         let backlog = Backlog::default();
         let counters = Arc::new(LogCounters::default());
+        let ledger = Ledger::new(
+            Arc::clone(&options.fs),
+            Arc::clone(&options.clock),
+            folders.clone(),
+            options.device.clone(),
+            options.boot,
+        );
+        let ordinal = ledger.ordinal();
         let keeper = Keeper {
-            ledger: Ledger::new(
-                Arc::clone(&options.fs),
-                Arc::clone(&options.clock),
-                folders.clone(),
-                options.device.clone(),
-                options.boot,
-            ),
+            ledger,
             backlog: backlog.clone(),
             requests: waiting,
             recovered,
@@ -230,6 +232,7 @@ impl InferenceTables {
                     directory: folders.wal,
                     device: options.device,
                     boot: options.boot,
+                    ordinal,
                     seal_after: options.seal_after,
                     seal_size: options.seal_size.0,
                     clock: options.clock,

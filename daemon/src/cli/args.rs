@@ -200,11 +200,14 @@ pub(super) enum LogsVerb {
     Seal(OnDevice),
     /// Account for every row: rows, gaps, quarantine, for each boot and table
     Verify(OnDevice),
-    /// Print `DuckDB` SQL for the views `ai_gateway`, `legacy` and `monitoring` over landed rows
+    /// Print `DuckDB` SQL for the views `ai_gateway`, `legacy` and `monitoring` over sealed rows
     Views {
-        /// The landing folder
+        /// A landing folder; without it, the rows that lie on this device
         #[arg(long, value_name = "DIR")]
-        landing: PathBuf,
+        landing: Option<PathBuf>,
+        /// The device's state directory
+        #[arg(long, value_name = "DIR", env = "EDGEWARD_STATE", default_value = DEFAULT_STATE)]
+        state: PathBuf,
     },
 }
 

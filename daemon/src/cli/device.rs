@@ -132,8 +132,9 @@ pub(super) fn logs(verb: LogsVerb) -> Result<(), Failure> {
                 _ => Err(Failure::said()),
             }
         }
-        LogsVerb::Views { landing } => {
-            line(views(&landing).map_err(|error| Failure::failed(&error))?)
+        LogsVerb::Views { landing, state } => {
+            let folder = landing.unwrap_or_else(|| state.join("rows").join("parquet"));
+            line(views(&folder).map_err(|error| Failure::failed(&error))?)
         }
     }
 }

@@ -151,7 +151,8 @@ impl<'a> Compaction<'a> {
         Ok((part, &self.origin))
     }
 
-    /// After the last commit of a boot that did not end cleanly: nobody knows what is missing.
+    /// After the last commit of a boot that did not end cleanly: nobody knows what is missing. Only
+    /// where damage left no table to name, a boot ends before a first sequence.
     pub(super) fn add_open_gap(
         &mut self,
         table: &TableName,
@@ -161,7 +162,11 @@ impl<'a> Compaction<'a> {
             table,
             &Gap {
                 endpoint: None,
-                cause: GapCause::PowerLoss,
+                cause: if first == 1 {
+                    GapCause::CorruptTail
+                } else {
+                    GapCause::PowerLoss
+                },
                 first,
                 last: None,
                 rows: None,

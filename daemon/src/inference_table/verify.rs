@@ -24,7 +24,7 @@ use super::keeper::ledger::Folders;
 use super::keeper::recover::find;
 use super::record::StoredRow;
 use super::segment::path_of;
-use super::wal::{Replay, WalName, replay};
+use super::wal::{Replay, Start, WalName, read_start, replay};
 
 #[cfg(test)]
 mod tests;
@@ -193,12 +193,35 @@ fn look(fs: &dyn DurableFs, rows: &Path) -> io::Result<VerifyReport> {
         };
         check_files(&account, &folders, &mut report.problems);
         let wal = found.wal.get(&boot).map_or(&[][..], Vec::as_slice);
-        let verified = verify_boot(fs, &folders, &account, wal, &mut report.problems)?;
+        let verified = verify_boot(fs, &folders, &account, wal, &mut report)?;
         boots.push((account.age(), verified));
     }
     boots.sort_by_key(|(age, _)| *age);
     report.boots = boots.into_iter().map(|(_, boot)| boot).collect();
+    let unexplained = unexplained(&report);
+    report.problems.extend(unexplained);
     Ok(report)
+}
+
+/// Damaged parts of the log in quarantine for which no gap can stand: their boot has ended, and no
+/// table of it is known.
+fn unexplained(report: &VerifyReport) -> Vec<String> {
+    let ended_without_tables = |boot: BootId| {
+        let known = report.boots.iter().find(|known| known.boot == boot);
+        known.is_some_and(|boot| boot.end != BootEnd::Running && boot.tables.is_empty())
+    };
+    let of_the_log = |path: &PathBuf| {
+        let name = path.file_name()?.to_str()?;
+        let (segment, _) = name.split_once(".from-").unwrap_or((name, ""));
+        segment.parse::<WalName>().ok()
+    };
+    let without_gap = report
+        .quarantine
+        .iter()
+        .filter(|path| of_the_log(path).is_some_and(|segment| ended_without_tables(segment.boot)));
+    without_gap
+        .map(|path| format!("{}: no gap stands for it", path.display()))
+        .collect()
 }
 
 /// Compares every sealed file with what its account says of it.
@@ -218,13 +241,21 @@ fn verify_boot(
     folders: &Folders,
     account: &Account,
     wal: &[WalName],
-    problems: &mut Vec<String>,
+    report: &mut VerifyReport,
 ) -> io::Result<VerifiedBoot> {
+    let VerifyReport {
+        foreign, problems, ..
+    } = report;
     let mut position = account.position();
     let mut counter = Counter::default();
     let mut end = account.end;
     for name in wal.iter().filter(|name| name.number > account.compacted) {
-        let bytes = fs.read(&name.path(&folders.wal))?;
+        let path = name.path(&folders.wal);
+        let bytes = fs.read(&path)?;
+        if read_start(*name, &bytes) == Start::Newer {
+            foreign.push(path);
+            break;
+        }
         let Ok(passed) = replay(*name, &bytes, &mut position, &mut counter);
         if let Some(offset) = passed.bad_tail {
             problems.push(format!("{name} is damaged from byte {offset} on"));

@@ -4,16 +4,19 @@
 //! endpoints there are. Must never: append after a failed write, sync a file again after a failed
 //! sync, or write when nothing is new.
 //!
-//! A segment is a file `{boot}-{number}.wal`, numbers from 1, eight digits. Version 0:
+//! A segment is a file `{boot}-{number}.wal`, numbers from 1, eight digits. Version 1:
 //!
 //! ```text
 //! file    = magic frame(header) frame(batch)* zeros?
-//! magic   = "EDGEWARD ROWS 0\n"                                   16 bytes
+//! magic   = "EDGEWARD ROWS 1\n"                                   16 bytes
 //! frame   = length u32 | crc u32 | kind u8 | data                 little endian
 //!           length: of kind and data; crc: CRC-32 of boot u64, number u32, offset of the frame
 //!           u64, length, kind, data. A frame is good only where it was written.
 //! kind    = 0 header | 1 batch | 2 batch, compressed
-//! header  = postcard { device, opened_us }
+//! header  = postcard { version u8, device, opened_us, ordinal, tables }
+//!           version: that of the magic, under the CRC; ordinal: which boot of the box, 0 while
+//!           that is not known; tables: (name, next)* of every table so far, so that what an
+//!           earlier segment lost is counted even for tables that no later batch names
 //! batch   = entry*                                                 one group commit
 //! 2: data = size of the batch u32 | the batch, zstd 1              when that is shorter
 //! entry   = postcard, one of
@@ -24,8 +27,14 @@
 //! ```
 //!
 //! Segments are preallocated, so that a commit does not change the file's size: the log ends where
-//! only zeros follow. Anything else that is no good frame is a bad tail.
+//! only zeros follow. Anything else that is no good frame is a bad tail. A tail of zeros in the last
+//! segment of a boot cannot be told from its end: it is part of what the gap of unknown length after
+//! the last row stands for.
+//!
+//! Version 0 has the header `{ device, opened_us }` and is read as well. A magic of a later version is
+//! not damage: the file stays as it is, until a program that knows it comes back.
 
+mod backoff;
 mod entry;
 mod frame;
 mod log;
@@ -34,7 +43,7 @@ mod segment;
 
 pub(super) use log::{LogCounters, LogOptions, RowLog};
 pub(super) use replay::{Position, Replay, replay};
-pub(super) use segment::{WalName, WalSegment};
+pub(super) use segment::{Start, WalName, WalSegment, read_start};
 
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,25 @@
 //! What the keeper owns: the accounts, and the files that they name.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use edgeward_base::clock::SharedClock;
 use edgeward_base::durable::{SharedFs, parent, write_atomic};
-use edgeward_base::names::{BootId, DeviceId};
+use edgeward_base::names::{BootId, DeviceId, TableName};
 use edgeward_wire::segment::SegmentName;
 
 use super::super::compact::{CompactError, Compaction, Origin};
 use super::super::segment::{SealedSegment, path_of};
 use super::super::wal::{Position, WalName, WalSegment, replay};
-use super::account::{Account, BootEnd};
+use super::account::{Account, BootEnd, TableAccount};
+
+/// How a segment with a bad sector is read: what is lost before the sector is less than this.
+const READ_STEP: usize = 4 << 10;
 
 /// Why a change of the sealed segments did not happen. The state on disk is as before, or the
 /// next try or start brings it there.
@@ -55,6 +62,30 @@ impl Folders {
     }
 }
 
+/// What could be read of a segment of the log.
+#[derive(Debug)]
+pub(super) struct LogBytes {
+    pub(super) bytes: Vec<u8>,
+    /// Whether there is more, which the disk does not give.
+    pub(super) unreadable: bool,
+}
+
+/// Whether the disk itself cannot read: another try would answer the same.
+fn is_bad_sector(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// What `read` gives from the start on, up to its end or its first failure.
+pub(super) fn readable_start(mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>) -> Vec<u8> {
+    let (mut bytes, mut step) = (Vec::new(), vec![0; READ_STEP]);
+    while let Ok(length) = read(&mut step, bytes.len() as u64)
+        && length > 0
+    {
+        bytes.extend_from_slice(step.get(..length).unwrap_or_default());
+    }
+    bytes
+}
+
 /// The accounts of all boots, and what it takes to change them.
 #[derive(Debug)]
 pub(in super::super) struct Ledger {
@@ -65,8 +96,10 @@ pub(in super::super) struct Ledger {
     /// The boot that writes now.
     pub(super) boot: BootId,
     pub(super) accounts: BTreeMap<BootId, Account>,
-    /// The ordinals of boots that have no account yet; recovery gives them.
+    /// The ordinals of earlier boots that have no account yet; recovery gives them.
     pub(super) ordinals: BTreeMap<BootId, u32>,
+    /// That of the boot that writes now; 0 until recovery has counted.
+    pub(super) ordinal: Arc<AtomicU32>,
     /// Bad tails that were set aside since the start.
     pub(super) quarantined: Vec<PathBuf>,
 }
@@ -87,8 +120,14 @@ impl Ledger {
             boot,
             accounts: BTreeMap::new(),
             ordinals: BTreeMap::new(),
+            ordinal: Arc::default(),
             quarantined: Vec::new(),
         }
+    }
+
+    /// Which boot of this box writes now, once recovery has counted.
+    pub(in super::super) fn ordinal(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.ordinal)
     }
 
     /// The sealed segments that have not landed, oldest boot first.
@@ -124,11 +163,10 @@ impl Ledger {
             self.remove(&path)?;
             return Ok(0);
         }
-        let mut bytes = match self.fs.read(&path) {
-            // What is gone leaves a jump of sequences, which the next segment shows.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            read => read.map_err(KeepSegmentsError::Read)?,
-        };
+        let LogBytes {
+            mut bytes,
+            unreadable,
+        } = self.read_log(name)?;
         if let Some(committed) = committed.and_then(|committed| usize::try_from(committed).ok()) {
             bytes.truncate(committed);
         }
@@ -142,13 +180,39 @@ impl Ledger {
         }
         let count = sealed.len();
         account.enter(sealed, &position);
+        if passed.bad_tail.is_some() && account.tables.is_empty() {
+            // Nobody knows whose rows these were: an open gap of this table will stand for them.
+            account
+                .tables
+                .insert(TableName::unmatched(), TableAccount::default());
+        }
         account.compacted = name.number;
         if passed.closed {
             account.end = BootEnd::Clean;
         }
         self.commit(account)?;
-        self.remove(&path)?;
+        if unreadable {
+            self.set_file_aside(&path)?;
+        } else {
+            self.remove(&path)?;
+        }
         Ok(count)
+    }
+
+    /// Reads a segment of the log; of one with a bad sector, what comes before it.
+    pub(super) fn read_log(&self, name: WalName) -> Result<LogBytes, KeepSegmentsError> {
+        let path = name.path(&self.folders.wal);
+        let (bytes, unreadable) = match self.fs.read(&path) {
+            // What is gone leaves a jump of sequences, which the next segment shows.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), false),
+            Err(error) if is_bad_sector(&error) => {
+                tracing::error!(%error, segment = %name, "a row segment cannot be read to its end");
+                let file = File::open(&path).map_err(KeepSegmentsError::Read)?;
+                (readable_start(|buffer, at| file.read_at(buffer, at)), true)
+            }
+            read => (read.map_err(KeepSegmentsError::Read)?, false),
+        };
+        Ok(LogBytes { bytes, unreadable })
     }
 
     /// Ends a boot whose log is compacted: `clean`, with `last` as the sequences that each table
@@ -219,7 +283,8 @@ impl Ledger {
 
     /// The account of a boot, or a new one.
     pub(super) fn account(&self, boot: BootId) -> Account {
-        let ordinal = self.ordinals.get(&boot).copied().unwrap_or_default();
+        let own = || self.ordinal.load(Ordering::Relaxed);
+        let ordinal = self.ordinals.get(&boot).copied().unwrap_or_else(own);
         let open = || Account::open(boot, ordinal, self.clock.wall_micros());
         self.accounts.get(&boot).cloned().unwrap_or_else(open)
     }

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use edgeward_base::durable::{DurableFs, TEMPORARY_SUFFIX};
 use edgeward_base::names::BootId;
@@ -19,7 +20,7 @@ use edgeward_wire::segment::{SegmentDate, SegmentName};
 use serde::Serialize;
 
 use super::super::segment::parse_path;
-use super::super::wal::{WalName, WalSegment};
+use super::super::wal::{Start, WalName, WalSegment, read_start};
 use super::account::{Account, BootEnd, ParseAccountError};
 use super::ledger::{Folders, KeepSegmentsError, Ledger};
 
@@ -115,7 +116,7 @@ impl Ledger {
         }
         let mut damaged = BTreeSet::new();
         let boots = self.load_accounts(&found, &mut damaged, &mut report);
-        self.number_boots(&boots);
+        self.number_boots(&boots, &found);
         for boot in boots {
             let recovered = self.recover_boot(boot, damaged.contains(&boot), &found, &mut report);
             if let Err(error) = recovered {
@@ -160,16 +161,40 @@ impl Ledger {
     }
 
     /// Numbers the boots that were not counted, and after them the one that writes now.
-    fn number_boots(&mut self, boots: &[BootId]) {
-        let ordinals = self.accounts.values().map(|account| account.ordinal);
-        let mut highest = ordinals.max().unwrap_or(0);
+    fn number_boots(&mut self, boots: &[BootId], found: &Found) {
+        let mut uncounted = Vec::new();
         for boot in boots {
             if !self.accounts.contains_key(boot) {
-                highest += 1;
-                self.ordinals.insert(*boot, highest);
+                let wal = found.wal.get(boot).map_or(&[][..], Vec::as_slice);
+                match wal.iter().find_map(|name| self.ordinal_in(*name)) {
+                    Some(ordinal) => drop(self.ordinals.insert(*boot, ordinal)),
+                    None => uncounted.push(*boot),
+                }
             }
         }
-        self.ordinals.insert(self.boot, highest + 1);
+        let accounts = self.accounts.values().map(|account| account.ordinal);
+        let known = accounts.chain(self.ordinals.values().copied());
+        let mut highest = known.max().unwrap_or(0);
+        for boot in uncounted {
+            highest += 1;
+            self.ordinals.insert(boot, highest);
+        }
+        self.ordinal.store(highest + 1, Ordering::Relaxed);
+    }
+
+    /// The ordinal that a segment of the log names.
+    fn ordinal_in(&self, name: WalName) -> Option<u32> {
+        let bytes = self.fs.read(&name.path(&self.folders.wal)).ok()?;
+        match read_start(name, &bytes) {
+            Start::Good { opening, .. } => Some(opening.ordinal).filter(|ordinal| *ordinal > 0),
+            _ => None,
+        }
+    }
+
+    /// Whether a later version of this program wrote a segment of the log.
+    fn is_newer(&self, name: WalName) -> Result<bool, KeepSegmentsError> {
+        let read = self.read_log(name)?;
+        Ok(read_start(name, &read.bytes) == Start::Newer)
     }
 
     fn recover_boot(
@@ -192,6 +217,11 @@ impl Ledger {
         }
         let mut sealed = self.replace_missing(boot)?;
         for name in wal {
+            if self.is_newer(*name)? {
+                // The boot has not ended for us: what it holds, a later version brings to an end.
+                report.foreign.push(name.path(&self.folders.wal));
+                return Ok(());
+            }
             sealed += self.compact(WalSegment {
                 name: *name,
                 committed: None,

@@ -47,7 +47,7 @@ pub(super) fn table(number: u8) -> TableName {
 }
 
 /// All rows of a Parquet file.
-pub(super) fn read_parquet(path: &Path) -> RecordBatch {
+pub(in super::super) fn read_parquet(path: &Path) -> RecordBatch {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let schema = Arc::clone(reader.schema());
     let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
@@ -124,22 +124,23 @@ impl World {
         self.next_boot += 1;
         let folders = Folders::of(self.folder.path());
         let counters = Arc::<LogCounters>::default();
+        let mut ledger = Ledger::new(
+            Arc::clone(&self.fs),
+            self.clock.clone(),
+            folders.clone(),
+            "box-1".parse().unwrap(),
+            id,
+        );
         let options = LogOptions {
             directory: folders.wal.clone(),
             device: "box-1".parse().unwrap(),
             boot: id,
+            ordinal: ledger.ordinal(),
             seal_after: Duration::from_secs(600),
             seal_size: 16 << 10,
             clock: self.clock.clone(),
             fs: Arc::clone(&self.fs),
         };
-        let mut ledger = Ledger::new(
-            Arc::clone(&self.fs),
-            self.clock.clone(),
-            folders,
-            "box-1".parse().unwrap(),
-            id,
-        );
         let report = ledger.recover();
         let log = RowLog::new(options, Arc::clone(&counters));
         let (backlog, pending) = (Vec::new(), Vec::new());
@@ -223,6 +224,13 @@ impl World {
             told.acknowledged
                 .extend(pending.into_iter().map(|(_, id)| id));
         }
+    }
+
+    /// Seals, and leaves compaction for later.
+    pub(in super::super) fn seal(&mut self) {
+        let boot = self.boot.as_mut().unwrap();
+        boot.log.seal();
+        boot.backlog.extend(boot.log.take_sealed());
     }
 
     /// Seals and compacts; answers whether that worked.

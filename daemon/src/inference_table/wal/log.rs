@@ -8,12 +8,16 @@
 //!     +---------------------------+ the batch goes once into a new segment; if that fails
 //!                                   too, its rows are lost, and the next commit counts them
 //! ```
+//!
+//! A disk without room for a whole segment still takes rows: the segment then grows as it is
+//! written. After two commits that failed the disk is left alone for 1 s, then 2 s, up to a minute;
+//! rows of that time are lost and counted like the others.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use edgeward_base::clock::SharedClock;
@@ -23,6 +27,7 @@ use edgeward_base::names::{BootId, DeviceId, TableName};
 use super::super::gap::{GapCause, Losses};
 use super::super::record::OfferedRow;
 use super::super::segment::day_of;
+use super::backoff::BackOff;
 use super::entry::{Batch, Entry};
 use super::frame::{self, Compressor, FrameKind};
 use super::replay::Position;
@@ -35,6 +40,8 @@ pub(in super::super) struct LogOptions {
     pub(in super::super) directory: PathBuf,
     pub(in super::super) device: DeviceId,
     pub(in super::super) boot: BootId,
+    /// Which boot of this box it is; 0 until recovery knows.
+    pub(in super::super) ordinal: Arc<AtomicU32>,
     pub(in super::super) seal_after: Duration,
     pub(in super::super) seal_size: u64,
     pub(in super::super) clock: SharedClock,
@@ -77,6 +84,7 @@ pub(in super::super) struct RowLog {
     next_number: u32,
     sealed: Vec<WalSegment>,
     compressor: Compressor,
+    backoff: BackOff,
     counters: Arc<LogCounters>,
 }
 
@@ -91,6 +99,7 @@ impl RowLog {
             next_number: 1,
             sealed: Vec::new(),
             compressor: Compressor::new(),
+            backoff: BackOff::default(),
             counters,
         }
     }
@@ -124,6 +133,7 @@ impl RowLog {
     /// something was. Seals. Answers where each table ended, if the boot ended cleanly.
     pub(in super::super) fn close(&mut self) -> Option<Position> {
         let idle = self.batch.is_empty() && self.losses.is_empty();
+        self.backoff.end();
         if self.open.is_some() || !idle {
             let close = postcard::to_stdvec(&Entry::Close).unwrap_or_default();
             self.commit_batch(&close);
@@ -171,7 +181,7 @@ impl RowLog {
             .batch
             .encode(&self.losses, &mut next)
             .map_err(io::Error::other)
-            .and_then(|batch| self.write([batch.as_slice(), mark].concat().as_slice()));
+            .and_then(|batch| self.try_write([batch.as_slice(), mark].concat().as_slice()));
         match written {
             Ok(()) => {
                 self.next = next;
@@ -185,6 +195,18 @@ impl RowLog {
                 self.batch.lose(GapCause::of(&error), &mut self.losses);
             }
         }
+    }
+
+    /// Writes a batch durably, unless the disk has failed just now.
+    fn try_write(&mut self, batch: &[u8]) -> io::Result<()> {
+        let now = self.options.clock.monotonic();
+        self.backoff.check(now)?;
+        let written = self.write(batch);
+        match &written {
+            Ok(()) => self.backoff.end(),
+            Err(error) => self.backoff.failed(error.kind(), now),
+        }
+        written
     }
 
     /// Writes a batch durably, into a new segment if the open one fails.
@@ -263,9 +285,20 @@ impl RowLog {
         } = &self.options;
         fs.create_dir_all(directory)?;
         let opened_us = clock.wall_micros();
-        let start = segment::start(name, &self.options.device, opened_us)?;
-        let mut file = fs.create_new(&name.path(directory))?;
-        file.preallocate(self.options.seal_size)?;
+        let ordinal = self.options.ordinal.load(Ordering::Relaxed);
+        let opening = segment::opening(&self.options.device, opened_us, ordinal, self.next.iter());
+        let start = segment::start(name, opening)?;
+        let path = name.path(directory);
+        let mut file = fs.create_new(&path)?;
+        if let Err(error) = file.preallocate(self.options.seal_size) {
+            if GapCause::of(&error) != GapCause::Enospc {
+                return Err(error);
+            }
+            // A file of its own: what was allocated of the first is free again.
+            drop(file);
+            fs.remove(&path)?;
+            file = fs.create_new(&path)?;
+        }
         file.append(&start)?;
         Ok(OpenSegment {
             name,

@@ -11,7 +11,7 @@ use edgeward_base::names::TableName;
 use super::super::gap::{Gap, GapCause, StoredGap};
 use super::super::record::StoredRow;
 use super::entry::{Entry, entries};
-use super::segment::{Step, WalName, read_frames};
+use super::segment::{Start, Step, WalName, read_frames, read_start, tables_of};
 
 /// Who takes what is read.
 pub(in super::super) trait Replay {
@@ -103,6 +103,11 @@ pub(in super::super) fn replay<R: Replay>(
     to: &mut R,
 ) -> Result<Passed, R::Error> {
     let mut passed = Passed::default();
+    if let Start::Good { opening, .. } = read_start(name, bytes) {
+        for (table, next) in tables_of(&opening) {
+            position.jump(&table, next, to)?;
+        }
+    }
     for step in read_frames(name, bytes) {
         let (offset, read) = match step {
             Step::Batch { offset, batch } => (offset, replay_batch(&batch, position, to)?),

@@ -5,13 +5,19 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use edgeward_base::names::{BootId, DeviceId};
+use edgeward_base::names::{BootId, DeviceId, TableName};
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Found, FrameKind};
 
 /// First bytes of every segment. The digit is the version of the format.
-pub(super) const MAGIC: &[u8; 16] = b"EDGEWARD ROWS 0\n";
+pub(super) const MAGIC: &[u8; 16] = b"EDGEWARD ROWS 1\n";
+/// That of version 0.
+pub(super) const MAGIC_0: &[u8; 16] = b"EDGEWARD ROWS 0\n";
+/// What all versions start with.
+const FAMILY: &[u8] = b"EDGEWARD ROWS ";
+/// The version that is written.
+const VERSION: u8 = 1;
 
 /// Which segment of the log. Orders as the log was written, within one boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,27 +77,130 @@ pub(in super::super) struct WalSegment {
     pub(in super::super) committed: Option<u64>,
 }
 
-/// The header of a segment.
+/// The header of version 0.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Header<'a> {
+pub(super) struct Header0<'a> {
     pub(super) device: &'a str,
     pub(super) opened_us: i64,
 }
 
+/// The header of a segment.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Header<'a> {
+    /// Again, under the CRC: a flipped bit of the magic makes no other version.
+    version: u8,
+    #[serde(borrow)]
+    opening: Opening<'a>,
+}
+
+/// What was known when a segment was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) struct Opening<'a> {
+    pub(in super::super) device: &'a str,
+    /// Wall clock, microseconds since the Unix epoch.
+    pub(in super::super) opened_us: i64,
+    /// Which boot of this box it is; 0 while that is not known.
+    pub(in super::super) ordinal: u32,
+    /// The sequence that each table's next row takes: what an earlier segment lost shows here.
+    #[serde(borrow)]
+    pub(in super::super) tables: Vec<(&'a str, u64)>,
+}
+
 /// The start of a segment: magic and header.
-pub(super) fn start(
-    name: WalName,
-    device: &DeviceId,
-    opened_us: i64,
-) -> Result<Vec<u8>, std::io::Error> {
-    let header = postcard::to_stdvec(&Header {
-        device: device.as_str(),
-        opened_us,
-    })
-    .map_err(std::io::Error::other)?;
+pub(super) fn start(name: WalName, opening: Opening<'_>) -> Result<Vec<u8>, std::io::Error> {
+    let version = VERSION;
+    let header =
+        postcard::to_stdvec(&Header { version, opening }).map_err(std::io::Error::other)?;
     let offset = MAGIC.len() as u64;
     let frame = frame::encode(name, offset, FrameKind::Header, &[&header])?;
     Ok([MAGIC.as_slice(), &frame].concat())
+}
+
+/// What stands at the start of a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) enum Start<'a> {
+    /// A good header; the first batch stands at `batches`.
+    Good {
+        opening: Opening<'a>,
+        batches: usize,
+    },
+    /// Nothing was ever written.
+    Empty,
+    /// A later version of this program wrote it, and is to read it again.
+    Newer,
+    /// Anything else.
+    Damaged,
+}
+
+/// Reads the start of the segment `bytes`.
+pub(in super::super) fn read_start(name: WalName, bytes: &[u8]) -> Start<'_> {
+    let Some(magic) = bytes.first_chunk::<16>() else {
+        let empty = bytes.iter().all(|byte| *byte == 0);
+        return if empty { Start::Empty } else { Start::Damaged };
+    };
+    let header = match frame::decode(name, bytes, MAGIC.len()) {
+        Found::Frame {
+            kind: FrameKind::Header,
+            data,
+            end,
+        } => Some((data, end)),
+        _ => None,
+    };
+    if magic == MAGIC_0 {
+        return header
+            .and_then(|(data, end)| Some((postcard::from_bytes::<Header0<'_>>(data).ok()?, end)))
+            .map_or(Start::Damaged, |(header, batches)| Start::Good {
+                opening: Opening {
+                    device: header.device,
+                    opened_us: header.opened_us,
+                    ..Opening::default()
+                },
+                batches,
+            });
+    }
+    let ours = header
+        .and_then(|(data, end)| Some((postcard::from_bytes::<Header<'_>>(data).ok()?, end)))
+        .filter(|(header, _)| header.version == VERSION);
+    match (ours, magic) {
+        (Some((header, batches)), MAGIC) => Start::Good {
+            opening: header.opening,
+            batches,
+        },
+        (None, magic) if is_later(magic) => Start::Newer,
+        _ if bytes.iter().all(|byte| *byte == 0) => Start::Empty,
+        _ => Start::Damaged,
+    }
+}
+
+/// Whether this magic names a version after ours.
+fn is_later(magic: &[u8; 16]) -> bool {
+    matches!(
+        magic.strip_prefix(FAMILY),
+        Some([version @ b'0'..=b'9', b'\n']) if *version > b'0' + VERSION
+    )
+}
+
+/// The tables that an opening names, with the sequence of the next row of each.
+pub(in super::super) fn tables_of(opening: &Opening<'_>) -> Vec<(TableName, u64)> {
+    let known = opening.tables.iter();
+    known
+        .filter_map(|(name, next)| Some((name.parse().ok()?, *next)))
+        .collect()
+}
+
+/// The start of a segment that this boot opens now.
+pub(super) fn opening<'a>(
+    device: &'a DeviceId,
+    opened_us: i64,
+    ordinal: u32,
+    next: impl Iterator<Item = (&'a TableName, &'a u64)>,
+) -> Opening<'a> {
+    Opening {
+        device: device.as_str(),
+        opened_us,
+        ordinal,
+        tables: next.map(|(table, next)| (table.as_str(), *next)).collect(),
+    }
 }
 
 /// One step through a segment.
@@ -110,10 +219,14 @@ pub(in super::super) enum Step<'a> {
 
 /// The batches of the segment `bytes`, in order, up to its end or the first damage.
 ///
-/// A segment without a good start is all bad tail.
+/// A segment without a good start is all bad tail; one of a later version has no batch for us.
 pub(in super::super) fn read_frames(name: WalName, bytes: &[u8]) -> impl Iterator<Item = Step<'_>> {
-    let mut at = start_of_batches(name, bytes);
-    let mut bad_start = at.is_none() && bytes.iter().any(|byte| *byte != 0);
+    let start = read_start(name, bytes);
+    let mut bad_start = start == Start::Damaged;
+    let mut at = match start {
+        Start::Good { batches, .. } => Some(batches),
+        _ => None,
+    };
     std::iter::from_fn(move || {
         if std::mem::take(&mut bad_start) {
             return Some(Step::BadTail(0));
@@ -150,17 +263,4 @@ pub(in super::super) fn read_frames(name: WalName, bytes: &[u8]) -> impl Iterato
             }),
         )
     })
-}
-
-/// Where the first batch stands, when magic and header are good.
-fn start_of_batches(name: WalName, bytes: &[u8]) -> Option<usize> {
-    bytes.strip_prefix(MAGIC.as_slice())?;
-    match frame::decode(name, bytes, MAGIC.len()) {
-        Found::Frame {
-            kind: FrameKind::Header,
-            data,
-            end,
-        } => postcard::from_bytes::<Header<'_>>(data).ok().map(|_| end),
-        _ => None,
-    }
 }

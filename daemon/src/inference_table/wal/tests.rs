@@ -2,21 +2,24 @@
 //! written, and nothing else.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use edgeward_base::clock::TestClock;
 use edgeward_base::digest::Digest;
-use edgeward_base::durable::RealFs;
+use edgeward_base::durable::{DurableFile, DurableFs, RealFs, Space};
 use edgeward_base::names::{BootId, TableName};
+use edgeward_base::units::ByteCount;
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::super::gap::{Gap, GapCause, LossKey, Lost};
 use super::super::record::{OfferedRow, Row, StoredRow};
 use super::entry::Entry;
-use super::segment::{MAGIC, Step, read_frames};
+use super::segment::{Header0, MAGIC, MAGIC_0, Step, read_frames};
 use super::*;
 
 const BOOT: BootId = BootId(0x0123_4567_89ab_cdef);
@@ -30,6 +33,7 @@ fn log(directory: &Path) -> RowLog {
         directory: directory.to_owned(),
         device: "box-1".parse().unwrap(),
         boot: BOOT,
+        ordinal: Arc::default(),
         seal_after: Duration::from_secs(600),
         seal_size: 4096,
         clock: TestClock::at(1_780_000_000_000_000),
@@ -234,6 +238,208 @@ fn a_frame_counts_only_where_it_was_written() {
         read_frames(other, &bytes).next(),
         Some(Step::BadTail(0))
     ));
+}
+
+#[test]
+fn a_header_tells_what_earlier_segments_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path());
+    for (table_number, id) in [(0, 1), (1, 2)] {
+        log.push(offered(table_number, id, 10));
+    }
+    log.commit();
+    log.seal();
+    log.push(offered(0, 3, 10));
+    log.commit();
+    let second = WalName { number: 2, ..NAME };
+    let bytes = std::fs::read(second.path(folder.path())).unwrap();
+    let mut reading = Reading::default();
+    let Ok(_) = replay(second, &bytes, &mut Position::default(), &mut reading);
+    let lost = [(table(0).to_string(), 1, 1), (table(1).to_string(), 1, 1)];
+    assert_eq!(reading.gaps, lost, "the other table has no later row");
+    assert_eq!(reading.rows, [(table(0).to_string(), 2, 3)]);
+}
+
+#[test]
+fn a_later_version_is_told_from_damage() {
+    let (bytes, _) = segment(&[(0, 1, 10)]);
+    assert!(matches!(read_start(NAME, &bytes), Start::Good { .. }));
+    // The same frames under another digit: a bit has flipped.
+    let mut flipped = bytes.clone();
+    flipped[14] = b'3';
+    assert_eq!(read_start(NAME, &flipped), Start::Damaged);
+    let mut later = flipped;
+    later[16..].fill(7);
+    assert_eq!(read_start(NAME, &later), Start::Newer);
+    assert_eq!(read_frames(NAME, &later).count(), 0);
+    later[14] = b'x';
+    assert_eq!(read_start(NAME, &later), Start::Damaged);
+}
+
+#[test]
+fn version_0_is_read() {
+    let (bytes, written) = segment(&[(0, 2, 10)]);
+    let Start::Good { batches, .. } = read_start(NAME, &bytes) else {
+        panic!("a header is good where it was written");
+    };
+    let batch = match read_frames(NAME, &bytes).next() {
+        Some(Step::Batch { batch, .. }) => batch.into_owned(),
+        other => panic!("{other:?} after {batches}"),
+    };
+    let header = postcard::to_stdvec(&Header0 {
+        device: "box-1",
+        opened_us: 5,
+    })
+    .unwrap();
+    let frame = |offset: usize, kind, data: &[u8]| {
+        frame::encode(NAME, offset as u64, kind, &[data]).unwrap()
+    };
+    let mut old = MAGIC_0.to_vec();
+    old.extend(frame(old.len(), frame::FrameKind::Header, &header));
+    old.extend(frame(old.len(), frame::FrameKind::Batch, &batch));
+    let (reading, passed) = read(&old);
+    assert_eq!((reading, passed), (written, replay::Passed::default()));
+}
+
+/// A disk with room for a row and none for a segment, or with none at all.
+#[derive(Debug, Default)]
+struct NearlyFull {
+    full: std::sync::atomic::AtomicBool,
+    tries: std::sync::atomic::AtomicU32,
+}
+
+#[derive(Debug)]
+struct NoRoomAhead(Box<dyn DurableFile>);
+
+impl DurableFile for NoRoomAhead {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.append(bytes)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+
+    fn preallocate(&mut self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn set_len(&mut self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+impl DurableFs for NearlyFull {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        RealFs.read(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        RealFs.list(directory)
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Space> {
+        RealFs.space(directory)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<ByteCount> {
+        RealFs.size(path)
+    }
+
+    fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
+        RealFs.create_dir_all(directory)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn DurableFile>> {
+        self.tries.fetch_add(1, Ordering::Relaxed);
+        if self.full.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(Box::new(NoRoomAhead(RealFs.create_new(path)?)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DurableFile>> {
+        RealFs.open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealFs.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealFs.remove(path)
+    }
+
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        RealFs.sync_dir(directory)
+    }
+}
+
+#[test]
+fn a_disk_without_room_for_a_segment_still_takes_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path());
+    log.options_for_test().fs = Arc::new(NearlyFull::default());
+    for id in 1..=3 {
+        log.push(offered(0, id, 10));
+        log.commit();
+    }
+    assert!(log.losses().is_empty());
+    let (reading, passed) = read(&std::fs::read(NAME.path(folder.path())).unwrap());
+    assert_eq!(reading.rows.len(), 3);
+    assert_eq!(passed, replay::Passed::default());
+}
+
+#[test]
+fn a_full_disk_is_left_alone_for_longer_and_longer_and_every_row_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, disk) = (TestClock::at(0), Arc::new(NearlyFull::default()));
+    let mut log = log(folder.path());
+    log.options_for_test().fs = disk.clone();
+    log.options_for_test().clock = clock.clone();
+    disk.full.store(true, Ordering::Relaxed);
+    for id in 1..=3_600 {
+        clock.advance(Duration::from_secs(1));
+        log.push(offered(0, id, 10));
+        log.commit();
+    }
+    let tries = disk.tries.load(Ordering::Relaxed);
+    assert!((60..=80).contains(&tries), "{tries} tries in an hour");
+    disk.full.store(false, Ordering::Relaxed);
+    clock.advance(Duration::from_secs(60));
+    log.push(offered(0, 4_000, 10));
+    log.commit();
+    assert!(log.losses().is_empty());
+    let wal = RealFs.list(folder.path()).unwrap().remove(0);
+    let name = WalName::of_path(&wal).unwrap();
+    let mut reading = Reading::default();
+    let bytes = std::fs::read(wal).unwrap();
+    let Ok(_) = replay(name, &bytes, &mut Position::default(), &mut reading);
+    assert_eq!(reading.gaps, [(table(0).to_string(), 1, 3_600)]);
+    assert_eq!(reading.rows, [(table(0).to_string(), 3_601, 4_000)]);
+}
+
+#[test]
+fn a_close_is_tried_however_short_ago_the_disk_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(NearlyFull::default());
+    let mut log = log(folder.path());
+    log.options_for_test().fs = disk.clone();
+    disk.full.store(true, Ordering::Relaxed);
+    for id in 1..=3 {
+        log.push(offered(0, id, 10));
+        log.commit();
+    }
+    disk.full.store(false, Ordering::Relaxed);
+    assert!(log.close().is_some(), "the losses are counted");
 }
 
 #[test]

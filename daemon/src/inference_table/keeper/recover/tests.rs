@@ -2,11 +2,62 @@
 
 use std::path::Path;
 
+use arrow::array::{Array as _, AsArray as _};
 use edgeward_base::clock::TestClock;
-use edgeward_base::durable::RealFs;
+use edgeward_base::durable::{DurableFile, RealFs, Space};
+use edgeward_base::units::ByteCount;
 
-use super::super::super::tests::world::World;
+use super::super::super::tests::world::{World, read_parquet};
 use super::*;
+
+/// A disk that does not read one file in one go.
+#[derive(Debug)]
+struct BadSector(PathBuf);
+
+impl DurableFs for BadSector {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if path == self.0 {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        RealFs.read(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        RealFs.list(directory)
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<Space> {
+        RealFs.space(directory)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<ByteCount> {
+        RealFs.size(path)
+    }
+
+    fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
+        RealFs.create_dir_all(directory)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn DurableFile>> {
+        RealFs.create_new(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DurableFile>> {
+        RealFs.open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealFs.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealFs.remove(path)
+    }
+
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        RealFs.sync_dir(directory)
+    }
+}
 
 /// Rows that version 0 left: 20 sealed and 12 in the log of one table, one and one of another,
 /// and no close.
@@ -123,6 +174,112 @@ fn an_account_of_a_later_version_is_left_alone_with_its_boot() {
         verified.is_sound() && verified.foreign == [account],
         "{verified}"
     );
+}
+
+#[test]
+fn a_log_of_a_later_version_is_left_alone_and_taken_up_again() {
+    let mut world = World::new(RealFs::shared());
+    world.start();
+    world.offer(0, 3);
+    world.commit();
+    world.crash();
+    let log = WalName {
+        boot: BootId(1),
+        number: 1,
+    }
+    .path(&Folders::of(&world.rows_folder()).wal);
+    let ours = std::fs::read(&log).unwrap();
+    let mut later = ours.clone();
+    later[14] = b'2';
+    later[16..].fill(9);
+    std::fs::write(&log, &later).unwrap();
+    let report = world.start();
+    assert_eq!(report.foreign, std::slice::from_ref(&log));
+    assert_eq!(report.errors, Vec::<String>::new());
+    assert_eq!(report.quarantined, Vec::<PathBuf>::new());
+    let verified = world.verify();
+    assert!(
+        verified.is_sound() && verified.foreign == std::slice::from_ref(&log),
+        "{verified}"
+    );
+    assert_eq!(std::fs::read(&log).unwrap(), later);
+    // The later version is back.
+    world.crash();
+    std::fs::write(&log, ours).unwrap();
+    world.check();
+}
+
+#[test]
+fn damage_that_leaves_no_table_to_name_is_a_gap_all_the_same() {
+    let mut world = World::new(RealFs::shared());
+    world.start();
+    world.offer(0, 3);
+    world.commit();
+    world.crash();
+    let wal = Folders::of(&world.rows_folder()).wal;
+    let name = WalName {
+        boot: BootId(1),
+        number: 1,
+    };
+    std::fs::write(name.path(&wal), [7; 4096]).unwrap();
+    let report = world.start();
+    assert_eq!(report.errors, Vec::<String>::new());
+    assert_eq!(report.quarantined.len(), 1);
+    let sealed = world.sealed();
+    assert_eq!(sealed.len(), 1);
+    assert_eq!(
+        sealed[0].name.table,
+        edgeward_base::names::TableName::unmatched()
+    );
+    let gap = read_parquet(&sealed[0].path);
+    let cause = gap.column_by_name("cause").unwrap().as_string::<i32>();
+    assert_eq!((cause.len(), cause.value(0)), (1, "corrupt_tail"));
+    assert_eq!(gap.column_by_name("rows").unwrap().null_count(), 1);
+    assert!(world.verify().is_sound());
+}
+
+#[test]
+fn a_bad_sector_takes_only_what_lies_behind_it() {
+    let bytes: Vec<u8> = (0..20_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    for bad in [0, 4_096, 8_192, 20_000] {
+        let read = super::super::ledger::readable_start(|buffer, at| {
+            let at = usize::try_from(at).unwrap();
+            let end = (at + buffer.len()).min(bytes.len());
+            if bad < end && bad >= at {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            buffer[..end - at].copy_from_slice(&bytes[at..end]);
+            Ok(end - at)
+        });
+        assert_eq!(read, bytes[..bad]);
+    }
+}
+
+#[test]
+fn a_segment_that_the_disk_cannot_read_does_not_hold_up_the_others() {
+    let mut world = World::new(RealFs::shared());
+    world.start();
+    for _ in 0..2 {
+        world.offer(0, 3);
+        world.commit();
+        world.seal();
+    }
+    world.crash();
+    let wal = Folders::of(&world.rows_folder()).wal;
+    let bad = WalName {
+        boot: BootId(1),
+        number: 1,
+    }
+    .path(&wal);
+    world.set_fs(std::sync::Arc::new(BadSector(bad.clone())));
+    let report = world.start();
+    assert_eq!(report.errors, Vec::<String>::new());
+    assert_eq!(report.quarantined.len(), 1, "the file is kept for people");
+    assert!(!bad.try_exists().unwrap());
+    world.set_fs(RealFs::shared());
+    // A real bad sector takes rows; here every one could be read in steps.
+    world.check();
+    assert!(world.verify().is_sound());
 }
 
 /// An account that a later version wrote, with a CRC that is right.
