@@ -9,6 +9,7 @@
 mod device;
 mod drain;
 mod fleet;
+mod identity;
 mod quickstart;
 mod registry;
 mod rooms;
@@ -19,6 +20,7 @@ pub use drain::DrainReport;
 pub use fleet::ConnectBrokerError;
 pub use quickstart::{Greeting, Quickstart, QuickstartError, QuickstartOptions, SampleCall};
 pub use registry::{BuildRegistryError, CallRegistryError, Registry, call as call_registry};
+pub use rooms::state_options;
 pub use status::account;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ mod output;
 mod registry;
 mod serve;
 mod start;
+mod state;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -68,6 +69,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Model(verb) => device::model(verb),
         Verb::Endpoint(verb) => device::endpoint(verb),
         Verb::Logs(verb) => device::logs(verb),
+        Verb::State(verb) => state::state(verb),
         Verb::Registry(RegistryVerb::Serve(file)) => serve::serve_registry(&file.config),
         Verb::Registry(verb) => registry::run(verb),
     }

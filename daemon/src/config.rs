@@ -26,7 +26,7 @@ pub use broker::{BrokerConfig, BrokerCredentials, BrokerTls};
 pub use device::{
     Config, EndpointConfig, InferenceTableConfig, LocalEdits, ServerConfig, TlsConfig,
 };
-pub use identity::{DeviceIdentity, FleetMembership, IdentityError};
+pub use identity::{DeviceIdentity, FleetMembership, FoundIdentity, IdentityError};
 pub use registry::RegistryConfig;
 
 use reader::Reader;

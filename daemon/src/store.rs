@@ -40,12 +40,14 @@
 //! over 128 KiB in files that it never syncs; a value is therefore cut into pieces (see `shelf`).
 
 mod ballast;
+mod check;
 mod database;
 mod export;
 mod lock;
 mod migrate;
 mod open;
 mod record;
+mod restore;
 mod shelf;
 mod writer;
 
@@ -65,9 +67,11 @@ use edgeward_base::units::ByteCount;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 
+pub use check::{CheckedDatabase, CheckedExport, StateCheck, check};
 pub use lock::{LockStateError, StateLock};
 pub use open::OpenStoreError;
 pub use record::{Change, ChangeError, DecodeRecordError, Durability, Record, Table};
+pub use restore::{RestoreStateError, Restored, export_to, restore, rollback};
 
 use database::{OpenDatabase, Sled};
 use shelf::Shelves;
@@ -238,6 +242,17 @@ pub enum CommitStoreError {
     Closed,
 }
 
+/// A store that could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckStoreError {
+    /// Its files cannot be read.
+    #[error("cannot check the state")]
+    Files(#[source] OpenStoreError),
+    /// The store was closed, or its writer is gone.
+    #[error("the store is closed")]
+    Closed,
+}
+
 /// The state of the box. A clone is another handle to the same state.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -386,6 +401,14 @@ impl Store {
     #[must_use]
     pub fn ballast(&self) -> ByteCount {
         ByteCount(self.shared.figures.ballast.load(Ordering::Relaxed))
+    }
+
+    /// Checks the exports and the database against each other, between two changes.
+    ///
+    /// # Errors
+    /// [`CheckStoreError`].
+    pub async fn check(&self) -> Result<StateCheck, CheckStoreError> {
+        self.shared.writer.check().await
     }
 
     /// Makes progress durable and ends the writer. Later changes are refused; reads go on. The

@@ -11,6 +11,7 @@
 //! | `GET, POST /models` | `edgeward model list`, `import` |
 //! | `GET /endpoints`, `GET /endpoints/{name}` | `edgeward endpoint list`, `get` |
 //! | `POST /logs/seal`, `GET /logs/verify` | `edgeward logs seal`, `verify` |
+//! | `GET /state/verify` | `edgeward state verify` |
 
 use std::fmt::Debug;
 
@@ -60,6 +61,9 @@ pub trait Process: Debug + Send + Sync {
 
     /// Checks every row file; answers the account, as an object.
     fn verify_logs(&self) -> BoxFuture<'_, Result<Value, ProcessError>>;
+
+    /// Checks the database and every export; answers what was found, as an object.
+    fn verify_state(&self) -> BoxFuture<'_, Result<Value, ProcessError>>;
 }
 
 /// Why the process could not do it; the text is for the person at the command line.
@@ -81,7 +85,8 @@ impl Admin {
             .route("/endpoints/{name}", get(get_endpoint))
             .route("/metrics", get(metrics))
             .route("/logs/seal", post(seal_logs))
-            .route("/logs/verify", get(verify_logs));
+            .route("/logs/verify", get(verify_logs))
+            .route("/state/verify", get(verify_state));
         let router = Router::new()
             .nest(ROOT, routes)
             .fallback(async |uri: Uri| ApiError::no_route(uri.path()))
@@ -251,6 +256,10 @@ async fn seal_logs(State(services): State<Services>) -> Result<Response<Body>, A
 
 async fn verify_logs(State(services): State<Services>) -> Result<Response<Body>, ApiError> {
     process_answer(services.process.verify_logs().await)
+}
+
+async fn verify_state(State(services): State<Services>) -> Result<Response<Body>, ApiError> {
+    process_answer(services.process.verify_state().await)
 }
 
 fn process_answer(answer: Result<Value, ProcessError>) -> Result<Response<Body>, ApiError> {

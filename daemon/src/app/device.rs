@@ -148,7 +148,7 @@ impl Device {
     ) -> Result<Self, BuildDeviceError> {
         let profile = Profile::load(&config.profile).map_err(BuildDeviceError::Profile)?;
         let groups = Groups::of(&means.tasks).map_err(BuildDeviceError::RequestThreads)?;
-        let rooms = Rooms::open(&config, &profile, &groups, means)?;
+        let rooms = Rooms::open(&config, &profile, &groups, means).await?;
         let broker = rooms.broker(&config)?;
         let tokens = Tokens::load(rooms.store.clone(), Arc::clone(&means.clock))
             .map_err(BuildDeviceError::Tokens)?;

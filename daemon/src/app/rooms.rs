@@ -10,15 +10,20 @@ use super::Means;
 use super::device::BuildDeviceError;
 use super::drain::Groups;
 use super::fleet::connector;
-use crate::config::{Config, DeviceIdentity, FleetMembership, IdentityError};
+use super::identity::{IdentityRecord, identify};
+use crate::config::{Config, DeviceIdentity, FleetMembership};
 use crate::endpoint::{AppliedDesired, EndpointOptions, EndpointRecord, Endpoints};
 use crate::fleet;
 use crate::gateway::{FirstTokenRecord, TokenRecord};
 use crate::inference_table::{InferenceTableOptions, InferenceTables};
 use crate::model::{ModelRecord, ModelStore, ModelStoreOptions, VerdictRecord};
 use crate::profile::Profile;
+use crate::registry;
 use crate::store::{Store, StoreOptions, StoreReport};
 use crate::telemetry::Metrics;
+
+#[cfg(test)]
+mod tests;
 
 /// What a device stands on.
 #[derive(Debug)]
@@ -35,7 +40,7 @@ pub(super) struct Rooms {
 
 impl Rooms {
     /// Opens them all. The lock of the state directory comes first: all others write into it.
-    pub(super) fn open(
+    pub(super) async fn open(
         config: &Config,
         profile: &Profile,
         groups: &Groups,
@@ -52,7 +57,7 @@ impl Rooms {
         let metrics = Metrics::new();
         let (store, opened) = open_store(state, groups, &metrics, means)?;
         report(&opened);
-        let identity = identify(state, means)?;
+        let identity = identify(state, &store, means).await?;
         let boot = BootId(rand::random());
         let models = open_models(state, profile, &store, means)?;
         let tables = open_tables(config, profile, (&identity.device, boot), groups, means)?;
@@ -100,15 +105,35 @@ fn open_store(
         Arc::clone(&means.fs),
     )
     .with_metrics(metrics.clone())
-    .with_table::<ModelRecord>()
-    .with_table::<VerdictRecord>()
-    .with_table::<EndpointRecord>()
-    .with_table::<AppliedDesired>()
-    .with_table::<TokenRecord>()
-    .with_table::<FirstTokenRecord>()
     // A box that nobody is near must start: its fleet publishes again, and people see it empty.
     .starting_empty_when_lost();
-    Store::open(fleet::tables(options)).map_err(BuildDeviceError::Store)
+    Store::open(device_tables(options)).map_err(BuildDeviceError::Store)
+}
+
+/// Adds every table of a device.
+fn device_tables(options: StoreOptions) -> StoreOptions {
+    let options = options
+        .with_table::<ModelRecord>()
+        .with_table::<VerdictRecord>()
+        .with_table::<EndpointRecord>()
+        .with_table::<AppliedDesired>()
+        .with_table::<TokenRecord>()
+        .with_table::<FirstTokenRecord>()
+        .with_table::<IdentityRecord>();
+    fleet::tables(options)
+}
+
+/// How the verbs of `edgeward state` look at a state that no process owns, a device's or a
+/// registry's.
+#[must_use]
+pub fn state_options(state: &Path, means: &Means) -> StoreOptions {
+    let options = StoreOptions::new(
+        state.to_owned(),
+        means.tasks.clone(),
+        Arc::clone(&means.clock),
+        Arc::clone(&means.fs),
+    );
+    registry::tables(device_tables(options))
 }
 
 /// Says what opening the state found, where that is not what one hopes for.
@@ -128,29 +153,6 @@ fn report(opened: &StoreReport) {
     for path in &opened.damaged_exports {
         tracing::warn!(path = %path.display(), "an export of the state is damaged");
     }
-}
-
-/// Who this device is; a device that nobody provisioned draws a name and keeps it.
-fn identify(state: &Path, means: &Means) -> Result<DeviceIdentity, BuildDeviceError> {
-    let known = DeviceIdentity::read(state).map_err(BuildDeviceError::Identity)?;
-    if let Some(identity) = known {
-        return Ok(identity);
-    }
-    let name = format!("box-{:08x}", rand::random::<u32>());
-    let device = name.parse::<DeviceId>().map_err(|error| {
-        BuildDeviceError::Identity(IdentityError::Invalid {
-            path: state.join("device.toml"),
-            problem: error.to_string(),
-        })
-    })?;
-    let identity = DeviceIdentity {
-        device,
-        fleet: None,
-    };
-    identity
-        .write(means.fs.as_ref(), state)
-        .map_err(BuildDeviceError::Identity)?;
-    Ok(identity)
 }
 
 fn open_models(

@@ -155,4 +155,12 @@ impl Process for DeviceProcess {
         }
         .boxed()
     }
+
+    fn verify_state(&self) -> BoxFuture<'_, Result<Value, ProcessError>> {
+        async {
+            let checked = self.store.check().await.map_err(|error| failed(&error))?;
+            serde_json::to_value(checked).map_err(|error| failed(&error))
+        }
+        .boxed()
+    }
 }

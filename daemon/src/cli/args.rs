@@ -52,6 +52,9 @@ pub(super) enum Verb {
     /// Check the row log, or print SQL views over landed rows
     #[command(subcommand)]
     Logs(LogsVerb),
+    /// Check, export, restore or roll back the state
+    #[command(subcommand)]
+    State(StateVerb),
     /// The central side: publish to devices, land their rows
     #[command(subcommand)]
     Registry(RegistryVerb),
@@ -208,6 +211,39 @@ pub(super) enum LogsVerb {
         /// The device's state directory
         #[arg(long, value_name = "DIR", env = "EDGEWARD_STATE", default_value = DEFAULT_STATE)]
         state: PathBuf,
+    },
+}
+
+/// `edgeward state`.
+#[derive(Debug, Subcommand)]
+pub(super) enum StateVerb {
+    /// Check the database and every export against each other
+    Verify(OnDevice),
+    /// Write the newest export, checked, to a file; a daemon may run
+    Export {
+        /// The file, replaced when it is there
+        file: PathBuf,
+        /// Which state
+        #[command(flatten)]
+        on: OnDevice,
+    },
+    /// Put an exported state in the place of the one that is there; no daemon may run
+    Restore {
+        /// The file
+        file: PathBuf,
+        /// Which state
+        #[command(flatten)]
+        on: OnDevice,
+    },
+    /// Go back to the state that an upgrade kept; no daemon may run
+    Rollback {
+        /// The version at whose first start it was kept; the newest that this version reads when
+        /// absent
+        #[arg(long, value_name = "VERSION")]
+        to: Option<String>,
+        /// Which state
+        #[command(flatten)]
+        on: OnDevice,
     },
 }
 

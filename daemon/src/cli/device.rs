@@ -16,7 +16,7 @@ use crate::config::{DeviceIdentity, FleetMembership};
 use crate::inference_table::{verify, views};
 use crate::store::StateLock;
 
-fn client(on: &OnDevice) -> AdminClient {
+pub(super) fn client(on: &OnDevice) -> AdminClient {
     AdminClient::new(&on.state.join(ADMIN_SOCKET))
 }
 

@@ -4,7 +4,11 @@
 //! device = "box-17"
 //! fleet = "plant-4"            # these two together, or neither
 //! registry_key = "<64 hex digits: the ed25519 key that signs what this box obeys>"
+//! # crc32 0a1b2c3d             # the last line: the checksum of the bytes before it
 //! ```
+//!
+//! A flipped bit in the name would make another device of the box, so a file with a checksum that
+//! does not match is no identity. A file without one was written by an older version or by hand.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +20,9 @@ use serde::{Deserialize, Serialize};
 
 /// Name of the file in the state directory.
 const FILE: &str = "device.toml";
+
+/// What the line with the checksum begins with: a comment, so that older versions read the file.
+const CHECKSUM: &str = "# crc32 ";
 
 /// Who this box is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,18 +42,22 @@ pub struct FleetMembership {
     pub registry_key: PinnedKey,
 }
 
+/// What the file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundIdentity {
+    /// There is no file.
+    Missing,
+    /// An identity with the checksum that it was written with.
+    Sealed(DeviceIdentity),
+    /// An identity without a checksum.
+    Unsealed(DeviceIdentity),
+    /// No identity, and why.
+    Damaged(String),
+}
+
 /// The identity cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system answered.
-        #[source]
-        source: io::Error,
-    },
     /// The file says something else than an identity.
     #[error("{} is no identity: {problem}", path.display())]
     Invalid {
@@ -82,16 +93,39 @@ impl DeviceIdentity {
     /// # Errors
     /// [`IdentityError`] when the file is there and is no identity.
     pub fn read(state_dir: &Path) -> Result<Option<Self>, IdentityError> {
-        let path = state_dir.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(IdentityError::Read { path, source }),
-        };
-        match parse(&text) {
-            Ok(identity) => Ok(Some(identity)),
-            Err(problem) => Err(IdentityError::Invalid { path, problem }),
+        match Self::find(state_dir) {
+            FoundIdentity::Missing => Ok(None),
+            FoundIdentity::Sealed(identity) | FoundIdentity::Unsealed(identity) => {
+                Ok(Some(identity))
+            }
+            FoundIdentity::Damaged(problem) => {
+                let path = Self::path(state_dir);
+                Err(IdentityError::Invalid { path, problem })
+            }
         }
+    }
+
+    /// What the file in this state directory holds.
+    #[must_use]
+    pub fn find(state_dir: &Path) -> FoundIdentity {
+        let text = match std::fs::read_to_string(Self::path(state_dir)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return FoundIdentity::Missing,
+            Err(error) => return FoundIdentity::Damaged(error.to_string()),
+        };
+        let Some((content, checksum)) = split_checksum(&text) else {
+            return parse(&text).map_or_else(FoundIdentity::Damaged, FoundIdentity::Unsealed);
+        };
+        if checksum != checksum_of(content) {
+            return FoundIdentity::Damaged("its checksum does not match".to_owned());
+        }
+        parse(content).map_or_else(FoundIdentity::Damaged, FoundIdentity::Sealed)
+    }
+
+    /// Where the identity lies in a state directory.
+    #[must_use]
+    pub fn path(state_dir: &Path) -> PathBuf {
+        state_dir.join(FILE)
     }
 
     /// Writes the identity, durably, in the place of the one that is there.
@@ -112,9 +146,21 @@ impl DeviceIdentity {
                 .map(|membership| membership.registry_key.to_string()),
         };
         let text = toml::to_string(&written).map_err(io::Error::other);
+        let text = text.map(|text| format!("{text}{CHECKSUM}{}\n", checksum_of(&text)));
         text.and_then(|text| write_atomic(fs, &path, text.as_bytes()))
             .map_err(|source| IdentityError::Write { path, source })
     }
+}
+
+/// The content and the checksum in the last line, if there is one.
+fn split_checksum(text: &str) -> Option<(&str, &str)> {
+    let at = text.rfind(CHECKSUM)?;
+    let (content, line) = text.split_at(at);
+    Some((content, line.strip_prefix(CHECKSUM)?.strip_suffix('\n')?))
+}
+
+fn checksum_of(content: &str) -> String {
+    format!("{:08x}", crc32fast::hash(content.as_bytes()))
 }
 
 fn parse(text: &str) -> Result<DeviceIdentity, String> {

@@ -369,6 +369,7 @@ fn an_identity_is_read_as_it_was_written_and_never_by_half() {
         format!("device = \"box\"\nregistry_key = \"{key}\""),
         "device = \"box\"\nfleet = \"plant\"\nregistry_key = \"00\"".into(),
         "device = \"box\"\ncolour = \"red\"".into(),
+        "device = \"box\"\n# crc32 00000000\n".into(),
     ] {
         std::fs::write(folder.path().join("device.toml"), &wrong).unwrap();
         let error = DeviceIdentity::read(folder.path()).unwrap_err();

@@ -11,6 +11,7 @@ mod faults;
 mod migration;
 mod opening;
 mod renewal;
+mod replacing;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Route {

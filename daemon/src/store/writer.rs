@@ -14,12 +14,13 @@ use crate::tasks::SpawnThreadError;
 use crate::telemetry::{Counter, Gauge, Histogram};
 
 use super::ballast::{Ballast, is_full};
+use super::check::{self, StateCheck};
 use super::export::{self, Export};
 use super::lock::StateLock;
 use super::open::{REBUILD_ABOVE_BYTES, catch};
 use super::record::{Change, Durability, Edit};
 use super::shelf::Shelves;
-use super::{CommitStoreError, Figures, Poison, StoreOptions};
+use super::{CheckStoreError, CommitStoreError, Figures, Poison, StoreOptions};
 
 mod renew;
 
@@ -56,8 +57,11 @@ pub(super) struct Writer {
 enum Job {
     Commit(Waiting<u64>),
     Progress(Waiting<()>),
+    Check(Checked),
     Close(Done<()>),
 }
+
+type Checked = oneshot::Sender<Result<StateCheck, CheckStoreError>>;
 
 type Done<T> = oneshot::Sender<Result<T, CommitStoreError>>;
 
@@ -117,6 +121,23 @@ impl Writer {
         answer.await.map_err(|_| CommitStoreError::Closed)?
     }
 
+    pub(super) async fn check(&self) -> Result<StateCheck, CheckStoreError> {
+        let (done, answer) = oneshot::channel();
+        let sent = match self
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+        {
+            Some(sender) => sender.send(Job::Check(done)).is_ok(),
+            None => false,
+        };
+        if !sent {
+            return Err(CheckStoreError::Closed);
+        }
+        answer.await.map_err(|_| CheckStoreError::Closed)?
+    }
+
     async fn send<T>(
         &self,
         change: Change,
@@ -171,6 +192,7 @@ struct Thread {
 struct Batch {
     commits: Vec<Waiting<u64>>,
     progress: Vec<Waiting<()>>,
+    checks: Vec<Checked>,
     close: Option<Done<()>>,
 }
 
@@ -179,6 +201,7 @@ impl Batch {
         match job {
             Job::Commit(waiting) => self.commits.push(waiting),
             Job::Progress(waiting) => self.progress.push(waiting),
+            Job::Check(done) => self.checks.push(done),
             Job::Close(done) => self.close = Some(done),
         }
     }
@@ -205,8 +228,12 @@ impl Thread {
                 batch.add(job);
             }
             let close = batch.close.take();
+            let checks = std::mem::take(&mut batch.checks);
             self.renew_when_due();
             self.write(batch);
+            for done in checks {
+                drop(done.send(self.check()));
+            }
             let settled = self.settle(close.is_some());
             if let Some(done) = close {
                 // The database and the lock are let go before the answer.
@@ -215,6 +242,21 @@ impl Thread {
                 return;
             }
         }
+    }
+
+    /// Checks the state between two changes.
+    fn check(&self) -> Result<StateCheck, CheckStoreError> {
+        let contents = catch(|| check::read(&self.shelves, self.generation));
+        let contents = contents.unwrap_or_else(|message| Err(format!("panicked: {message}")));
+        let bytes = self.shelves.size_on_disk();
+        let mut checked =
+            check::examine(&self.options, contents, bytes).map_err(CheckStoreError::Files)?;
+        if let Some(reason) = self.poison.get() {
+            checked.sound = false;
+            let problem = format!("the store is poisoned and accepts no changes: {reason}");
+            checked.problems.push(problem);
+        }
+        Ok(checked)
     }
 
     /// Tells the numbers of the process how the last commit went.

@@ -134,6 +134,10 @@ impl Process for TestProcess {
     fn verify_logs(&self) -> BoxFuture<'_, Result<Value, ProcessError>> {
         Box::pin(async { Err(ProcessError("a row file is damaged".to_owned())) })
     }
+
+    fn verify_state(&self) -> BoxFuture<'_, Result<Value, ProcessError>> {
+        Box::pin(async { Ok(json!({"sound": true})) })
+    }
 }
 
 /// What a test changes of the usual server.

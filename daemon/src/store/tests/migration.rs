@@ -9,9 +9,9 @@ use super::*;
 
 /// A route as a later version knows it: with a weight in tenths of a percent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct FinerRoute {
+pub(super) struct FinerRoute {
     name: String,
-    permille: u16,
+    pub(super) permille: u16,
 }
 
 impl Record for FinerRoute {
@@ -34,12 +34,12 @@ impl Record for FinerRoute {
     }
 }
 
-fn finer(name: &str, permille: u16) -> FinerRoute {
+pub(super) fn finer(name: &str, permille: u16) -> FinerRoute {
     let name = name.to_owned();
     FinerRoute { name, permille }
 }
 
-fn finer_options(state: &TempDir) -> StoreOptions {
+pub(super) fn finer_options(state: &TempDir) -> StoreOptions {
     let mut options = options(state);
     options.tables.retain(|table| table.name != "route");
     options.with_table::<FinerRoute>()
@@ -57,7 +57,7 @@ fn kept_export(state: &TempDir) -> (Export, u16) {
     }
 }
 
-async fn older_state() -> TempDir {
+pub(super) async fn older_state() -> TempDir {
     let state = TempDir::new().unwrap();
     let (store, _) = open(&state);
     store.commit(put(&route("a", 80))).await.unwrap();
