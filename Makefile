@@ -1,39 +1,41 @@
 # make test     everything that must hold: installs what it needs, then format, lint, every test, the real clients
-# make fmt      format the code            make lint     clippy and documentation links, warnings denied
+# make fmt      format the code            make lint     clippy, documentation links, shellcheck; warnings denied
 # make bench    the measurements           make samples  train the sample models again
 # make soak     the fault suite at length: hundreds of kills and power cuts, a thousand damaged files
 # make setup    only install what the tests need
+# make cross    build for another processor: make cross TARGET=aarch64, or armv7, or x86_64
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 
 VENV := $(CURDIR)/.venv
-TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
-STAGES := $(TARGET)/stages
+BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
+STAGES := $(BUILT)/stages
+SCRIPTS := $(wildcard .ci/run */*.sh daemon/samples/*.sh tests/*/*.sh)
 
 # mold links several times faster. Run this way it needs no compiler flag, so that builds with and without it share
 # every artifact.
 LINKED := $(if $(shell command -v mold),mold -run )cargo
 
 # What the tests look for: the release binary for those that kill and restart it, and the clients' Python.
-export EDGEWARD_BIN := $(TARGET)/release/edgeward
+export EDGEWARD_BIN := $(BUILT)/release/edgeward
 export EDGEWARD_PYTHON := $(wildcard $(VENV)/bin/python)
 
 # Where the tests write how many cases they had and what they skipped, which cargo hides when they pass.
-export EDGEWARD_REPORT := $(TARGET)/report
+export EDGEWARD_REPORT := $(BUILT)/report
 
 # Runs a command as a named stage and keeps the seconds it took.
 define stage
 @printf '\n== %s\n' '$(1)'
-@start=$$SECONDS; $(2); mkdir -p $(TARGET); printf '%6d s  %s\n' $$((SECONDS - start)) '$(1)' | tee -a $(STAGES)
+@start=$$SECONDS; $(2); mkdir -p $(BUILT); printf '%6d s  %s\n' $$((SECONDS - start)) '$(1)' | tee -a $(STAGES)
 endef
 
-.PHONY: test setup verify fmt lint bench soak samples
+.PHONY: test setup verify fmt lint bench soak samples cross
 
 # Two steps, because the second looks at what the first installed.
 test:
-	@mkdir -p $(TARGET) && rm -f $(STAGES)
+	@mkdir -p $(BUILT) && rm -f $(STAGES)
 	$(call stage,setup,$(MAKE) setup)
 	@$(MAKE) verify
 	@printf '\n== seconds by stage\n' && cat $(STAGES)
@@ -58,6 +60,7 @@ fmt:
 lint:
 	@$(LINKED) clippy --workspace --all-targets --locked -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' $(LINKED) doc --workspace --locked --no-deps --document-private-items --quiet
+	$(if $(shell command -v shellcheck),@shellcheck --severity=warning $(SCRIPTS))
 
 bench:
 	@$(LINKED) bench --workspace --locked
@@ -73,3 +76,6 @@ soak: setup
 
 samples:
 	@daemon/samples/train.sh
+
+cross:
+	@cross/build.sh $(TARGET)

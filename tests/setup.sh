@@ -8,6 +8,7 @@ declare -A needed_for=(
     [mosquitto]="the fleet tests over a real broker are skipped"
     [mold]="linking takes longer"
     [python3-venv]="the tests with real Python clients are skipped"
+    [shellcheck]="the shell scripts are not linted"
     [libvulkan1]="the GPU tests are skipped"
     [mesa-vulkan-drivers]="the GPU tests are skipped on a machine without a GPU"
 )
@@ -16,7 +17,7 @@ declare -A needed_for=(
 present() {
     case $1 in
         mosquitto) PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null ;;
-        mold) command -v mold >/dev/null ;;
+        mold | shellcheck) command -v "$1" >/dev/null ;;
         python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         libvulkan1) ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' || /sbin/ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' ;;
         mesa-vulkan-drivers) compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null ;;
@@ -24,7 +25,7 @@ present() {
 }
 
 missing=()
-for package in mold mosquitto python3-venv libvulkan1 mesa-vulkan-drivers; do
+for package in mold mosquitto python3-venv shellcheck libvulkan1 mesa-vulkan-drivers; do
     present "$package" || missing+=("$package")
 done
 
