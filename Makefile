@@ -70,7 +70,7 @@ bench:
 soak: setup
 	@$(LINKED) build --release --locked --package edgeward
 	@$(LINKED) test --locked --package edgeward --test process --no-run
-	@for run in kill powercut damage; do \
+	@for run in kill powercut damage full; do \
 		EDGEWARD_SOAK=1 cargo test --quiet --locked --package edgeward --test process "$$run::" -- --nocapture; \
 	done
 

@@ -8,8 +8,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use edgeward_harness::device::Device;
 use edgeward_harness::http::Client;
-use serde_json::Value;
+use edgeward_harness::workspace;
+use serde_json::{Value, json};
 
 use crate::usage::cpu_time;
 
@@ -28,6 +30,51 @@ pub struct Subject {
     pub token: Option<String>,
     /// The body of the request.
     pub body: Value,
+}
+
+impl Subject {
+    /// A running device, with an endpoint made here whose requests become rows.
+    ///
+    /// # Panics
+    /// When the endpoint cannot be made.
+    #[must_use]
+    pub fn with_rows(device: &mut Device) -> Self {
+        let sample = workspace().join("daemon/samples/fraud/3");
+        let sample = sample.to_string_lossy();
+        let import = ["model", "import", &sample, "--name", "main.default.fraud"];
+        device
+            .edgeward(&[&import[..], &["--version", "3"]].concat())
+            .success();
+        let created = device.client().post(
+            "/api/2.0/serving-endpoints",
+            &json!({"name": "fraud", "config": {
+                "served_entities": [{"entity_name": "main.default.fraud", "entity_version": "3"}],
+                "auto_capture_config": {
+                    "enabled": true, "catalog_name": "main", "schema_name": "default",
+                    "table_name_prefix": "fraud",
+                },
+            }}),
+        );
+        assert_eq!(created.status, 200, "{}", created.text());
+        Self {
+            name: "edgeward".to_owned(),
+            pid: device.process().id(),
+            url: device.url(),
+            path: "/serving-endpoints/fraud/invocations".to_owned(),
+            token: Some(device.token()),
+            body: json!({"dataframe_records": [
+                {"amount": 50000, "merchant_category": "online", "hour": 3, "is_foreign": true}
+            ]}),
+        }
+    }
+}
+
+/// A counter of the device's rows, as its status has it.
+#[must_use]
+pub fn rows(device: &Device, counter: &str) -> u64 {
+    let status = device.status();
+    let count = status.get("rows").and_then(|rows| rows.get(counter));
+    count.and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// What one round measured.

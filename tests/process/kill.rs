@@ -2,15 +2,15 @@
 
 use edgeward_harness::floors;
 
-use crate::fleet::{Fleet, QUICK_ROWS};
-use crate::rounds::{End, Rounds};
+use crate::fleet::Fleet;
+use crate::rounds::{End, ROWS, Rounds};
 
 const NAME: &str = "process.kill";
 const SEED: u64 = 0xED9E;
 
 #[test]
 fn nothing_acknowledged_is_lost_and_no_row_is_doubled() {
-    let Some(fleet) = Fleet::start(NAME, QUICK_ROWS) else {
+    let Some(fleet) = Fleet::start(NAME, ROWS) else {
         return;
     };
     let mut rounds = Rounds::new(NAME, fleet, SEED);

@@ -11,6 +11,8 @@ mod damage;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod landing;

@@ -13,8 +13,8 @@ use edgeward_wire::ordering::Kind;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::fleet::{Disks, Fleet, QUICK_ROWS};
-use crate::rounds::{End, Rounds};
+use crate::fleet::{Disks, Fleet};
+use crate::rounds::{End, ROWS, Rounds};
 
 const NAME: &str = "process.powercut";
 const SEED: u64 = 0xDEAD;
@@ -38,7 +38,7 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
         device: Some(&on_device),
         registry: Some(&on_registry),
     };
-    let Some(fleet) = Fleet::start_on(NAME, QUICK_ROWS, disks) else {
+    let Some(fleet) = Fleet::start_on(NAME, ROWS, disks) else {
         return;
     };
     let mut rounds = Rounds::new(NAME, fleet, SEED);

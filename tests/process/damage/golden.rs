@@ -143,7 +143,8 @@ fn damage_log(state: &Path) {
     fs::write(newest, bytes).unwrap();
 }
 
-/// Waits until the log holds the running boot alone, or what the device leaves there on purpose.
+/// Waits until each earlier boot has its end, and the log holds the running one alone, or what the
+/// device leaves there on purpose.
 pub(super) fn wait_until_recovered(device: &Device) -> Value {
     let boot = device.status()["boot_id"].as_str().unwrap().to_owned();
     wait::until("the earlier boots are recovered", || {
@@ -153,7 +154,9 @@ pub(super) fn wait_until_recovered(device: &Device) -> Value {
             let name = path.file_name().unwrap().to_str().unwrap();
             !name.starts_with(&boot) && !foreign.contains(name)
         });
-        (!earlier).then_some(report)
+        let mut boots = report["boots"].as_array().unwrap().iter();
+        let ended = boots.all(|entry| entry["boot"] == boot || entry["end"] != "running");
+        (ended && !earlier).then_some(report)
     })
 }
 

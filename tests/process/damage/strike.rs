@@ -72,10 +72,7 @@ fn kind(path: &Path) -> PathBuf {
     path.iter().take(depth).collect()
 }
 
-/// Files that are left alone.
-const SPARED: [&str; 2] = ["lock", "device.toml"];
-
-/// Every file below `state` that may be hit, relative to it, in order.
+/// Every file below `state`, relative to it, in order; not the lock, which holds nothing.
 fn files(state: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![state.to_owned()];
@@ -85,7 +82,7 @@ fn files(state: &Path) -> Vec<PathBuf> {
             let kind = entry.file_type().unwrap();
             if kind.is_dir() {
                 folders.push(entry.path());
-            } else if kind.is_file() && !SPARED.contains(&entry.file_name().to_str().unwrap()) {
+            } else if kind.is_file() && entry.file_name() != "lock" {
                 found.push(entry.path().strip_prefix(state).unwrap().to_owned());
             }
         }
