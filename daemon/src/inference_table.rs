@@ -45,6 +45,7 @@ mod gap;
 mod keeper;
 mod record;
 mod segment;
+mod time;
 mod verify;
 mod views;
 mod wal;

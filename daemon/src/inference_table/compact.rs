@@ -20,6 +20,7 @@ use edgeward_wire::segment::SegmentKind;
 use super::gap::{Gap, GapCause};
 use super::record::StoredRow;
 use super::segment::{SealedSegment, day_of};
+use super::time::{Correction, plausible};
 use super::wal::Replay;
 
 mod gaps;
@@ -85,6 +86,7 @@ pub(super) struct Compaction<'a> {
     origin: Origin,
     /// When the gaps that are found here are found.
     now_us: i64,
+    correction: Correction,
     /// A handful: a segment of the log holds few tables, and of most one day.
     parts: Vec<Part>,
     /// Parts that were full.
@@ -104,9 +106,16 @@ impl<'a> Compaction<'a> {
             tables,
             origin,
             now_us,
+            correction: Correction::default(),
             parts: Vec::new(),
             sealed: Vec::new(),
         }
+    }
+
+    /// Dates rows with what is known of the clock that they were taken by.
+    pub(super) fn corrected_by(mut self, correction: Correction) -> Self {
+        self.correction = correction;
+        self
     }
 
     /// The part that takes rows or gaps of this table, kind and day, from the sequence `first` on.
@@ -196,13 +205,17 @@ impl Replay for Compaction<'_> {
         sequence: u64,
         row: &StoredRow<'_>,
     ) -> Result<(), CompactError> {
-        let day = day_of(row.request_time_us);
+        let arrival = self.correction.arrival(row);
+        let day = day_of(arrival.time_us);
         let (part, origin) = self.part(table, SegmentKind::Rows, day, sequence)?;
-        part.add_row(origin, sequence, row)
+        part.add_row(origin, sequence, arrival, row)
     }
 
     fn gap(&mut self, table: &TableName, gap: &Gap<'_>) -> Result<(), CompactError> {
-        let day = day_of(gap.times_us.map_or(self.now_us, |(first, _)| first));
+        // A time that cannot be right is one that nobody knows.
+        let times_us = gap.times_us.filter(|(first, _)| plausible(*first));
+        let gap = &Gap { times_us, ..*gap };
+        let day = day_of(times_us.map_or(self.now_us, |(first, _)| first));
         let (part, origin) = self.part(table, SegmentKind::Gaps, day, gap.first)?;
         part.add_gap(origin, gap)
     }

@@ -118,7 +118,7 @@ pub(super) struct StoredGap<'a> {
 }
 
 /// A row of the `{prefix}_gaps` table.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Gap<'a> {
     pub(super) endpoint: Option<&'a str>,
     pub(super) cause: GapCause,

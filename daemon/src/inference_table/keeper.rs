@@ -8,6 +8,7 @@
 //! ```text
 //! recovering --> waiting --compact--> files, account, log segment removed --> announced
 //!                   | ^ \--landed---> account, file removed
+//!                   | | \--clock of 1970---> waits for the clock, up to six segments long
 //!                   | | \--failed---> tried again after a while and at the next request
 //!                   | +----------------------------------------------------------------+
 //!                   +--close--> compact what is left, boot ended --> over
@@ -63,6 +64,10 @@ impl Backlog {
             .copied()
     }
 
+    fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn drop_first(&self) {
         self.0
             .lock()
@@ -116,6 +121,8 @@ impl Keeper {
         self.recovered.send_replace(Some(Arc::new(report)));
         while let Some(request) = self.next_request() {
             match request {
+                // Whoever waits for an answer wants the rows now, whatever they are dated.
+                Request::Compact(None) => drop(self.compact_dated()),
                 Request::Compact(reply) => {
                     let compacted = self.compact_backlog();
                     answer(reply, compacted);
@@ -149,9 +156,17 @@ impl Keeper {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 // The failure is logged where it happens.
-                Err(RecvTimeoutError::Timeout) => drop(self.compact_backlog()),
+                Err(RecvTimeoutError::Timeout) => drop(self.compact_dated()),
             }
         }
+    }
+
+    /// Compacts the backlog, unless its rows have to wait for a clock.
+    fn compact_dated(&mut self) -> Result<(), KeepSegmentsError> {
+        if self.ledger.awaits_clock(self.backlog.len()) {
+            return Ok(());
+        }
+        self.compact_backlog()
     }
 
     fn compact_backlog(&mut self) -> Result<(), KeepSegmentsError> {

@@ -8,13 +8,17 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use arrow::array::AsArray as _;
+use arrow::datatypes::Int64Type;
 use edgeward_base::digest::Digest;
 use edgeward_base::durable::DurableFs;
 use edgeward_base::names::{BootId, TableName};
 use edgeward_wire::segment::SegmentKind;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
 use super::gap::Gap;
@@ -23,7 +27,7 @@ use super::keeper::account::{Account, ParseAccountError};
 use super::keeper::ledger::Folders;
 use super::keeper::recover::find;
 use super::record::StoredRow;
-use super::segment::path_of;
+use super::segment::{SealedSegment, path_of};
 use super::wal::{Replay, Start, WalName, read_start, replay};
 
 #[cfg(test)]
@@ -40,6 +44,12 @@ pub struct VerifiedTable {
     pub landed: u64,
     /// Sequences that gaps count.
     pub gaps: u64,
+    /// Those, by cause; `landed` are those whose gap rows have landed and are not kept here.
+    pub causes: BTreeMap<String, u64>,
+    /// Whether a gap of unknown length is here.
+    pub unknown: bool,
+    /// Bytes of the sealed files that are here.
+    pub bytes: u64,
     /// Last committed sequence.
     pub last: u64,
     /// Whether rows and gaps add up to it.
@@ -64,6 +74,8 @@ pub struct VerifyReport {
     pub boots: Vec<VerifiedBoot>,
     /// Files in quarantine.
     pub quarantine: Vec<PathBuf>,
+    /// What they take on the disk.
+    pub quarantine_bytes: u64,
     /// Files that a later version of this program wrote: left alone, and not counted here.
     pub foreign: Vec<PathBuf>,
     /// What is wrong: damaged files, sequences that are neither row nor gap.
@@ -92,14 +104,31 @@ impl fmt::Display for VerifyReport {
                 rows,
                 landed,
                 gaps,
+                causes,
+                unknown,
                 last,
                 complete,
+                ..
             } in &boot.tables
             {
                 let sign = if *complete { "=" } else { "but" };
+                let causes: Vec<_> = causes
+                    .iter()
+                    .map(|(cause, rows)| format!("{cause} {rows}"))
+                    .collect();
+                let causes = match causes.join(", ") {
+                    none if none.is_empty() => none,
+                    some => format!(" ({some})"),
+                };
+                let more = if *unknown {
+                    ", and an unknown number after it"
+                } else {
+                    ""
+                };
                 writeln!(
                     formatter,
-                    "  {table}: {rows} rows ({landed} landed) + {gaps} in gaps {sign} last {last}"
+                    "  {table}: {rows} rows ({landed} landed) + {gaps} in gaps{causes} {sign} \
+                     last {last}{more}"
                 )?;
             }
         }
@@ -121,15 +150,51 @@ impl fmt::Display for VerifyReport {
     }
 }
 
-/// Counts what the log holds beyond the sealed segments.
+/// What is here of one table.
+#[derive(Debug, Default, Clone)]
+struct Sums {
+    rows: u64,
+    gaps: u64,
+    causes: BTreeMap<String, u64>,
+    unknown: bool,
+    bytes: u64,
+}
+
+impl Sums {
+    /// Counts a gap; one of unknown length has no rows.
+    fn gap(&mut self, cause: &str, rows: Option<u64>) {
+        let Some(rows) = rows else {
+            self.unknown = true;
+            return;
+        };
+        self.gaps += rows;
+        *self.causes.entry(cause.to_owned()).or_default() += rows;
+    }
+}
+
+/// Counts what the log and the sealed files hold, by table.
 #[derive(Debug, Default)]
-struct Counter(BTreeMap<TableName, (u64, u64)>);
+struct Counter(BTreeMap<TableName, Sums>);
 
 impl Counter {
-    fn add(&mut self, table: &TableName, rows: u64, gaps: u64) {
-        let sums = self.0.entry(table.clone()).or_default();
-        sums.0 += rows;
-        sums.1 += gaps;
+    fn of(&mut self, table: &TableName) -> &mut Sums {
+        self.0.entry(table.clone()).or_default()
+    }
+
+    /// Counts a sealed segment; the gaps in it by what its file says, if that can be read.
+    fn segment(&mut self, segment: &SealedSegment, path: &Path) {
+        let sums = self.of(&segment.name.table);
+        sums.bytes += segment.size;
+        match segment.name.kind {
+            SegmentKind::Rows => sums.rows += segment.sequences,
+            SegmentKind::Gaps => match gaps_in(path) {
+                Ok(gaps) => gaps
+                    .into_iter()
+                    .for_each(|(cause, rows)| sums.gap(&cause, rows)),
+                // That it is damaged stands among the problems already.
+                Err(_) => sums.gaps += segment.sequences,
+            },
+        }
     }
 }
 
@@ -137,14 +202,38 @@ impl Replay for Counter {
     type Error = Infallible;
 
     fn row(&mut self, table: &TableName, _: u64, _: &StoredRow<'_>) -> Result<(), Infallible> {
-        self.add(table, 1, 0);
+        self.of(table).rows += 1;
         Ok(())
     }
 
     fn gap(&mut self, table: &TableName, gap: &Gap<'_>) -> Result<(), Infallible> {
-        self.add(table, 0, gap.rows.unwrap_or(0));
+        self.of(table).gap(gap.cause.as_str(), gap.rows);
         Ok(())
     }
+}
+
+/// Cause and rows of each gap in a sealed file.
+fn gaps_in(path: &Path) -> io::Result<Vec<(String, Option<u64>)>> {
+    let file = File::open(path)?;
+    let parquet = ParquetRecordBatchReaderBuilder::try_new(file).map_err(io::Error::other)?;
+    let mut gaps = Vec::new();
+    for batch in parquet.build().map_err(io::Error::other)? {
+        let batch = batch.map_err(io::Error::other)?;
+        let column = |name| {
+            let missing = || io::Error::other(format!("no column {name}"));
+            batch.column_by_name(name).ok_or_else(missing)
+        };
+        let (causes, rows) = (column("cause")?, column("rows")?);
+        let causes = causes.as_string::<i32>().iter();
+        for (cause, rows) in causes.zip(rows.as_primitive::<Int64Type>()) {
+            let rows = rows.map(u64::try_from).transpose();
+            gaps.push((
+                cause.unwrap_or_default().to_owned(),
+                rows.map_err(io::Error::other)?,
+            ));
+        }
+    }
+    Ok(gaps)
 }
 
 /// Checks the row log in `rows`, which is `{state}/rows`.
@@ -198,6 +287,12 @@ fn look(fs: &dyn DurableFs, rows: &Path) -> io::Result<VerifyReport> {
     }
     boots.sort_by_key(|(age, _)| *age);
     report.boots = boots.into_iter().map(|(_, boot)| boot).collect();
+    report.quarantine_bytes = report
+        .quarantine
+        .iter()
+        .filter_map(|path| fs.size(path).ok())
+        .map(|size| size.0)
+        .sum();
     let unexplained = unexplained(&report);
     report.problems.extend(unexplained);
     Ok(report)
@@ -265,31 +360,32 @@ fn verify_boot(
         }
     }
     for segment in &account.segments {
-        let name = &segment.name;
-        match name.kind {
-            SegmentKind::Rows => counter.add(&name.table, segment.sequences, 0),
-            SegmentKind::Gaps => counter.add(&name.table, 0, segment.sequences),
-        }
+        let path = folders.parquet.join(path_of(&segment.name, &segment.date));
+        counter.segment(segment, &path);
     }
     let mut tables = Vec::new();
     for (table, next) in position.iter() {
         let known = account.tables.get(table).copied().unwrap_or_default();
-        let (rows, gaps) = counter.0.get(table).copied().unwrap_or_default();
-        let (rows, gaps) = (rows + known.landed_rows, gaps + known.landed_gaps);
-        let last = next - 1;
-        let complete = rows + gaps == last;
+        let mut sums = counter.0.remove(table).unwrap_or_default();
+        if known.landed_gaps > 0 {
+            sums.gap("landed", Some(known.landed_gaps));
+        }
+        let (rows, landed, last) = (sums.rows + known.landed_rows, known.landed_rows, next - 1);
+        let complete = rows + sums.gaps == last;
         if !complete {
             problems.push(format!(
-                "boot {}, {table}: {rows} rows and {gaps} in gaps, last sequence {last}",
-                account.boot
+                "boot {}, {table}: {rows} rows and {} in gaps, last sequence {last}",
+                account.boot, sums.gaps
             ));
         }
-        let landed = known.landed_rows;
         tables.push(VerifiedTable {
             table: table.clone(),
             rows,
             landed,
-            gaps,
+            gaps: sums.gaps,
+            causes: sums.causes,
+            unknown: sums.unknown,
+            bytes: sums.bytes,
             last,
             complete,
         });

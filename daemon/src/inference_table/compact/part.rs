@@ -18,6 +18,7 @@ use parquet::schema::types::ColumnPath;
 use super::super::gap::Gap;
 use super::super::record::StoredRow;
 use super::super::segment::{Runs, SealedSegment, file_name, folder};
+use super::super::time::Arrival;
 use super::gaps::GapColumns;
 use super::rows::{DISTINCT, LOOKED_UP, PAYLOADS, RowColumns};
 use super::{CompactError, Origin, gaps, rows};
@@ -186,11 +187,12 @@ impl Part {
         &mut self,
         origin: &Origin,
         sequence: u64,
+        arrival: Arrival,
         row: &StoredRow<'_>,
     ) -> Result<(), CompactError> {
         if let Columns::Rows(columns) = &mut self.columns {
             columns
-                .append(origin, sequence, row)
+                .append(origin, sequence, arrival, row)
                 .map_err(CompactError::Batch)?;
         }
         self.gathered_bytes += row.request.map_or(0, str::len) + row.response.map_or(0, str::len);

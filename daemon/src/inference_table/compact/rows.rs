@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::super::record::StoredRow;
 use super::super::segment::day_of;
+use super::super::time::Arrival;
 use super::Origin;
 
 /// Columns whose values hardly ever repeat: a dictionary of them would cost and save nothing.
@@ -182,9 +183,10 @@ impl RowColumns {
         &mut self,
         origin: &Origin,
         sequence: u64,
+        arrival: Arrival,
         row: &StoredRow<'_>,
     ) -> Result<(), ArrowError> {
-        self.append_request(row)?;
+        self.append_request(arrival, row)?;
         self.append_route(row)?;
         self.device_id.append_value(&origin.device);
         self.boot_id.append_value(&origin.boot);
@@ -203,13 +205,13 @@ impl RowColumns {
         self.time_to_first_token_us
             .append_option(row.time_to_first_token_us.map(signed));
         self.monotonic_us.append_value(signed(row.monotonic_us));
-        self.clock_quality.append_value(row.clock_quality());
+        self.clock_quality.append_value(arrival.quality);
         Ok(())
     }
 
-    fn append_request(&mut self, row: &StoredRow<'_>) -> Result<(), ArrowError> {
-        self.request_date.append_value(day_of(row.request_time_us));
-        self.request_time.append_value(row.request_time_us);
+    fn append_request(&mut self, arrival: Arrival, row: &StoredRow<'_>) -> Result<(), ArrowError> {
+        self.request_date.append_value(day_of(arrival.time_us));
+        self.request_time.append_value(arrival.time_us);
         let mut text = Uuid::encode_buffer();
         let id = Uuid::from_bytes(row.request_id);
         self.databricks_request_id

@@ -8,15 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use edgeward_base::clock::SharedClock;
+use edgeward_base::clock::{ClockQuality, SharedClock};
 use edgeward_base::durable::{SharedFs, parent, write_atomic};
 use edgeward_base::names::{BootId, DeviceId, TableName};
 use edgeward_wire::segment::SegmentName;
 
 use super::super::compact::{CompactError, Compaction, Origin};
 use super::super::segment::{SealedSegment, path_of};
+use super::super::time::{Correction, plausible};
 use super::super::wal::{Position, WalName, WalSegment, replay};
 use super::account::{Account, BootEnd, TableAccount};
+
+/// Segments of the log that wait for the clock to be set: at most an hour of a box that is idle, and
+/// 48 MiB of one that is not.
+const MOST_UNDATED: usize = 6;
 
 /// How a segment with a bad sector is read: what is lost before the sector is less than this.
 const READ_STEP: usize = 4 << 10;
@@ -100,6 +105,8 @@ pub(in super::super) struct Ledger {
     pub(super) ordinals: BTreeMap<BootId, u32>,
     /// That of the boot that writes now; 0 until recovery has counted.
     pub(super) ordinal: Arc<AtomicU32>,
+    /// How the clocks of boots are corrected, where that is known.
+    pub(super) corrections: BTreeMap<BootId, Correction>,
     /// Bad tails that were set aside since the start.
     pub(super) quarantined: Vec<PathBuf>,
 }
@@ -121,6 +128,7 @@ impl Ledger {
             accounts: BTreeMap::new(),
             ordinals: BTreeMap::new(),
             ordinal: Arc::default(),
+            corrections: BTreeMap::new(),
             quarantined: Vec::new(),
         }
     }
@@ -149,6 +157,14 @@ impl Ledger {
         }
     }
 
+    /// Whether compaction had better wait: the clock is wrong and may soon be set, which dates the
+    /// rows that wait. `waiting` segments of the log are no more than the disk can spare.
+    pub(in super::super) fn awaits_clock(&self, waiting: usize) -> bool {
+        waiting <= MOST_UNDATED
+            && self.clock.quality() == ClockQuality::Unsynced
+            && !plausible(self.clock.wall_micros())
+    }
+
     /// Turns a segment of the log into sealed segments, and removes it.
     ///
     /// Segments of one boot have to come in their order.
@@ -169,6 +185,11 @@ impl Ledger {
         } = self.read_log(name)?;
         if let Some(committed) = committed.and_then(|committed| usize::try_from(committed).ok()) {
             bytes.truncate(committed);
+        }
+        if name.boot == self.boot
+            && let Some(correction) = Correction::now(self.clock.as_ref())
+        {
+            self.corrections.insert(name.boot, correction);
         }
         let mut position = account.position();
         let mut compaction = self.compaction(name.boot);
@@ -292,7 +313,9 @@ impl Ledger {
     pub(super) fn compaction(&self, boot: BootId) -> Compaction<'_> {
         let origin = Origin::new(&self.device, boot);
         let now_us = self.clock.wall_micros();
+        let correction = self.corrections.get(&boot).copied().unwrap_or_default();
         Compaction::new(self.fs.as_ref(), &self.folders.parquet, origin, now_us)
+            .corrected_by(correction)
     }
 
     /// Makes an account the one that counts.

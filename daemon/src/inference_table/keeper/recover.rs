@@ -20,6 +20,7 @@ use edgeward_wire::segment::{SegmentDate, SegmentName};
 use serde::Serialize;
 
 use super::super::segment::parse_path;
+use super::super::time::Correction;
 use super::super::wal::{Start, WalName, WalSegment, read_start};
 use super::account::{Account, BootEnd, ParseAccountError};
 use super::ledger::{Folders, KeepSegmentsError, Ledger};
@@ -191,6 +192,18 @@ impl Ledger {
         }
     }
 
+    /// Finds in what is left of a boot's log how its clock was wrong.
+    fn date_rows(&mut self, boot: BootId, wal: &[WalName]) -> Result<(), KeepSegmentsError> {
+        for name in wal {
+            let read = self.read_log(*name)?;
+            if let Some(correction) = Correction::in_log(*name, &read.bytes) {
+                self.corrections.insert(boot, correction);
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a later version of this program wrote a segment of the log.
     fn is_newer(&self, name: WalName) -> Result<bool, KeepSegmentsError> {
         let read = self.read_log(name)?;
@@ -216,6 +229,7 @@ impl Ledger {
             self.adopt(boot, files)?;
         }
         let mut sealed = self.replace_missing(boot)?;
+        self.date_rows(boot, wal)?;
         for name in wal {
             if self.is_newer(*name)? {
                 // The boot has not ended for us: what it holds, a later version brings to an end.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::Int64Type;
-use edgeward_base::clock::TestClock;
+use edgeward_base::clock::{Clock as _, TestClock};
 use edgeward_base::durable::SharedFs;
 use edgeward_base::names::{BootId, TableName};
 use edgeward_wire::segment::{SegmentKind, SegmentName};
@@ -28,7 +28,7 @@ use super::super::wal::{LogCounters, LogOptions, RowLog, WalSegment};
 use super::super::{BootEnd, RecoveryReport};
 
 /// Just before a midnight, so that rows of two days meet.
-pub(super) const NOON: i64 = 1_780_012_800_000_000;
+pub(in super::super) const NOON: i64 = 1_780_012_800_000_000;
 const DAY: i64 = 86_400_000_000;
 
 /// A folder on a file system that syncs for free, where there is one.
@@ -132,7 +132,7 @@ impl World {
             id,
         );
         let options = LogOptions {
-            directory: folders.wal.clone(),
+            directory: folders.wal,
             device: "box-1".parse().unwrap(),
             boot: id,
             ordinal: ledger.ordinal(),
@@ -184,6 +184,34 @@ impl World {
                 .push(Some(id));
             boot.pending.push((table, id));
         }
+    }
+
+    /// Offers rows that arrive now, by whatever the clock says.
+    pub(in super::super) fn offer_now(&mut self, table_number: u8, rows: u8) {
+        let Some(boot) = &mut self.boot else { return };
+        let told = self.told.entry(boot.id).or_default();
+        for _ in 0..rows {
+            let id = self.next_id;
+            self.next_id += 1;
+            let mut row = Row::new(Uuid::from_u64_pair(0, id), self.clock.wall_micros());
+            row.monotonic_us = self.clock.monotonic_micros();
+            row.clock_quality = self.clock.quality();
+            let table = table(table_number);
+            boot.log.push(OfferedRow {
+                table: table.clone(),
+                endpoint: None,
+                time_us: row.request_time_us,
+                bytes: row.encode(1 << 20).unwrap(),
+            });
+            let offered = told.offered.entry(table.clone()).or_default();
+            offered.push(Some(id));
+            boot.pending.push((table, id));
+        }
+    }
+
+    /// Whether compaction waits for the clock.
+    pub(in super::super) fn awaits_clock(&self, waiting: usize) -> bool {
+        self.boot.as_ref().unwrap().ledger.awaits_clock(waiting)
     }
 
     /// The channel dropped rows.

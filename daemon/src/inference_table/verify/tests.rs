@@ -40,10 +40,7 @@ fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[end / 2] ^= 0x40;
-    std::fs::File::create(path)
-        .unwrap()
-        .write_all(&bytes)
-        .unwrap();
+    File::create(path).unwrap().write_all(&bytes).unwrap();
 }
 
 #[test]
@@ -56,8 +53,14 @@ fn a_sound_log_adds_up_sealed_landed_and_still_in_the_log() {
     let table = &report.boots[0].tables[0];
     assert_eq!((table.rows, table.gaps, table.last), (24, 3, 27));
     assert!(table.landed > 0 && table.complete);
+    assert_eq!(table.causes, [("channel_full".to_owned(), 3)].into());
+    assert!(!table.unknown && table.bytes > 0);
     let text = report.to_string();
     assert!(text.contains("24 rows"), "{text}");
+    assert!(
+        text.contains("3 in gaps (channel_full 3) = last 27"),
+        "{text}"
+    );
     assert!(text.ends_with("sound"), "{text}");
     serde_json::to_string(&report).unwrap();
 }
@@ -89,6 +92,55 @@ fn a_file_that_is_gone_is_named() {
     let file = files(&world.rows_folder(), "parquet").pop().unwrap();
     std::fs::remove_file(&file).unwrap();
     assert!(!world.verify().is_sound());
+}
+
+#[test]
+fn gaps_are_told_by_cause_and_the_unknown_end_too() {
+    let mut world = world();
+    // The gap is the first sealed segment.
+    world.land(0);
+    world.drop_rows(0, 2);
+    world.commit();
+    world.crash();
+    world.start();
+    let report = world.verify();
+    let table = &report.boots[0].tables[0];
+    let causes = [("channel_full", 2), ("landed", 3)];
+    let expected = causes.map(|(cause, rows)| (cause.to_owned(), rows));
+    assert_eq!(table.causes, expected.into());
+    assert!(table.unknown, "the boot was cut off");
+    assert!(
+        report
+            .to_string()
+            .contains("and an unknown number after it")
+    );
+}
+
+#[test]
+fn quarantine_without_a_gap_is_not_sound() {
+    let mut world = world();
+    world.crash();
+    world.start();
+    let quarantine = world.rows_folder().join("quarantine");
+    std::fs::create_dir_all(&quarantine).unwrap();
+    // A boot of which nothing is known but that it ended, as version 0 left it.
+    let boot = BootId(0xdead);
+    let mut account = Account::open(boot, 1, 0);
+    account.end = BootEnd::PowerLoss;
+    let accounts = world.rows_folder().join("account");
+    account.write(&RealFs, &accounts).unwrap();
+    std::fs::write(
+        quarantine.join(format!("{boot}-00000001.wal.from-0")),
+        "rest",
+    )
+    .unwrap();
+    let report = world.verify();
+    assert!(!report.is_sound());
+    assert!(report.quarantine_bytes >= 4);
+    assert!(
+        report.problems[0].contains("no gap stands for it"),
+        "{report}"
+    );
 }
 
 /// The disk of a daemon that lands a segment just after its account was read: the first read of
@@ -175,7 +227,7 @@ fn recovery_turns_damage_into_gaps_and_quarantine_and_the_log_is_sound_again() {
             // A flip inside a sealed file is found when it is read for upload; its length at once.
             match extension {
                 "parquet" => {
-                    std::fs::File::options()
+                    File::options()
                         .write(true)
                         .open(&file)
                         .unwrap()

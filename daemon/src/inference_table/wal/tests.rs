@@ -265,7 +265,7 @@ fn a_later_version_is_told_from_damage() {
     let (bytes, _) = segment(&[(0, 1, 10)]);
     assert!(matches!(read_start(NAME, &bytes), Start::Good { .. }));
     // The same frames under another digit: a bit has flipped.
-    let mut flipped = bytes.clone();
+    let mut flipped = bytes;
     flipped[14] = b'3';
     assert_eq!(read_start(NAME, &flipped), Start::Damaged);
     let mut later = flipped;
