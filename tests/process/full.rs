@@ -90,7 +90,7 @@ fn a_full_disk_costs_rows_that_are_counted_and_nothing_else() {
     owed.extend(ask(&mut fleet));
     fleet.device.stop();
     fleet.device.start();
-    let (landing, gaps) = all_landed(&fleet);
+    let (landing, gaps) = all_landed(&fleet, 1);
     let landed = landing.request_ids();
     assert!(owed.is_subset(&landed), "rows with room enough are gone");
     assert!(gaps > 0, "what found no room is counted");

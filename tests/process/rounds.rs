@@ -34,8 +34,9 @@ pub(crate) const ROWS: &str = "[inference_table]\ncommit_interval = \"50ms\"\nse
 const ENDS_AFTER: std::ops::RangeInclusive<u64> = 50..=900;
 /// How a start ended whose last row is known.
 const CLEAN: &str = "clean";
-/// How long the last rows may take to land.
+/// How long the last rows of some rounds may take to land, and how much longer those of each round.
 const LANDING_TIME: Duration = Duration::from_secs(180);
+const LANDING_TIME_OF_A_ROUND: Duration = Duration::from_secs(6);
 
 /// The end of a round, as its clients see it.
 pub(crate) struct End {
@@ -178,7 +179,7 @@ impl Rounds {
             tally,
             ..
         } = self;
-        let (landing, gaps) = all_landed(&fleet);
+        let (landing, gaps) = all_landed(&fleet, done.try_into().unwrap());
         let rows = landing.rows();
         check_commits(&landing, &tally.committed);
         let landed = landing.request_ids();
@@ -209,9 +210,10 @@ impl Rounds {
 }
 
 /// Waits until every row and every end of a boot has landed, and asserts that they are what the
-/// device accounts for; answers the landing folder and how many sequences are in gaps.
-pub(crate) fn all_landed(fleet: &Fleet) -> (Landing, i64) {
-    let account = wait_until_landed(fleet);
+/// device accounts for; answers the landing folder and how many sequences are in gaps. The more
+/// rounds there were, the longer it may take.
+pub(crate) fn all_landed(fleet: &Fleet, rounds: u32) -> (Landing, i64) {
+    let account = wait_until_landed(fleet, LANDING_TIME + rounds * LANDING_TIME_OF_A_ROUND);
     let landing = Landing::read(&fleet.registry.landing());
     let gaps = check_rows(&landing, &account);
     (landing, gaps)
@@ -233,32 +235,49 @@ fn check_commits(landing: &Landing, committed: &BTreeMap<String, u64>) {
 /// What the device says of each table in each boot: `edgeward logs verify`.
 type Account = BTreeMap<Boot, Value>;
 
-/// Waits until every row and every end of a boot has landed; answers the device's own account,
-/// read from its files with the daemon stopped.
-fn wait_until_landed(fleet: &Fleet) -> Account {
-    wait::within(LANDING_TIME, "every row has landed", || {
-        let account = account(fleet)?;
-        let waits = |(_, table): (&Boot, &Value)| table["landed"] != table["rows"];
-        if account.iter().any(waits) {
+/// What is waited for, said when it was in vain.
+#[derive(Default)]
+struct Missing(String);
+
+impl Drop for Missing {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            println!("missing in the end: {}", self.0);
+        }
+    }
+}
+
+/// Waits until every row and every end of a boot has landed; answers the device's own account.
+fn wait_until_landed(fleet: &Fleet, patience: Duration) -> Account {
+    let mut missing = Missing::default();
+    wait::within(patience, "every row has landed", || {
+        let account = account(fleet).map_err(|unsound| missing.0 = unsound).ok()?;
+        let waits = |(_, table): &(&Boot, &Value)| table["landed"] != table["rows"];
+        if let Some((boot, table)) = account.iter().find(waits) {
+            missing.0 = format!("{boot:?} {table}");
             return None;
         }
         let landing = Landing::read(&fleet.registry.landing());
-        let ended = |(boot, table): (&Boot, &Value)| {
+        let open = |(boot, table): &(&Boot, &Value)| {
             let landed = landing.boots.get(boot);
-            table["end"] == CLEAN || landed.is_some_and(|landed| landed.unknown_from.is_some())
+            table["end"] != CLEAN && landed.is_none_or(|landed| landed.unknown_from.is_none())
         };
-        account.iter().all(ended).then_some(account)
+        if let Some((boot, table)) = account.iter().find(open) {
+            missing.0 = format!("the end of {boot:?} {table}");
+            return None;
+        }
+        Some(account)
     })
 }
 
-/// Asks the device for its account of the row log; none while it is not sound, which the torn end
-/// of a log is until it has been recovered.
-fn account(fleet: &Fleet) -> Option<Account> {
+/// Asks the device for its account of the row log. While it is not sound, as the torn end of a log
+/// is not until it has been recovered, the error is what it says.
+fn account(fleet: &Fleet) -> Result<Account, String> {
     let verified = fleet
         .device
         .edgeward(&["logs", "verify", "--output", "json"]);
     if verified.code != Some(0) {
-        return None;
+        return Err(verified.stdout);
     }
     let report = verified.json();
     let mut account = Account::new();
@@ -274,7 +293,7 @@ fn account(fleet: &Fleet) -> Option<Account> {
             account.insert(key, table);
         }
     }
-    Some(account)
+    Ok(account)
 }
 
 /// Compares what landed with the device's account; answers how many sequences are in gaps.
