@@ -73,6 +73,7 @@ soak: setup
 	@for run in kill powercut damage full; do \
 		EDGEWARD_SOAK=1 cargo test --quiet --locked --package edgeward --test process "$$run::" -- --nocapture; \
 	done
+	@EDGEWARD_SOAK=1 $(LINKED) bench --locked --package edgeward-benches --bench row_bytes --bench full_disk
 
 samples:
 	@daemon/samples/train.sh

@@ -29,7 +29,9 @@ fn main() {
         return;
     };
     let mut device = Device::new(&DeviceOptions {
-        config: "[inference_table]\ncommit_interval = \"200ms\"\n".to_owned(),
+        // What a segment has reserved takes rows on a full disk: small ones are full soon.
+        config: "[inference_table]\ncommit_interval = \"200ms\"\nseal_size = \"64KiB\"\n"
+            .to_owned(),
         disk: Some(disk.path()),
         ..DeviceOptions::default()
     });
