@@ -12,6 +12,7 @@ mod fleet;
 mod identity;
 mod quickstart;
 mod registry;
+mod retention;
 mod rooms;
 mod status;
 

@@ -14,6 +14,7 @@ mod device;
 mod identity;
 mod reader;
 mod registry;
+mod retention;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use device::{
 };
 pub use identity::{DeviceIdentity, FleetMembership, FoundIdentity, IdentityError};
 pub use registry::RegistryConfig;
+pub use retention::{Retain, RetentionConfig};
 
 use reader::Reader;
 

@@ -39,10 +39,12 @@ use tokio::sync::{oneshot, watch};
 
 use crate::tasks::{SpawnThreadError, Tasks};
 
+mod budget;
 mod channel;
 mod compact;
 mod gap;
 mod keeper;
+mod policy;
 mod record;
 mod segment;
 mod time;
@@ -51,9 +53,10 @@ mod views;
 mod wal;
 mod writer;
 
+pub use budget::{BudgetOptions, TableBudget};
 pub use compact::CompactError;
 pub use gap::GapCause;
-pub use keeper::{BootEnd, KeepSegmentsError, RecoveredBoot, RecoveryReport};
+pub use keeper::{BootEnd, DiskUse, KeepSegmentsError, RecoveredBoot, RecoveryReport};
 pub use record::Row;
 pub use segment::SealedSegment;
 pub use verify::{VerifiedBoot, VerifiedTable, VerifyReport, verify};
@@ -61,7 +64,8 @@ pub use views::views;
 
 use channel::{ChannelLimits, Message, RowSender, channel};
 use keeper::ledger::{Folders, Ledger};
-use keeper::{Backlog, Keeper, Reply, Request};
+use keeper::{Backlog, Budgets, Keeper, Reply, Request, Room};
+use policy::Policies;
 use wal::{LogCounters, LogOptions, RowLog};
 use writer::Writer;
 
@@ -88,8 +92,11 @@ pub struct InferenceTableOptions {
     pub commit_interval: Duration,
     /// A segment is sealed so long after its first row. 10 minutes by default.
     pub seal_after: Duration,
-    /// A segment is sealed at this size in the write-ahead log. 8 MiB by default.
+    /// A segment is sealed at this size in the write-ahead log, or at an eighth of the budget where
+    /// that is less. 8 MiB by default.
     pub seal_size: ByteCount,
+    /// What rows may take of the disk.
+    pub budget: BudgetOptions,
     /// The clocks.
     pub clock: SharedClock,
     /// The file system.
@@ -116,6 +123,7 @@ impl InferenceTableOptions {
             commit_interval: Duration::from_secs(1),
             seal_after: Duration::from_secs(600),
             seal_size: ByteCount::mib(8),
+            budget: BudgetOptions::default(),
             clock,
             fs,
         }
@@ -157,6 +165,12 @@ pub struct RowCounters {
     pub committed: u64,
     /// Rows that did not fit into the channel.
     pub dropped: u64,
+    /// Rows that sampling left out, because the disk was short.
+    pub sampled: u64,
+    /// Rows that a table which may not lose older ones did not take any more.
+    pub refused: u64,
+    /// Rows that were written without a payload, because the disk was short.
+    pub shed: u64,
     /// Rows that the disk did not take.
     pub lost: u64,
     /// Writes and syncs that failed.
@@ -178,6 +192,8 @@ struct Shared {
     counters: Arc<LogCounters>,
     recovered: watch::Receiver<Option<Arc<RecoveryReport>>>,
     sealings: watch::Receiver<u64>,
+    budgets: Budgets,
+    disk_use: watch::Receiver<Arc<DiskUse>>,
 }
 
 impl Drop for Shared {
@@ -185,6 +201,16 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.rows.order(Message::Close(None));
     }
+}
+
+fn ledger_of(options: &InferenceTableOptions, folders: &Folders) -> Ledger {
+    Ledger::new(
+        Arc::clone(&options.fs),
+        Arc::clone(&options.clock),
+        folders.clone(),
+        options.device.clone(),
+        options.boot,
+    )
 }
 
 impl InferenceTables {
@@ -199,23 +225,20 @@ impl InferenceTables {
         tasks: &Tasks,
     ) -> Result<Self, OpenInferenceTablesError> {
         let folders = Folders::of(&options.directory);
-        let (rows, receiver) = channel(ChannelLimits {
+        let policies = Policies::new(options.payload_cap.as_usize());
+        let limits = ChannelLimits {
             most: options.channel_bytes.as_usize(),
             commit: options.commit_bytes.as_usize(),
-            payload_cap: options.payload_cap.as_usize(),
-        });
+        };
+        let (rows, receiver) = channel(limits, policies.clone());
+        let (room, budgets, disk_use) = Room::on_disk(&options, policies);
+        let seal_size = room.seal_size();
         let (requests, waiting) = sync_channel(KEEPER_REQUESTS);
         let (recovered, recovered_seen) = watch::channel(None);
         let (sealings, sealings_seen) = watch::channel(0);
         let backlog = Backlog::default();
         let counters = Arc::new(LogCounters::default());
-        let ledger = Ledger::new(
-            Arc::clone(&options.fs),
-            Arc::clone(&options.clock),
-            folders.clone(),
-            options.device.clone(),
-            options.boot,
-        );
+        let ledger = ledger_of(&options, &folders);
         let ordinal = ledger.ordinal();
         let keeper = Keeper {
             ledger,
@@ -223,6 +246,8 @@ impl InferenceTables {
             requests: waiting,
             recovered,
             sealings,
+            room,
+            retry_in: 0,
         };
         let writer = Writer {
             rows: receiver,
@@ -235,7 +260,7 @@ impl InferenceTables {
                     boot: options.boot,
                     ordinal,
                     seal_after: options.seal_after,
-                    seal_size: options.seal_size.0,
+                    seal_size,
                     clock: options.clock,
                     fs: options.fs,
                 },
@@ -243,6 +268,7 @@ impl InferenceTables {
             ),
             backlog,
             keeper: requests.clone(),
+            counted: None,
         };
         let shared = Shared {
             rows,
@@ -250,6 +276,8 @@ impl InferenceTables {
             counters,
             recovered: recovered_seen,
             sealings: sealings_seen,
+            budgets,
+            disk_use,
         };
         tasks
             .spawn_thread("rows-keeper", move || keeper.run())
@@ -348,13 +376,27 @@ impl InferenceTables {
         settle(answer).await
     }
 
+    /// Sets what single tables may take of the disk; it holds within seconds.
+    pub fn set_budgets(&self, budgets: Vec<TableBudget>) {
+        self.shared.budgets.store(Arc::new(budgets));
+    }
+
+    /// What rows take of the disk, as of a few seconds ago.
+    #[must_use]
+    pub fn disk_use(&self) -> Arc<DiskUse> {
+        Arc::clone(&self.shared.disk_use.borrow())
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn counters(&self) -> RowCounters {
-        let counters = &self.shared.counters;
+        let (counters, rows) = (&self.shared.counters, &self.shared.rows);
         RowCounters {
             committed: counters.committed.load(Ordering::Relaxed),
-            dropped: self.shared.rows.dropped(),
+            dropped: rows.dropped(&[GapCause::ChannelFull, GapCause::Oversize]),
+            sampled: rows.dropped(&[GapCause::Sampled]),
+            refused: rows.dropped(&[GapCause::DiskBudget]),
+            shed: rows.shed(),
             lost: counters.lost.load(Ordering::Relaxed),
             failures: counters.failures.load(Ordering::Relaxed),
             log_bytes: counters.bytes.load(Ordering::Relaxed),

@@ -31,6 +31,8 @@ const LEAST_MEMORY: ByteCount = ByteCount::mib(64);
 const MOST_MEMORY: ByteCount = ByteCount::mib(1 << 20);
 const LEAST_COMMIT_INTERVAL: Duration = Duration::from_millis(10);
 const MOST_COMMIT_INTERVAL: Duration = Duration::from_secs(60);
+const LEAST_ROW_BUDGET: ByteCount = ByteCount::mib(1);
+const MOST_ROW_BUDGET: ByteCount = ByteCount::mib(1 << 20);
 const MOST_NAME_BYTES: usize = 63;
 
 /// One kind of box.
@@ -42,6 +44,8 @@ pub struct Profile {
     /// Rows are made durable so long after the first one that waits.
     #[serde(deserialize_with = "duration")]
     pub commit_interval: Duration,
+    /// What inference-table rows may take of the disk at most, where no budget is configured.
+    pub row_budget: ByteCount,
     /// The memory that models and requests may take together.
     pub memory_ceiling: ByteCount,
     /// Names of the engines that may compute, in the order in which they are tried.
@@ -154,6 +158,10 @@ impl Profile {
         check(
             (LEAST_COMMIT_INTERVAL..=MOST_COMMIT_INTERVAL).contains(&self.commit_interval),
             "commit_interval: allowed: 10ms to 1m",
+        );
+        check(
+            (LEAST_ROW_BUDGET..=MOST_ROW_BUDGET).contains(&self.row_budget),
+            "row_budget: allowed: 1MiB to 1024GiB",
         );
         check(
             (LEAST_MEMORY..=MOST_MEMORY).contains(&self.memory_ceiling),

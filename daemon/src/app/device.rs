@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::drain::{DrainReport, Draining, Groups, drain};
 use super::fleet::{ConnectBrokerError, start_agent};
+use super::retention;
 use super::rooms::Rooms;
 use super::status::DeviceProcess;
 use super::{ADMIN_SOCKET, Means};
@@ -173,6 +174,13 @@ impl Device {
         if let Some((connector, fleet)) = broker {
             start_agent(&rooms, &fleet, connector, &groups.fleet, means);
         }
+        let follow = retention::follow(
+            config.inference_table.retention.clone(),
+            rooms.endpoints.clone(),
+            rooms.tables.clone(),
+            groups.workers.shutdown_token(),
+        );
+        drop(groups.workers.spawn("retention", follow));
         let process = DeviceProcess::new(url_of(&server), &serving, &rooms, &config, means);
         let services = Services {
             serving,

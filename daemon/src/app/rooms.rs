@@ -15,7 +15,7 @@ use crate::config::{Config, DeviceIdentity, FleetMembership};
 use crate::endpoint::{AppliedDesired, EndpointOptions, EndpointRecord, Endpoints};
 use crate::fleet;
 use crate::gateway::{FirstTokenRecord, TokenRecord};
-use crate::inference_table::{InferenceTableOptions, InferenceTables};
+use crate::inference_table::{BudgetOptions, InferenceTableOptions, InferenceTables};
 use crate::model::{ModelRecord, ModelStore, ModelStoreOptions, VerdictRecord};
 use crate::profile::Profile;
 use crate::registry;
@@ -190,6 +190,12 @@ fn open_tables(
         commit_interval: wanted.commit_interval.unwrap_or(profile.commit_interval),
         seal_after: wanted.seal_after,
         seal_size: wanted.seal_size,
+        budget: BudgetOptions {
+            total: wanted.budget,
+            most: profile.row_budget,
+            free_floor: wanted.free_floor,
+            shed_payload: wanted.shed_payload,
+        },
         ..InferenceTableOptions::new(
             config.state_dir.join("rows"),
             device.clone(),

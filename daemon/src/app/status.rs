@@ -9,12 +9,13 @@ use edgeward_base::error::chain;
 use edgeward_base::names::BootId;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Means;
+use super::retention::without_table;
 use super::rooms::Rooms;
 use crate::api::admin::{Process, ProcessError};
-use crate::config::{Config, DeviceIdentity};
+use crate::config::{Config, DeviceIdentity, RetentionConfig};
 use crate::endpoint::Endpoints;
 use crate::inference_table::{self, InferenceTables, VerifyReport};
 use crate::serving::{Admission, Serving};
@@ -32,6 +33,7 @@ pub(super) struct DeviceProcess {
     tables: InferenceTables,
     endpoints: Endpoints,
     rows: PathBuf,
+    retention: Vec<RetentionConfig>,
     store: Store,
     opened: StoreReport,
     fs: SharedFs,
@@ -57,6 +59,7 @@ impl DeviceProcess {
             tables: rooms.tables.clone(),
             endpoints: rooms.endpoints.clone(),
             rows: config.state_dir.join("rows"),
+            retention: config.inference_table.retention.clone(),
             store: rooms.store.clone(),
             opened: rooms.opened.clone(),
             fs: Arc::clone(&means.fs),
@@ -65,6 +68,32 @@ impl DeviceProcess {
             admission: serving.admission().clone(),
             clock: Arc::clone(&means.clock),
         }
+    }
+}
+
+impl DeviceProcess {
+    fn rows_status(&self) -> Value {
+        let (rows, disk) = (self.tables.counters(), self.tables.disk_use());
+        let rungs = disk.rungs.iter();
+        let rungs: Map<_, _> = rungs
+            .map(|(table, rung)| (table.to_string(), Value::from(*rung)))
+            .collect();
+        json!({
+            "committed": rows.committed,
+            "dropped": rows.dropped,
+            "lost": rows.lost,
+            "failures": rows.failures,
+            "sampled": rows.sampled,
+            "refused": rows.refused,
+            "shed": rows.shed,
+            "evicted": disk.evicted_rows,
+            "disk_bytes": disk.bytes.0,
+            "budget": disk.budget.0,
+            "free_bytes": disk.free.map(|free| free.0),
+            "free_floor": disk.free_floor.0,
+            "rungs": rungs,
+            "retention_without_table": without_table(&self.retention, &self.endpoints.list()),
+        })
     }
 }
 
@@ -86,7 +115,6 @@ pub fn account(report: &VerifyReport) -> Result<Value, serde_json::Error> {
 
 impl Process for DeviceProcess {
     fn status(&self) -> Value {
-        let rows = self.tables.counters();
         let fleet = self.identity.fleet.as_ref().map(|membership| {
             json!({
                 "fleet": membership.fleet,
@@ -103,12 +131,7 @@ impl Process for DeviceProcess {
             "url": self.url,
             "device": self.identity.device,
             "boot_id": self.boot,
-            "rows": {
-                "committed": rows.committed,
-                "dropped": rows.dropped,
-                "lost": rows.lost,
-                "failures": rows.failures,
-            },
+            "rows": self.rows_status(),
             "state": {
                 "generation": self.store.generation(),
                 "rebuilds": u8::from(rebuilt.is_some()),
@@ -127,7 +150,14 @@ impl Process for DeviceProcess {
     fn metrics(&self) -> String {
         let (metrics, rows) = (&self.metrics, self.tables.counters());
         metrics.take_over(Counter::RowsCommitted, rows.committed);
+        let disk = self.tables.disk_use();
         metrics.take_over(Counter::RowsDropped, rows.dropped + rows.lost);
+        metrics.take_over(Counter::RowsSampled, rows.sampled);
+        metrics.take_over(Counter::RowsRefused, rows.refused);
+        metrics.take_over(Counter::PayloadsShed, rows.shed);
+        metrics.take_over(Counter::RowsEvicted, disk.evicted_rows);
+        metrics.take_over(Counter::SegmentsEvicted, disk.evicted_files);
+        metrics.set(Gauge::RowsDiskBytes, disk.bytes.0);
         metrics.set(Gauge::InFlightRequests, self.admission.requests() as u64);
         metrics.set(Gauge::InFlightBytes, self.admission.bytes().0);
         metrics.sample_process(self.clock.as_ref(), &self.tasks);

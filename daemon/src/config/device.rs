@@ -8,6 +8,7 @@ use edgeward_base::units::ByteCount;
 
 use super::broker::BrokerConfig;
 use super::reader::{Reader, Section};
+use super::retention::RetentionConfig;
 use super::{ConfigErrors, LogConfig, SOCKET_PATH_BYTES, load};
 
 /// Everything `edgeward serve` is told.
@@ -78,6 +79,15 @@ pub struct InferenceTableConfig {
     pub channel_size: ByteCount,
     /// `inference_table.payload_cap`: a longer request or response is not kept.
     pub payload_cap: ByteCount,
+    /// `inference_table.budget`: what all rows may take of the disk; the profile's when absent.
+    pub budget: Option<ByteCount>,
+    /// `inference_table.free_floor`: what rows leave free of the disk; from its size when absent.
+    pub free_floor: Option<ByteCount>,
+    /// `inference_table.shed_payload`: a longer request or response is not kept while the disk is
+    /// short.
+    pub shed_payload: ByteCount,
+    /// `[[inference_table.retention]]`: what endpoints may take of the disk.
+    pub retention: Vec<RetentionConfig>,
 }
 
 /// What the box decides about its endpoints.
@@ -253,11 +263,33 @@ impl InferenceTableConfig {
     /// What the replaced platform keeps of a payload.
     pub const PAYLOAD_CAP: ByteCount = ByteCount::mib(1);
 
+    /// What a label, a small body and a prediction take.
+    pub const SHED_PAYLOAD: ByteCount = ByteCount::kib(4);
+    /// A budget has room for so many segments of the log: some are written before any can go.
+    pub const SEGMENTS_IN_BUDGET: u64 = 8;
+    /// The free-space floor has room for so many: accounts and compaction write below it.
+    pub const SEGMENTS_IN_FLOOR: u64 = 4;
+
     fn read(reader: &mut Reader<'_>) -> Self {
         reader.section("inference_table", |section| {
             let day = HOUR * 24;
             let mib = ByteCount::mib;
+            let seal_size = section
+                .size("seal_size", ByteCount::kib(64), mib(1024))
+                .unwrap_or(Self::SEAL_SIZE);
+            let segments = |count| ByteCount(seal_size.0 * count);
+            let (budget, floor) = (
+                segments(Self::SEGMENTS_IN_BUDGET),
+                segments(Self::SEGMENTS_IN_FLOOR),
+            );
+            let most = mib(1 << 30);
             Self {
+                budget: section.size("budget", budget, most),
+                free_floor: section.size("free_floor", floor, most),
+                shed_payload: section
+                    .size("shed_payload", ByteCount(0), mib(16))
+                    .unwrap_or(Self::SHED_PAYLOAD),
+                retention: RetentionConfig::read(section, seal_size),
                 commit_interval: section.duration(
                     "commit_interval",
                     Duration::from_millis(10),
@@ -269,9 +301,7 @@ impl InferenceTableConfig {
                 seal_after: section
                     .duration("seal_after", Duration::from_secs(1), day)
                     .unwrap_or(Self::SEAL_AFTER),
-                seal_size: section
-                    .size("seal_size", ByteCount::kib(64), mib(1024))
-                    .unwrap_or(Self::SEAL_SIZE),
+                seal_size,
                 channel_size: section
                     .size("channel_size", ByteCount::kib(64), mib(1024))
                     .unwrap_or(Self::CHANNEL_SIZE),

@@ -27,6 +27,7 @@ pub(super) struct Reader<'a> {
 enum Kind {
     Text,
     Flag,
+    Number,
     /// A number of bytes, or a text with a unit.
     Size,
 }
@@ -34,8 +35,10 @@ enum Kind {
 /// One section, such as `[server]`.
 pub(super) struct Section<'r, 'a> {
     reader: &'r mut Reader<'a>,
-    path: &'static str,
+    path: String,
     table: toml::Table,
+    /// The keys that were read of an entry of a list. The environment overrides the list, not them.
+    entry: Option<Vec<&'static str>>,
 }
 
 impl<'a> Reader<'a> {
@@ -63,8 +66,9 @@ impl<'a> Reader<'a> {
         self.known.entry(path.to_owned()).or_default();
         let mut section = Section {
             reader: self,
-            path,
+            path: path.to_owned(),
             table,
+            entry: None,
         };
         read(&mut section)
     }
@@ -210,6 +214,95 @@ impl Section<'_, '_> {
         })
     }
 
+    /// A number from 0 on.
+    pub(super) fn number(&mut self, key: &'static str, most: u8) -> Option<u8> {
+        self.read(key, Kind::Number, &format!("0 to {most}"), |text| {
+            let number = text.parse().ok().filter(|number| *number <= most);
+            number.ok_or_else(|| format!("{text} is out of range"))
+        })
+    }
+
+    /// A list of tables, `[[section.key]]`; in the environment an array of them, as TOML.
+    pub(super) fn tables<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&mut Section<'_, '_>) -> T,
+    ) -> Vec<T> {
+        self.know(key);
+        let path = self.path(key);
+        let allowed = format!("[[{path}]] sections");
+        let value = match (self.overriding(&path), self.table.get(key)) {
+            (Some((variable, text)), _) => match format!("list = {text}").parse::<toml::Table>() {
+                Ok(mut parsed) => parsed.remove("list"),
+                Err(error) => {
+                    self.reader.refuse(&variable, error.message(), &allowed);
+                    None
+                }
+            },
+            (None, value) => value.cloned(),
+        };
+        let entries = match value {
+            None => Vec::new(),
+            Some(Value::Array(entries)) => entries,
+            Some(other) => {
+                let problem = format!("of type {} where a list belongs", other.type_str());
+                self.reader.refuse(&path, problem, &allowed);
+                Vec::new()
+            }
+        };
+        let mut all = Vec::new();
+        for (number, entry) in (1..).zip(entries) {
+            let path = format!("{path}[{number}]");
+            let Value::Table(table) = entry else {
+                self.reader.refuse(&path, "is no section", &allowed);
+                continue;
+            };
+            let mut section = Section {
+                reader: &mut *self.reader,
+                path,
+                table,
+                entry: Some(Vec::new()),
+            };
+            all.push(read(&mut section));
+            section.refuse_unknown();
+        }
+        all
+    }
+
+    /// Refuses the keys of an entry that nobody read.
+    fn refuse_unknown(self) {
+        let known = self.entry.unwrap_or_default();
+        for key in self
+            .table
+            .keys()
+            .filter(|key| !known.contains(&key.as_str()))
+        {
+            self.reader.errors.push(ConfigError::UnknownKey {
+                key: format!("{}.{key}", self.path),
+                known: known.iter().map(|key| (*key).to_owned()).collect(),
+            });
+        }
+    }
+
+    fn know(&mut self, key: &'static str) {
+        match &mut self.entry {
+            Some(known) => known.push(key),
+            None => {
+                let known = &mut self.reader.known;
+                known.entry(self.path.clone()).or_default().push(key);
+            }
+        }
+    }
+
+    /// What overrides a key in the environment.
+    fn overriding(&self, path: &str) -> Option<(String, String)> {
+        if self.entry.is_some() {
+            return None;
+        }
+        let variable = variable(path);
+        (self.reader.env)(&variable).map(|text| (variable, text))
+    }
+
     /// A path; a relative one starts at the configuration file's folder.
     pub(super) fn file(&mut self, key: &'static str) -> Option<PathBuf> {
         let path = self.parsed(key, "a path", |text| {
@@ -259,8 +352,7 @@ impl Section<'_, '_> {
 
     /// Says that a key is missing; nothing when it is there with a value that was refused.
     pub(super) fn missing(&mut self, key: &str, allowed: impl fmt::Display) {
-        let set =
-            self.table.contains_key(key) || (self.reader.env)(&variable(&self.path(key))).is_some();
+        let set = self.table.contains_key(key) || self.overriding(&self.path(key)).is_some();
         if !set {
             self.refuse(key, "missing", allowed);
         }
@@ -289,15 +381,10 @@ impl Section<'_, '_> {
         allowed: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        self.reader
-            .known
-            .entry(self.path.to_owned())
-            .or_default()
-            .push(key);
+        self.know(key);
         let path = self.path(key);
-        let variable = variable(&path);
-        let (name, text) = match ((self.reader.env)(&variable), self.table.get(key)) {
-            (Some(text), _) => (variable, Ok(text)),
+        let (name, text) = match (self.overriding(&path), self.table.get(key)) {
+            (Some((variable, text)), _) => (variable, Ok(text)),
             (None, Some(value)) => (path, written(value, kind)),
             (None, None) => return None,
         };
@@ -319,12 +406,13 @@ pub(super) fn variable(path: &str) -> String {
 fn written(value: &Value, kind: Kind) -> Result<String, String> {
     match (value, kind) {
         (Value::String(text), Kind::Text | Kind::Size) => Ok(text.clone()),
-        (Value::Integer(number), Kind::Size) => Ok(number.to_string()),
+        (Value::Integer(number), Kind::Size | Kind::Number) => Ok(number.to_string()),
         (Value::Boolean(flag), Kind::Flag) => Ok(flag.to_string()),
         (other, kind) => {
             let wanted = match kind {
                 Kind::Text => "a text in quotes",
                 Kind::Flag => "true or false, without quotes,",
+                Kind::Number => "a number, without quotes,",
                 Kind::Size => "a number, or a text in quotes,",
             };
             Err(format!(

@@ -52,7 +52,7 @@ fn lines(error: &ConfigErrors) -> Vec<String> {
 }
 
 /// Each key of the device's configuration: what it needs beside it, and another value.
-const DEVICE_KEYS: [(&str, &str, &str); 28] = [
+const DEVICE_KEYS: [(&str, &str, &str); 32] = [
     ("state.dir", "", "\"elsewhere\""),
     ("server.listen", "", "\"127.0.0.1:0\""),
     ("server.unix_socket", "", "\"off\""),
@@ -83,6 +83,14 @@ const DEVICE_KEYS: [(&str, &str, &str); 28] = [
     ("inference_table.seal_size", "", "\"1MiB\""),
     ("inference_table.channel_size", "", "\"1MiB\""),
     ("inference_table.payload_cap", "", "0"),
+    ("inference_table.budget", "", "\"200MB\""),
+    ("inference_table.free_floor", "", "\"64MiB\""),
+    ("inference_table.shed_payload", "", "\"1KiB\""),
+    (
+        "inference_table.retention",
+        "",
+        "[{ endpoint = \"audit\" }]",
+    ),
     ("fleet.broker", "", "\"mqtt://broker\""),
     (
         "fleet.ca",
@@ -258,6 +266,67 @@ fn an_address_that_can_be_reached_from_outside_needs_tls_or_a_word() {
         device(&format!("server.listen = \"0.0.0.0:80\"\n{allowed}")).unwrap();
     }
     device("server.listen = \"[::1]:80\"").unwrap();
+}
+
+#[test]
+fn the_budget_of_each_endpoint_is_read_with_its_own_mistakes() {
+    let config = device(
+        "[inference_table]\nbudget = \"200MB\"\n[[inference_table.retention]]\nendpoint = \"audit\"\n\
+         budget = \"50MB\"\npriority = 90\nretain = \"stop\"\n[[inference_table.retention]]\n\
+         endpoint = \"cache\"\npriority = 0\n",
+    );
+    let table = config.unwrap().inference_table;
+    let retention = |endpoint: &str, budget, priority, retain| RetentionConfig {
+        endpoint: endpoint.parse().unwrap(),
+        budget,
+        priority,
+        retain,
+    };
+    let expected = [
+        retention("audit", Some(ByteCount(50_000_000)), 90, Retain::Stop),
+        retention("cache", None, 0, Retain::DropOldest),
+    ];
+    assert_eq!(table.retention, expected);
+    assert_eq!(table.budget, Some(ByteCount(200_000_000)));
+
+    let error = device(
+        "[[inference_table.retention]]\nbudget = \"1MB\"\npriority = 101\nretain = \"all\"\ncolour = 1\n\
+         [[inference_table.retention]]\nendpoint = \"a\"\n[[inference_table.retention]]\nendpoint = \"a\"\n\
+         [inference_table]\nbudget = \"32MiB\"\n",
+    );
+    let error = error.unwrap_err();
+    let lines = lines(&error);
+    for expected in [
+        "inference_table.retention[1].endpoint: missing; allowed: the name of an endpoint",
+        "inference_table.retention[1].budget: 1MB is out of range; allowed: 16MiB to 1048576GiB",
+        "inference_table.retention[1].priority: 101 is out of range; allowed: 0 to 100",
+        "inference_table.retention[1].retain: unknown word \"all\"; allowed: \"drop_oldest\" or \"stop\"",
+        "inference_table.retention[1].colour: unknown key; known here: endpoint, budget, priority, retain",
+        "inference_table.retention[3].endpoint: \"a\" is there twice; allowed: each endpoint once",
+        "inference_table.budget: 32MiB is out of range; allowed: 64MiB to 1048576GiB",
+    ] {
+        assert!(
+            lines.iter().any(|line| line == expected),
+            "{expected}\nis not in\n{lines:#?}"
+        );
+    }
+    assert_eq!(lines.len(), 7, "{lines:#?}");
+}
+
+#[test]
+fn a_list_is_overridden_whole_by_the_environment() {
+    let env = |value: &'static str| {
+        move |name: &str| (name == "EDGEWARD_INFERENCE_TABLE_RETENTION").then(|| value.to_owned())
+    };
+    let config = device_with("", env("[{ endpoint = \"audit\", retain = \"stop\" }]"));
+    let [retention] = &config.unwrap().inference_table.retention[..] else {
+        panic!("one entry")
+    };
+    assert_eq!(retention.retain, Retain::Stop);
+    for wrong in ["[", "7", "[7]"] {
+        let error = device_with("", env(wrong)).unwrap_err();
+        assert_eq!(lines(&error).len(), 1, "{wrong}: {error}");
+    }
 }
 
 #[test]

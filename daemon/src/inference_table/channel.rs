@@ -1,30 +1,36 @@
 //! The way of a row from the request path to the writer.
 //!
 //! Owns a queue that is bounded in bytes and the counts of what did not fit. [`RowSender::offer`]
-//! encodes the row, adds its size to one counter and pushes: it never waits, takes no lock and
-//! touches no disk. When the bytes that wait reach the limit, the row is dropped and counted, by
-//! table and endpoint; the writer takes the counts with its next commit and gives the lost rows
-//! their sequences there.
+//! asks the policy, encodes the row, adds its size to one counter and pushes: it never waits, takes
+//! no lock and touches no disk. When the bytes that wait reach the limit, the row is dropped and
+//! counted, by table, endpoint and cause; the writer takes the counts with its next commit and
+//! gives the lost rows their sequences there. Rows that the policy leaves out are counted the same
+//! way, but their counts wait for up to a minute: they go on for hours.
 //!
 //! The writer sleeps while nothing waits. It is woken by the first row (it then gathers more until
 //! the commit interval is over), by the row that makes a commit's worth, and by an order.
 
 use std::mem::size_of;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use edgeward_base::names::{EndpointName, TableName};
 
-use super::gap::{GapCause, LossKey, Losses, Lost};
+use super::gap::{GapCause, Losses};
 use super::keeper::Reply;
+use super::policy::Policies;
 use super::record::{OfferedRow, Row};
+
+mod drops;
 
 #[cfg(test)]
 mod tests;
+
+use drops::Drops;
+pub(super) use drops::Take;
 
 /// What the writer is told.
 #[derive(Debug)]
@@ -49,17 +55,18 @@ pub(super) struct ChannelLimits {
     pub(super) most: usize,
     /// So much makes a commit.
     pub(super) commit: usize,
-    /// The largest request or response that is kept.
-    pub(super) payload_cap: usize,
 }
 
 #[derive(Debug)]
 struct Shared {
     limits: ChannelLimits,
+    policies: Policies,
     /// Bytes that wait. A row is added before it is pushed and taken off after it is popped, so
     /// that zero means an empty queue.
     waiting: AtomicUsize,
     dropped: Drops,
+    /// Rows that were written without a payload, because the disk is short.
+    shed: AtomicU64,
     writer: OnceLock<Thread>,
 }
 
@@ -85,14 +92,16 @@ pub(super) struct RowReceiver {
     shared: Arc<Shared>,
 }
 
-/// A channel with the given limits.
-pub(super) fn channel(limits: ChannelLimits) -> (RowSender, RowReceiver) {
+/// A channel with the given limits that asks these policies.
+pub(super) fn channel(limits: ChannelLimits, policies: Policies) -> (RowSender, RowReceiver) {
     // The queue itself has no end; the bytes that may wait in it have.
     let (sender, receiver) = mpsc::channel();
     let shared = Arc::new(Shared {
         limits,
+        policies,
         waiting: AtomicUsize::new(0),
         dropped: Drops::default(),
+        shed: AtomicU64::new(0),
         writer: OnceLock::new(),
     });
     let shared_too = Arc::clone(&shared);
@@ -116,36 +125,41 @@ impl RowSender {
             .as_ref()
             .filter(|_| *table != TableName::unmatched())
             .cloned();
-        let full = self.shared.waiting.load(Ordering::Relaxed) >= self.shared.limits.most;
-        let bytes = if full {
-            None
-        } else {
-            row.encode(self.shared.limits.payload_cap).ok()
-        };
-        let Some(bytes) = bytes else {
-            return self.drop_row(
+        let lose = |cause, bytes| {
+            self.drop_row(
                 table,
                 endpoint.as_ref(),
-                row.request_time_us,
-                payload_bytes(row),
+                cause,
+                (row.request_time_us, bytes),
             );
         };
+        let policy = self.shared.policies.of(table);
+        if let Some(cause) = policy.leaves_out(row.request_id) {
+            return lose(cause, payload_bytes(row));
+        }
+        let most = self.shared.limits.most;
+        if self.shared.waiting.load(Ordering::Relaxed) >= most {
+            return lose(GapCause::ChannelFull, payload_bytes(row));
+        }
+        // Only a length beyond the machine's memory fails to be encoded.
+        let Ok((bytes, shed)) = row.encode(&policy) else {
+            return lose(GapCause::Oversize, payload_bytes(row));
+        };
+        let length = bytes.len();
         let offered = OfferedRow {
             table: table.clone(),
-            endpoint,
+            endpoint: endpoint.clone(),
             time_us: row.request_time_us,
             bytes,
         };
         let size = size_of_row(&offered);
-        if let Err(offered) = self.push(Message::Row(offered), size)
-            && let Message::Row(OfferedRow {
-                table,
-                endpoint,
-                time_us,
-                bytes,
-            }) = *offered
-        {
-            self.drop_row(&table, endpoint.as_ref(), time_us, bytes.len());
+        if size > most {
+            return lose(GapCause::Oversize, length);
+        }
+        match self.push(Message::Row(offered), size) {
+            Err(Refused) => lose(GapCause::ChannelFull, length),
+            Ok(()) if shed => drop(self.shared.shed.fetch_add(1, Ordering::Relaxed)),
+            Ok(()) => {}
         }
     }
 
@@ -160,19 +174,19 @@ impl RowSender {
         self.send(message, size, before).is_ok()
     }
 
-    fn push(&self, message: Message, size: usize) -> Result<(), Box<Message>> {
+    fn push(&self, message: Message, size: usize) -> Result<(), Refused> {
         let before = self.shared.waiting.fetch_add(size, Ordering::AcqRel);
         if before.saturating_add(size) > self.shared.limits.most {
             self.shared.waiting.fetch_sub(size, Ordering::AcqRel);
-            return Err(Box::new(message));
+            return Err(Refused);
         }
         self.send(message, size, before)
     }
 
-    fn send(&self, message: Message, size: usize, before: usize) -> Result<(), Box<Message>> {
-        if let Err(mpsc::SendError(message)) = self.queue.send(message) {
+    fn send(&self, message: Message, size: usize, before: usize) -> Result<(), Refused> {
+        if self.queue.send(message).is_err() {
             self.shared.waiting.fetch_sub(size, Ordering::AcqRel);
-            return Err(Box::new(message));
+            return Err(Refused);
         }
         let commit = self.shared.limits.commit;
         if before == 0 || (before < commit && before.saturating_add(size) >= commit) {
@@ -185,20 +199,29 @@ impl RowSender {
         &self,
         table: &TableName,
         endpoint: Option<&EndpointName>,
-        time_us: i64,
-        bytes: usize,
+        cause: GapCause,
+        (time_us, bytes): (i64, usize),
     ) {
-        let first = self.shared.dropped.count(table, endpoint, time_us, bytes);
-        if first {
+        let dropped = &self.shared.dropped;
+        if dropped.count(table, endpoint, cause, (time_us, bytes)) {
             self.shared.wake();
         }
     }
 
-    /// Rows dropped since the start.
-    pub(super) fn dropped(&self) -> u64 {
-        self.shared.dropped.total.load(Ordering::Relaxed)
+    /// Rows dropped for these causes since the start.
+    pub(super) fn dropped(&self, causes: &[GapCause]) -> u64 {
+        self.shared.dropped.total(causes)
+    }
+
+    /// Rows written without a payload since the start, because the disk was short.
+    pub(super) fn shed(&self) -> u64 {
+        self.shared.shed.load(Ordering::Relaxed)
     }
 }
+
+/// The writer has no room for a message, or is gone.
+#[derive(Debug)]
+struct Refused;
 
 fn payload_bytes(row: &Row) -> usize {
     row.request.as_ref().map_or(0, bytes::Bytes::len)
@@ -237,7 +260,7 @@ impl RowReceiver {
         let bytes = self.shared.waiting.load(Ordering::Acquire);
         if bytes >= self.shared.limits.commit {
             Waiting::Commit
-        } else if bytes > 0 || self.shared.dropped.any() {
+        } else if bytes > 0 || self.shared.dropped.any_urgent() {
             Waiting::Some
         } else {
             Waiting::Nothing
@@ -255,103 +278,13 @@ impl RowReceiver {
         Some(message)
     }
 
-    /// Takes the counts of dropped rows.
-    pub(super) fn take_dropped(&self, losses: &mut Losses, now_us: i64) {
-        self.shared.dropped.take(losses, now_us);
-    }
-}
-
-/// Counts of dropped rows.
-#[derive(Debug, Default)]
-struct Drops {
-    /// One lane for each table and endpoint that ever dropped a row.
-    lanes: ArcSwap<Vec<Arc<Lane>>>,
-    /// Rows that wait to be taken.
-    untaken: AtomicU64,
-    total: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Lane {
-    table: TableName,
-    endpoint: Option<EndpointName>,
-    rows: AtomicU64,
-    bytes: AtomicU64,
-    first_us: AtomicI64,
-    last_us: AtomicI64,
-}
-
-impl Drops {
-    /// Counts one row. Answers whether it is the first since the counts were taken.
-    fn count(
-        &self,
-        table: &TableName,
-        endpoint: Option<&EndpointName>,
-        time_us: i64,
-        bytes: usize,
-    ) -> bool {
-        let lane = self.lane(table, endpoint);
-        lane.first_us.fetch_min(time_us, Ordering::Relaxed);
-        lane.last_us.fetch_max(time_us, Ordering::Relaxed);
-        lane.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        lane.rows.fetch_add(1, Ordering::Release);
-        self.total.fetch_add(1, Ordering::Relaxed);
-        self.untaken.fetch_add(1, Ordering::AcqRel) == 0
+    /// Takes counts of dropped rows.
+    pub(super) fn take_dropped(&self, which: Take, losses: &mut Losses, now_us: i64) {
+        self.shared.dropped.take(which, losses, now_us);
     }
 
-    fn lane(&self, table: &TableName, endpoint: Option<&EndpointName>) -> Arc<Lane> {
-        let find = |lanes: &[Arc<Lane>]| {
-            lanes
-                .iter()
-                .find(|lane| lane.table == *table && lane.endpoint.as_ref() == endpoint)
-                .cloned()
-        };
-        if let Some(lane) = find(&self.lanes.load()) {
-            return lane;
-        }
-        let new = Arc::new(Lane {
-            table: table.clone(),
-            endpoint: endpoint.cloned(),
-            rows: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            first_us: AtomicI64::new(i64::MAX),
-            last_us: AtomicI64::new(i64::MIN),
-        });
-        self.lanes.rcu(|lanes| match find(lanes) {
-            Some(_) => Vec::clone(lanes),
-            None => lanes.iter().chain([&new]).cloned().collect(),
-        });
-        // Another request may have added the lane first: then that one counts.
-        find(&self.lanes.load()).unwrap_or(new)
-    }
-
-    fn any(&self) -> bool {
-        self.untaken.load(Ordering::Acquire) > 0
-    }
-
-    fn take(&self, losses: &mut Losses, now_us: i64) {
-        if self.untaken.swap(0, Ordering::AcqRel) == 0 {
-            return;
-        }
-        for lane in self.lanes.load().iter() {
-            let rows = lane.rows.swap(0, Ordering::AcqRel);
-            let (first, last) = (
-                lane.first_us.swap(i64::MAX, Ordering::Relaxed),
-                lane.last_us.swap(i64::MIN, Ordering::Relaxed),
-            );
-            // A row that is being counted right now may have left its time to the taking before.
-            let lost = Lost {
-                rows,
-                bytes: lane.bytes.swap(0, Ordering::Relaxed),
-                first_us: if first == i64::MAX { now_us } else { first },
-                last_us: if last == i64::MIN { now_us } else { last },
-            };
-            let key = LossKey {
-                table: lane.table.clone(),
-                endpoint: lane.endpoint.clone(),
-                cause: GapCause::ChannelFull,
-            };
-            losses.add(key, lost);
-        }
+    /// Rows that were left out and are not counted yet.
+    pub(super) fn left_out(&self) -> u64 {
+        self.shared.dropped.patient()
     }
 }

@@ -27,6 +27,7 @@ mod gaps;
 mod part;
 mod rows;
 
+pub(super) use gaps::{KnownGap, read_gaps};
 use part::{Part, PartKey};
 
 #[cfg(test)]
@@ -185,6 +186,17 @@ impl<'a> Compaction<'a> {
         )
     }
 
+    /// Adds a gap to a day's file.
+    pub(super) fn gap_of_day(
+        &mut self,
+        table: &TableName,
+        day: i32,
+        gap: &Gap<'_>,
+    ) -> Result<(), CompactError> {
+        let (part, origin) = self.part(table, SegmentKind::Gaps, day, gap.first)?;
+        part.add_gap(origin, gap)
+    }
+
     /// Makes the files durable under their names.
     pub(super) fn finish(self) -> Result<Vec<SealedSegment>, CompactError> {
         let boot = self.origin.boot_id;
@@ -216,7 +228,6 @@ impl Replay for Compaction<'_> {
         let times_us = gap.times_us.filter(|(first, _)| plausible(*first));
         let gap = &Gap { times_us, ..*gap };
         let day = day_of(times_us.map_or(self.now_us, |(first, _)| first));
-        let (part, origin) = self.part(table, SegmentKind::Gaps, day, gap.first)?;
-        part.add_gap(origin, gap)
+        self.gap_of_day(table, day, gap)
     }
 }

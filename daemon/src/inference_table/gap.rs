@@ -47,6 +47,21 @@ impl GapCause {
         }
     }
 
+    /// The cause of that word in the column `cause`.
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        let all = [
+            Self::ChannelFull,
+            Self::Enospc,
+            Self::WriteFailed,
+            Self::CorruptTail,
+            Self::PowerLoss,
+            Self::DiskBudget,
+            Self::Sampled,
+            Self::Oversize,
+        ];
+        all.into_iter().find(|cause| cause.as_str() == word)
+    }
+
     /// The cause that a failed write stands for.
     pub(super) fn of(error: &std::io::Error) -> Self {
         match error.kind() {

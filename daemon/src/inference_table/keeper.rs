@@ -10,6 +10,7 @@
 //!                   | ^ \--landed---> account, file removed
 //!                   | | \--clock of 1970---> waits for the clock, up to six segments long
 //!                   | | \--failed---> tried again after a while and at the next request
+//!                   | |  \--too full--> oldest rows: gaps, account, file removed
 //!                   | +----------------------------------------------------------------+
 //!                   +--close--> compact what is left, boot ended --> over
 //! ```
@@ -26,18 +27,26 @@ use super::segment::SealedSegment;
 use super::wal::{Position, WalSegment};
 
 pub(super) mod account;
+mod ballast;
+mod evict;
+mod gaps;
 mod holes;
 pub(super) mod ledger;
 pub(super) mod recover;
+mod room;
 
 pub use account::BootEnd;
 pub use ledger::KeepSegmentsError;
 pub use recover::{RecoveredBoot, RecoveryReport};
+pub use room::DiskUse;
+pub(super) use room::{Budgets, Room};
 
 use ledger::Ledger;
 
-/// How long after a failed compaction the next try starts.
-const RETRY: Duration = Duration::from_secs(30);
+/// How long nothing may come before the disk is looked at.
+const TICK: Duration = Duration::from_secs(5);
+/// How many of them after a failed compaction the next try starts.
+const RETRY_TICKS: u32 = 6;
 /// Nice value of the keeper thread: compaction gives way to inference.
 const NICE: i32 = 10;
 
@@ -110,6 +119,10 @@ pub(super) struct Keeper {
     pub(super) recovered: watch::Sender<Option<Arc<RecoveryReport>>>,
     /// Counts the times that something was sealed.
     pub(super) sealings: watch::Sender<u64>,
+    /// Keeps room on the disk.
+    pub(super) room: Room,
+    /// Ticks until a failed compaction is tried again.
+    pub(super) retry_in: u32,
 }
 
 impl Keeper {
@@ -118,13 +131,18 @@ impl Keeper {
         lower_priority();
         let report = self.ledger.recover();
         self.announce(report.boots.iter().map(|boot| boot.sealed).sum());
+        self.keep_room();
         self.recovered.send_replace(Some(Arc::new(report)));
         while let Some(request) = self.next_request() {
             match request {
                 // Whoever waits for an answer wants the rows now, whatever they are dated.
-                Request::Compact(None) => drop(self.compact_dated()),
+                Request::Compact(None) => {
+                    drop(self.compact_dated());
+                    self.keep_room();
+                }
                 Request::Compact(reply) => {
                     let compacted = self.compact_backlog();
+                    self.keep_room();
                     answer(reply, compacted);
                 }
                 Request::Sealed(reply) => answer(Some(reply), Ok(self.ledger.sealed())),
@@ -147,31 +165,44 @@ impl Keeper {
         }
     }
 
+    /// The next request; while none comes, looks after the disk and the backlog.
     fn next_request(&mut self) -> Option<Request> {
         loop {
-            if self.backlog.first().is_none() {
-                return self.requests.recv().ok();
-            }
-            match self.requests.recv_timeout(RETRY) {
+            match self.requests.recv_timeout(TICK) {
                 Ok(request) => return Some(request),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                // The failure is logged where it happens.
-                Err(RecvTimeoutError::Timeout) => drop(self.compact_dated()),
+                Err(RecvTimeoutError::Timeout) => self.tick(),
             }
         }
     }
 
-    /// Compacts the backlog, unless its rows have to wait for a clock.
+    /// Compacts the backlog, unless its rows have to wait for a clock and the disk has room for
+    /// that.
     fn compact_dated(&mut self) -> Result<(), KeepSegmentsError> {
-        if self.ledger.awaits_clock(self.backlog.len()) {
+        if self.ledger.awaits_clock(self.backlog.len()) && !self.room.is_short() {
             return Ok(());
         }
         self.compact_backlog()
     }
 
+    fn tick(&mut self) {
+        self.retry_in = self.retry_in.saturating_sub(1);
+        if self.retry_in == 0 && self.backlog.first().is_some() {
+            // The failure is logged where it happens.
+            drop(self.compact_dated());
+        }
+        self.keep_room();
+    }
+
+    fn keep_room(&mut self) {
+        let replaced = self.room.keep(&mut self.ledger);
+        self.announce(replaced);
+    }
+
     fn compact_backlog(&mut self) -> Result<(), KeepSegmentsError> {
         while let Some(segment) = self.backlog.first() {
             let sealed = self.ledger.compact(segment).inspect_err(|error| {
+                self.retry_in = RETRY_TICKS;
                 let error = error as &dyn std::error::Error;
                 tracing::error!(error, segment = %segment.name, "a row segment waits");
             })?;

@@ -10,8 +10,8 @@
 //! `execution_duration_ms` and `request_metadata` come from other columns, `device_id`, `boot_id`
 //! and `sequence` from the segment that holds the row.
 //!
-//! A request or response that is over the cap is not stored; neither is one that is not UTF-8,
-//! because the column is text. The row stays, with a null and a code that says why.
+//! A request or response that is over the cap is not stored; neither is a larger one while the
+//! disk is short, or one that is not UTF-8, because the column is text. The row stays, with a null and a code that says why.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use edgeward_base::names::{
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use super::policy::TablePolicy;
 
 #[cfg(test)]
 mod tests;
@@ -122,11 +124,14 @@ impl Row {
         }
     }
 
-    /// The stored form as bytes. `payload_cap` is the largest request or response that is kept.
-    pub(super) fn encode(&self, payload_cap: usize) -> Result<Vec<u8>, postcard::Error> {
-        let stored = StoredRow::of(self, payload_cap);
+    /// The stored form as bytes, of what `policy` keeps; and whether a payload was left out
+    /// because the disk is short.
+    pub(super) fn encode(&self, policy: &TablePolicy) -> Result<(Vec<u8>, bool), postcard::Error> {
+        let stored = StoredRow::of(self, policy);
+        let shed = stored.logging_error_codes.iter().any(|code| code.is_shed());
         let texts = stored.request.map_or(0, str::len) + stored.response.map_or(0, str::len);
-        postcard::to_extend(&stored, Vec::with_capacity(texts + TYPICAL_REST))
+        let bytes = postcard::to_extend(&stored, Vec::with_capacity(texts + TYPICAL_REST))?;
+        Ok((bytes, shed))
     }
 }
 
@@ -155,6 +160,10 @@ pub(super) enum LoggingErrorCode {
     RequestNotUtf8,
     /// The response is not UTF-8.
     ResponseNotUtf8,
+    /// The request is larger than what is kept while the disk is short.
+    RequestShed,
+    /// The response is larger than what is kept while the disk is short.
+    ResponseShed,
 }
 
 impl LoggingErrorCode {
@@ -165,7 +174,13 @@ impl LoggingErrorCode {
             Self::MaxResponseSizeExceeded => "MAX_RESPONSE_SIZE_EXCEEDED",
             Self::RequestNotUtf8 => "REQUEST_NOT_UTF8",
             Self::ResponseNotUtf8 => "RESPONSE_NOT_UTF8",
+            Self::RequestShed => "REQUEST_SHED",
+            Self::ResponseShed => "RESPONSE_SHED",
         }
+    }
+
+    fn is_shed(self) -> bool {
+        matches!(self, Self::RequestShed | Self::ResponseShed)
     }
 }
 
@@ -204,25 +219,36 @@ pub(super) struct StoredRow<'a> {
 
 impl<'a> StoredRow<'a> {
     /// Borrows what is to be stored of `row`.
-    pub(super) fn of(row: &'a Row, payload_cap: usize) -> Self {
+    pub(super) fn of(row: &'a Row, policy: &TablePolicy) -> Self {
         use LoggingErrorCode::{
-            MaxRequestSizeExceeded, MaxResponseSizeExceeded, RequestNotUtf8, ResponseNotUtf8,
+            MaxRequestSizeExceeded, MaxResponseSizeExceeded, RequestNotUtf8, RequestShed,
+            ResponseNotUtf8, ResponseShed,
         };
         let mut codes = Vec::new();
-        let mut text = |payload: Option<&'a Bytes>, over_cap, not_utf8| {
+        let mut text = |payload: Option<&'a Bytes>, over_cap, shed, not_utf8| {
             let payload = payload?;
-            if payload.len() > payload_cap {
+            if payload.len() > policy.payload_cap {
                 codes.push(over_cap);
+                return None;
+            }
+            if policy.shed_cap.is_some_and(|most| payload.len() > most) {
+                codes.push(shed);
                 return None;
             }
             std::str::from_utf8(payload)
                 .map_err(|_| codes.push(not_utf8))
                 .ok()
         };
-        let request = text(row.request.as_ref(), MaxRequestSizeExceeded, RequestNotUtf8);
+        let request = text(
+            row.request.as_ref(),
+            MaxRequestSizeExceeded,
+            RequestShed,
+            RequestNotUtf8,
+        );
         let response = text(
             row.response.as_ref(),
             MaxResponseSizeExceeded,
+            ResponseShed,
             ResponseNotUtf8,
         );
         Self {
@@ -234,7 +260,7 @@ impl<'a> StoredRow<'a> {
             trace_id: row.trace_id.as_deref(),
             usage_context: pairs(&row.usage_context),
             status_code: row.status_code,
-            sampling_fraction: row.sampling_fraction,
+            sampling_fraction: row.sampling_fraction * policy.fraction(),
             request,
             response,
             logging_error_codes: codes,

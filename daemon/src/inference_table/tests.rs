@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::*;
 
+mod budget;
 mod model;
 mod power;
 pub(super) mod world;

@@ -1,7 +1,7 @@
 //! The writer thread: from the channel to the log, a group commit at a time.
 //!
 //! ```text
-//!            first row                    commit's worth, interval over, or an order
+//!      first row, or counts that are due      commit's worth, interval over, or an order
 //! idle ------------------> gathering -----------------------------------------------> committing
 //!  ^  \-- segment too old: seal                                                          |
 //!  +--------------------------------- nothing waits -------------------------------------+
@@ -12,9 +12,13 @@ use std::time::Duration;
 
 use edgeward_base::clock::SharedClock;
 
-use super::channel::{Message, RowReceiver, Waiting, sleep};
+use super::channel::{Message, RowReceiver, Take, Waiting, sleep};
 use super::keeper::{Backlog, Reply, Request};
 use super::wal::RowLog;
+
+/// So long rows that are left out wait to be counted, unless so many do.
+const COUNT_EVERY: Duration = Duration::from_secs(60);
+const COUNT_ROWS: u64 = 100_000;
 
 /// What the writer thread owns.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(super) struct Writer {
     /// Where sealed segments are put for the keeper.
     pub(super) backlog: Backlog,
     pub(super) keeper: SyncSender<Request>,
+    /// When rows that are left out were counted last, since the process started.
+    pub(super) counted: Option<Duration>,
 }
 
 /// What the messages asked for beside rows.
@@ -57,7 +63,8 @@ impl Writer {
 
     /// Sleeps while nothing waits. Answers whether it is worth asking again.
     fn idle(&mut self) -> bool {
-        if self.rows.waiting() != Waiting::Nothing {
+        let count_in = self.count_in();
+        if self.rows.waiting() != Waiting::Nothing || count_in == Some(Duration::ZERO) {
             return false;
         }
         match self.log.seal_in() {
@@ -65,9 +72,19 @@ impl Writer {
                 self.log.seal();
                 self.hand_over(None);
             }
-            rest => sleep(rest),
+            rest => sleep(rest.into_iter().chain(count_in).min()),
         }
         true
+    }
+
+    /// How long from now until rows that were left out have to be counted, if there are any.
+    fn count_in(&self) -> Option<Duration> {
+        let rest = match (self.rows.left_out(), self.counted) {
+            (0, _) => return None,
+            (COUNT_ROWS.., _) | (_, None) => Duration::ZERO,
+            (_, Some(at)) => COUNT_EVERY.saturating_sub(self.clock.monotonic().saturating_sub(at)),
+        };
+        Some(rest)
     }
 
     /// Lets rows gather until there is a commit's worth or the interval is over.
@@ -98,8 +115,15 @@ impl Writer {
                 }
             }
         }
-        self.rows
-            .take_dropped(self.log.losses(), self.clock.wall_micros());
+        let ordered = !orders.seals.is_empty() || orders.close.is_some();
+        let which = if ordered || self.count_in() == Some(Duration::ZERO) {
+            self.counted = Some(self.clock.monotonic());
+            Take::All
+        } else {
+            Take::Urgent
+        };
+        let now_us = self.clock.wall_micros();
+        self.rows.take_dropped(which, self.log.losses(), now_us);
         if orders.close.is_some() {
             return orders;
         }

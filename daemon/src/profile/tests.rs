@@ -56,6 +56,7 @@ fn every_key_is_documented_and_changes_the_profile() {
     for (path, value) in [
         ("name", "\"mine\""),
         ("commit_interval", "\"200ms\""),
+        ("row_budget", "\"1GB\""),
         ("memory_ceiling", "\"2GiB\""),
         ("engines", "[\"other\"]"),
         ("workload_sizes.small", "1"),
@@ -77,6 +78,7 @@ fn values_out_of_range_are_named_together() {
         ("name", "\"\""),
         ("name", "\"a b\""),
         ("commit_interval", "\"1ms\""),
+        ("row_budget", "\"1KiB\""),
         ("commit_interval", "5"),
         ("memory_ceiling", "\"1MiB\""),
         ("engines", "[]"),

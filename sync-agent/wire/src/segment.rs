@@ -109,6 +109,22 @@ impl SegmentDate {
         let year = year + era * 400 + i32::from(month <= 2);
         Self(format!("{year:04}-{month:02}-{day:02}"))
     }
+
+    /// Days after 1970-01-01; the inverse of [`of_days`](Self::of_days).
+    #[must_use]
+    pub fn days(&self) -> i32 {
+        let number = |range| {
+            let part = self.0.get(range).and_then(|part: &str| part.parse().ok());
+            part.unwrap_or_default()
+        };
+        let (year, month, day): (i32, i32, i32) = (number(0..4), number(5..7), number(8..10));
+        // The year starts on 1 March, as above.
+        let year = year - i32::from(month <= 2);
+        let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+        let from_march = (month + 9) % 12;
+        let day = (153 * from_march + 2) / 5 + day - 1;
+        era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day - 719_468
+    }
 }
 
 /// Text that is not a day.

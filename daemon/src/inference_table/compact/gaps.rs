@@ -1,15 +1,22 @@
-//! The Parquet columns of a `{prefix}_gaps` table.
+//! The Parquet columns of a `{prefix}_gaps` table, and the way back from them.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    Array as _, ArrayRef, AsArray as _, Int64Builder, RecordBatch, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
+};
 use arrow::error::ArrowError;
 use edgeward_base::names::TableName;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::super::gap::Gap;
+use super::super::gap::{Gap, GapCause};
 use super::Origin;
 use super::rows::{signed, utc_micros};
 
@@ -102,4 +109,104 @@ impl GapColumns {
         ];
         RecordBatch::try_new(Arc::clone(schema), columns)
     }
+}
+
+/// A gap as a file holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct KnownGap {
+    endpoint: Option<String>,
+    cause: GapCause,
+    pub(in super::super) first: u64,
+    last: Option<u64>,
+    rows: Option<u64>,
+    bytes: Option<u64>,
+    times_us: Option<(i64, i64)>,
+}
+
+impl KnownGap {
+    /// The gap, to be written again.
+    pub(in super::super) fn gap(&self) -> Gap<'_> {
+        Gap {
+            endpoint: self.endpoint.as_deref(),
+            cause: self.cause,
+            first: self.first,
+            last: self.last,
+            rows: self.rows,
+            bytes: self.bytes,
+            times_us: self.times_us,
+        }
+    }
+
+    /// Whether `next` goes on where this ends, so that one gap can say as much as both.
+    pub(in super::super) fn is_followed_by(&self, next: &Self) -> bool {
+        let whole = |gap: &Self| gap.last.map(|last| last - gap.first + 1);
+        self.last.is_some_and(|last| last + 1 == next.first)
+            && self.cause == next.cause
+            && self.endpoint == next.endpoint
+            && self.rows == whole(self)
+            && next.rows == whole(next)
+            && self.bytes.is_some() == next.bytes.is_some()
+            && self.times_us.is_some() == next.times_us.is_some()
+    }
+
+    /// Becomes the gap of both.
+    pub(in super::super) fn take_in(&mut self, next: &Self) {
+        let sum = |one: Option<u64>, other: Option<u64>| Some(one?.saturating_add(other?));
+        self.last = next.last;
+        self.rows = sum(self.rows, next.rows);
+        self.bytes = sum(self.bytes, next.bytes);
+        let times = self.times_us.into_iter().chain(next.times_us);
+        self.times_us = times.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+    }
+}
+
+/// Reads a file of gaps.
+///
+/// # Errors
+/// When it cannot be read, or holds what this version does not know.
+pub(in super::super) fn read_gaps(path: &Path) -> io::Result<Vec<KnownGap>> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)
+        .and_then(ParquetRecordBatchReaderBuilder::build)
+        .map_err(io::Error::other)?;
+    let mut gaps = Vec::new();
+    for batch in reader {
+        let batch = batch.map_err(io::Error::other)?;
+        for row in 0..batch.num_rows() {
+            let gap = gap_at(&batch, row).ok_or(io::ErrorKind::InvalidData)?;
+            gaps.push(gap);
+        }
+    }
+    Ok(gaps)
+}
+
+/// The gap in a row of a batch; `None` where a column is not what it is written as.
+fn gap_at(batch: &RecordBatch, row: usize) -> Option<KnownGap> {
+    let text = |name| {
+        let column = batch.column_by_name(name)?.as_string_opt::<i32>()?;
+        Some(column.is_valid(row).then(|| column.value(row)))
+    };
+    let count = |name| {
+        let value = number::<Int64Type>(batch, name, row)?;
+        value.map_or(Some(None), |value| u64::try_from(value).ok().map(Some))
+    };
+    let time = |name| number::<TimestampMicrosecondType>(batch, name, row);
+    Some(KnownGap {
+        endpoint: text("endpoint_name")?.map(str::to_owned),
+        cause: GapCause::parse(text("cause")??)?,
+        first: count("first_sequence")??,
+        last: count("last_sequence")?,
+        rows: count("rows")?,
+        bytes: count("bytes")?,
+        times_us: time("first_time")?.zip(time("last_time")?),
+    })
+}
+
+/// The value of a column in a row: outer `None` where there is no such column, inner for null.
+fn number<T: ArrowPrimitiveType>(
+    batch: &RecordBatch,
+    name: &str,
+    row: usize,
+) -> Option<Option<T::Native>> {
+    let column = batch.column_by_name(name)?.as_primitive_opt::<T>()?;
+    Some(column.is_valid(row).then(|| column.value(row)))
 }

@@ -14,6 +14,7 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use uuid::Uuid;
 
 use super::super::gap::StoredGap;
+use super::super::policy::TablePolicy;
 use super::super::record::Row;
 use super::*;
 
@@ -65,7 +66,11 @@ fn compacted(tables: &Path, rows: &[Row]) -> Vec<SealedSegment> {
     let mut compaction = compaction(tables);
     for (row, sequence) in rows.iter().zip(1..) {
         compaction
-            .row(&table(), sequence, &StoredRow::of(row, 1 << 20))
+            .row(
+                &table(),
+                sequence,
+                &StoredRow::of(row, &TablePolicy::keep_all(1 << 20)),
+            )
             .unwrap();
     }
     compaction.finish().unwrap()

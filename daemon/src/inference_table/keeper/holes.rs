@@ -27,16 +27,16 @@ mod tests;
 
 /// Sequences that are durable no more.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Hole {
+pub(super) struct Hole {
     table: TableName,
-    first: u64,
-    last: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
     /// `None` when nobody knows which of them the file held; 0 for a gap of unknown length.
-    rows: Option<u64>,
+    pub(super) rows: Option<u64>,
 }
 
 /// What is missing when a segment is.
-fn holes_of(segment: &SealedSegment) -> Vec<Hole> {
+pub(super) fn holes_of(segment: &SealedSegment) -> Vec<Hole> {
     let name = &segment.name;
     let span = name.last - name.first + 1;
     // Version 0 kept no runs: of a file with holes only the count is known.

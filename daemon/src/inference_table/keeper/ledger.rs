@@ -18,6 +18,7 @@ use super::super::segment::{SealedSegment, path_of};
 use super::super::time::{Correction, plausible};
 use super::super::wal::{Position, WalName, WalSegment, replay};
 use super::account::{Account, BootEnd, TableAccount};
+use super::ballast::{RowBallast, is_full};
 
 /// Segments of the log that wait for the clock to be set: at most an hour of a box that is idle, and
 /// 48 MiB of one that is not.
@@ -109,6 +110,8 @@ pub(in super::super) struct Ledger {
     pub(super) corrections: BTreeMap<BootId, Correction>,
     /// Bad tails that were set aside since the start.
     pub(super) quarantined: Vec<PathBuf>,
+    /// What is given up so that a full disk takes an account.
+    pub(super) ballast: RowBallast,
 }
 
 impl Ledger {
@@ -120,6 +123,7 @@ impl Ledger {
         boot: BootId,
     ) -> Self {
         Self {
+            ballast: RowBallast::new(Arc::clone(&fs), parent(&folders.account)),
             fs,
             clock,
             folders,
@@ -320,10 +324,18 @@ impl Ledger {
 
     /// Makes an account the one that counts.
     pub(super) fn commit(&mut self, account: Account) -> Result<(), KeepSegmentsError> {
-        self.fs
-            .create_dir_all(&self.folders.account)
-            .and_then(|()| account.write(self.fs.as_ref(), &self.folders.account))
-            .map_err(KeepSegmentsError::Account)?;
+        let write = || {
+            self.fs
+                .create_dir_all(&self.folders.account)
+                .and_then(|()| account.write(self.fs.as_ref(), &self.folders.account))
+        };
+        match write() {
+            // Without an account nothing could be deleted from a full disk. It goes into another
+            // new file: what failed is not tried again.
+            Err(error) if is_full(&error) && self.ballast.release() => write(),
+            written => written,
+        }
+        .map_err(KeepSegmentsError::Account)?;
         self.accounts.insert(account.boot, account);
         Ok(())
     }

@@ -14,9 +14,10 @@ fn full_row() -> Row {
 #[test]
 fn a_row_is_read_back_as_it_was_stored() {
     let row = full_row();
-    let bytes = row.encode(1024).unwrap();
+    let (bytes, shed) = row.encode(&TablePolicy::keep_all(1024)).unwrap();
+    assert!(!shed);
     let (stored, rest) = postcard::take_from_bytes::<StoredRow<'_>>(&bytes).unwrap();
-    assert_eq!(stored, StoredRow::of(&row, 1024));
+    assert_eq!(stored, StoredRow::of(&row, &TablePolicy::keep_all(1024)));
     assert!(rest.is_empty());
     assert_eq!(stored.request, Some(r#"{"inputs":[1]}"#));
     assert_eq!(stored.endpoint_name, Some("fraud-detection"));
@@ -25,7 +26,7 @@ fn a_row_is_read_back_as_it_was_stored() {
 #[test]
 fn what_is_over_the_cap_is_null_with_its_code() {
     let row = full_row();
-    let stored = StoredRow::of(&row, 14);
+    let stored = StoredRow::of(&row, &TablePolicy::keep_all(14));
     assert_eq!(
         stored.request,
         Some(r#"{"inputs":[1]}"#),
@@ -36,7 +37,7 @@ fn what_is_over_the_cap_is_null_with_its_code() {
         stored.logging_error_codes,
         [LoggingErrorCode::MaxResponseSizeExceeded]
     );
-    let stored = StoredRow::of(&row, 13);
+    let stored = StoredRow::of(&row, &TablePolicy::keep_all(13));
     assert_eq!(stored.request, None);
     assert_eq!(
         stored.logging_error_codes,
@@ -51,7 +52,7 @@ fn what_is_over_the_cap_is_null_with_its_code() {
 fn what_is_not_utf8_is_null_with_its_code() {
     let mut row = full_row();
     row.request = Some(Bytes::from_static(&[0xff, 0xfe]));
-    let stored = StoredRow::of(&row, 1024);
+    let stored = StoredRow::of(&row, &TablePolicy::keep_all(1024));
     assert_eq!(stored.request, None);
     assert_eq!(
         stored.logging_error_codes,
@@ -63,9 +64,26 @@ fn what_is_not_utf8_is_null_with_its_code() {
 #[test]
 fn metadata_names_what_is_known() {
     let row = full_row();
-    let stored = StoredRow::of(&row, 1024);
+    let stored = StoredRow::of(&row, &TablePolicy::keep_all(1024));
     let [endpoint, model, version] = stored.request_metadata();
     assert_eq!(endpoint.1.as_deref(), Some("fraud-detection"));
     assert_eq!(model.1, None);
     assert_eq!(version.1.as_deref(), Some("3"));
+}
+
+#[test]
+fn a_short_disk_sheds_payloads_and_writes_the_true_fraction() {
+    let policy = TablePolicy {
+        shed_cap: Some(14),
+        one_in: 5,
+        ..TablePolicy::keep_all(1024)
+    };
+    let row = full_row();
+    let stored = StoredRow::of(&row, &policy);
+    assert_eq!(stored.request, Some(r#"{"inputs":[1]}"#));
+    assert_eq!(stored.response, None);
+    assert_eq!(stored.logging_error_codes, [LoggingErrorCode::ResponseShed]);
+    assert_eq!(LoggingErrorCode::ResponseShed.as_str(), "RESPONSE_SHED");
+    assert!((stored.sampling_fraction - 0.2).abs() < f64::EPSILON);
+    assert!(row.encode(&policy).unwrap().1);
 }

@@ -18,6 +18,8 @@ enum Action {
     Commit,
     Compact,
     Land(usize),
+    Evict,
+    Consolidate,
     Fault(u64),
     NextDay,
     Crash,
@@ -32,6 +34,8 @@ fn action() -> impl Strategy<Value = Action> {
         6 => Just(Action::Commit),
         3 => Just(Action::Compact),
         2 => (0_usize..8).prop_map(Action::Land),
+        2 => Just(Action::Evict),
+        1 => Just(Action::Consolidate),
         3 => (1_u64..20).prop_map(Action::Fault),
         1 => Just(Action::NextDay),
         1 => Just(Action::Crash),
@@ -47,6 +51,8 @@ fn act(world: &mut World, fs: &FaultFs, disk: &PowerCutFs, action: &Action) {
         Action::Commit => world.commit(),
         Action::Compact => drop(world.compact()),
         Action::Land(place) => world.land(*place),
+        Action::Evict => world.evict(),
+        Action::Consolidate => world.consolidate(),
         Action::Fault(count) => fs.fail_in(*count),
         Action::NextDay => world.clock.advance(std::time::Duration::from_secs(86_400)),
         Action::Crash => {
@@ -107,6 +113,9 @@ fn scenario(world: &mut World) {
     world.commit();
     world.crash();
     world.start();
+    world.evict();
+    world.evict();
+    world.consolidate();
     world.offer(2, 5);
     world.commit();
     world.land(1);

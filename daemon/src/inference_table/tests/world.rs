@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::super::gap::{GapCause, LossKey, Lost};
 use super::super::keeper::ledger::{Folders, Ledger};
+use super::super::policy::TablePolicy;
 use super::super::record::{OfferedRow, Row};
 use super::super::segment::SealedSegment;
 use super::super::wal::{LogCounters, LogOptions, RowLog, WalSegment};
@@ -42,7 +43,7 @@ pub(super) fn quick_folder() -> tempfile::TempDir {
     .unwrap()
 }
 
-pub(super) fn table(number: u8) -> TableName {
+pub(in super::super) fn table(number: u8) -> TableName {
     TableName::new("main", "default", &format!("t{number}")).unwrap()
 }
 
@@ -83,6 +84,8 @@ pub(in super::super) struct World {
     pub(super) told: BTreeMap<BootId, Told>,
     /// Landed segments, with what they hold.
     landed: BTreeMap<SegmentName, Contents>,
+    /// Ids of rows that were to make room, whether or not that worked.
+    evicted: BTreeSet<u64>,
     next_boot: u64,
     next_id: u64,
 }
@@ -103,6 +106,7 @@ impl World {
             boot: None,
             told: BTreeMap::new(),
             landed: BTreeMap::new(),
+            evicted: BTreeSet::new(),
             next_boot: 1,
             next_id: 1,
         }
@@ -169,9 +173,10 @@ impl World {
             self.next_id += 1;
             let time_us = if number % 5 == 4 { NOON + DAY } else { NOON };
             let mut row = Row::new(Uuid::from_u64_pair(0, id), time_us);
+            row.endpoint_name = Some("a".parse().unwrap());
             row.request = Some(format!("{{\"inputs\":[{id}]}}").into());
             let table = table(table_number);
-            let bytes = row.encode(1 << 20).unwrap();
+            let bytes = row.encode(&TablePolicy::keep_all(1 << 20)).unwrap().0;
             boot.log.push(OfferedRow {
                 table: table.clone(),
                 endpoint: None,
@@ -201,7 +206,7 @@ impl World {
                 table: table.clone(),
                 endpoint: None,
                 time_us: row.request_time_us,
-                bytes: row.encode(1 << 20).unwrap(),
+                bytes: row.encode(&TablePolicy::keep_all(1 << 20)).unwrap().0,
             });
             let offered = told.offered.entry(table.clone()).or_default();
             offered.push(Some(id));
@@ -284,9 +289,39 @@ impl World {
         let Some(segment) = sealed.get(place.checked_rem(sealed.len()).unwrap_or(0)) else {
             return;
         };
+        if boot.ledger.mark_offered(&segment.name).is_err() {
+            return;
+        }
         land_segment(&mut self.landed, segment);
         // A failure leaves it to be landed again.
         drop(boot.ledger.land(&segment.name));
+    }
+
+    /// Makes room: the oldest rows that may go, go.
+    pub(in super::super) fn evict(&mut self) {
+        let Some(boot) = &mut self.boot else { return };
+        let Some(name) = boot.ledger.next_to_evict(None, &[]) else {
+            return;
+        };
+        let sealed = boot.ledger.sealed();
+        let segment = sealed.iter().find(|segment| segment.name == name).unwrap();
+        if let Contents::Rows(rows) = contents(segment) {
+            self.evicted.extend(rows.iter().map(|(_, id)| id));
+        }
+        // A failure leaves them to go later.
+        drop(boot.ledger.evict(&name));
+    }
+
+    /// The ledger of the boot that runs.
+    pub(in super::super) fn ledger(&mut self) -> &mut Ledger {
+        &mut self.boot.as_mut().unwrap().ledger
+    }
+
+    /// Puts files of gaps together.
+    pub(super) fn consolidate(&mut self) {
+        if let Some(boot) = &mut self.boot {
+            drop(boot.ledger.consolidate_gaps(1));
+        }
     }
 
     /// The sealed segments of the boot that runs and those before it, oldest first.
@@ -340,7 +375,7 @@ impl World {
             land_segment(&mut self.landed, &segment);
         }
         for (id, told) in &self.told {
-            check_boot(*id, told, &self.landed);
+            check_boot(*id, told, &self.landed, &self.evicted);
         }
         let leftovers = leftovers(self.folder.path(), &boot.ledger.sealed());
         assert_eq!(leftovers, Vec::<PathBuf>::new());
@@ -481,7 +516,12 @@ fn fates(
     (fates, open_gaps)
 }
 
-fn check_boot(boot: BootId, told: &Told, landed: &BTreeMap<SegmentName, Contents>) {
+fn check_boot(
+    boot: BootId,
+    told: &Told,
+    landed: &BTreeMap<SegmentName, Contents>,
+    evicted: &BTreeSet<u64>,
+) {
     let mut present = BTreeSet::new();
     for (table, offered) in &told.offered {
         let (fates, open_gaps) = fates(boot, table, landed);
@@ -530,7 +570,11 @@ fn check_boot(boot: BootId, told: &Told, landed: &BTreeMap<SegmentName, Contents
         }
         present.extend(rows);
     }
-    let lost: Vec<_> = told.acknowledged.difference(&present).collect();
+    let lost: Vec<_> = told
+        .acknowledged
+        .difference(&present)
+        .filter(|id| !evicted.contains(id))
+        .collect();
     assert!(
         lost.is_empty(),
         "boot {boot}: acknowledged rows are lost: {lost:?}"

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::super::gap::{Gap, GapCause, LossKey, Lost};
+use super::super::policy::TablePolicy;
 use super::super::record::{OfferedRow, Row, StoredRow};
 use super::entry::Entry;
 use super::segment::{Header0, MAGIC, MAGIC_0, Step, read_frames};
@@ -49,7 +50,7 @@ fn table(number: u8) -> TableName {
 fn offered(table_number: u8, id: u64, payload: usize) -> OfferedRow {
     let mut row = Row::new(Uuid::from_u64_pair(0, id), 1_780_000_000_000_000);
     row.request = Some("r".repeat(payload).into());
-    let bytes = row.encode(1 << 20).unwrap();
+    let bytes = row.encode(&TablePolicy::keep_all(1 << 20)).unwrap().0;
     OfferedRow {
         table: table(table_number),
         endpoint: None,
@@ -165,7 +166,7 @@ fn a_segment_is_sealed_by_size_by_age_and_by_day() {
         let mut row = Row::new(Uuid::from_u64_pair(0, id), 0);
         // Nothing that compresses.
         row.request = Some(Digest::of(&id.to_le_bytes()).to_string().into());
-        let bytes = row.encode(1 << 20).unwrap();
+        let bytes = row.encode(&TablePolicy::keep_all(1 << 20)).unwrap().0;
         let row = OfferedRow {
             bytes,
             ..offered(0, id, 0)

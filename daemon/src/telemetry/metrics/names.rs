@@ -51,6 +51,16 @@ pub enum Counter {
     StateRebuilds,
     /// State databases replaced while the process runs, because one failed or had grown.
     StateReopens,
+    /// Inference-table rows left out by sampling, because the disk was short.
+    RowsSampled,
+    /// Inference-table rows refused, because nothing could be given up for them.
+    RowsRefused,
+    /// Inference-table rows written without a payload, because the disk was short.
+    PayloadsShed,
+    /// Inference-table rows given up to make room.
+    RowsEvicted,
+    /// Files of them.
+    SegmentsEvicted,
 }
 
 /// What goes up and down.
@@ -74,6 +84,8 @@ pub enum Gauge {
     UptimeSeconds,
     /// Bytes of the disk that are held for the state.
     StateBallastBytes,
+    /// Bytes of inference tables on disk.
+    RowsDiskBytes,
 }
 
 /// How durations are distributed.
@@ -90,7 +102,7 @@ const RESPONSES_HELP: &str = "HTTP answers by class of status.";
 
 impl Counter {
     /// All counters, in the order in which they are printed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::ResponsesGood,
         Self::ResponsesClientError,
         Self::ResponsesServerError,
@@ -100,6 +112,11 @@ impl Counter {
         Self::TaskFailures,
         Self::StateRebuilds,
         Self::StateReopens,
+        Self::RowsSampled,
+        Self::RowsRefused,
+        Self::PayloadsShed,
+        Self::RowsEvicted,
+        Self::SegmentsEvicted,
     ];
 
     pub(super) const fn name(self) -> Name {
@@ -128,13 +145,33 @@ impl Counter {
                 "edgeward_state_reopens_total",
                 "State databases replaced while running.",
             ),
+            Self::RowsSampled => plain(
+                "edgeward_rows_sampled_total",
+                "Inference-table rows left out by sampling: the disk is short.",
+            ),
+            Self::RowsRefused => plain(
+                "edgeward_rows_refused_total",
+                "Inference-table rows refused: nothing may be given up for them.",
+            ),
+            Self::PayloadsShed => plain(
+                "edgeward_rows_shed_total",
+                "Inference-table rows without a large payload: the disk is short.",
+            ),
+            Self::RowsEvicted => plain(
+                "edgeward_rows_evicted_total",
+                "Inference-table rows given up to make room.",
+            ),
+            Self::SegmentsEvicted => plain(
+                "edgeward_row_segments_evicted_total",
+                "Files of inference-table rows given up to make room.",
+            ),
         }
     }
 }
 
 impl Gauge {
     /// All gauges, in the order in which they are printed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::InFlightRequests,
         Self::InFlightBytes,
         Self::StateBytes,
@@ -144,6 +181,7 @@ impl Gauge {
         Self::ResidentBytes,
         Self::UptimeSeconds,
         Self::StateBallastBytes,
+        Self::RowsDiskBytes,
     ];
 
     pub(super) const fn name(self) -> Name {
@@ -168,6 +206,10 @@ impl Gauge {
             Self::StateBallastBytes => plain(
                 "edgeward_state_ballast_bytes",
                 "The disk that is held for the state.",
+            ),
+            Self::RowsDiskBytes => plain(
+                "edgeward_rows_disk_bytes",
+                "Inference tables on disk, the log and what is set aside included.",
             ),
         }
     }

@@ -1,0 +1,117 @@
+//! The disk budget through the handle: rows stay within it, and gaps say what became of the rest.
+
+use super::*;
+use crate::config::{Retain, RetentionConfig};
+
+const BUDGET: ByteCount = ByteCount::mib(1);
+/// What comes in at once.
+const ROUND: u64 = 20;
+/// Far more than it takes to fill the budget.
+const ROUNDS: u64 = 1_000;
+
+fn table() -> TableName {
+    "main.default.fraud".parse().unwrap()
+}
+
+fn small(directory: &Path, shed_payload: ByteCount) -> InferenceTables {
+    let mut options = options(directory, 1);
+    options.seal_size = ByteCount::kib(64);
+    options.budget = BudgetOptions {
+        total: Some(BUDGET),
+        free_floor: Some(ByteCount(0)),
+        shed_payload,
+        ..BudgetOptions::default()
+    };
+    open(options)
+}
+
+/// A row whose payload cannot be compressed.
+fn row(number: u64) -> Row {
+    let mut row = super::row(number);
+    let noise: String = (0..200_u64)
+        .map(|place| {
+            let mixed = (number * 1_000 + place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            format!("{:016x}", mixed ^ (mixed >> 31))
+        })
+        .collect();
+    row.request = Some(Bytes::from(noise));
+    row
+}
+
+/// Offers rows until something is true of the log; answers how many.
+async fn offer_until(tables: &InferenceTables, done: impl Fn(&InferenceTables) -> bool) -> u64 {
+    for round in 0..ROUNDS {
+        if done(tables) {
+            return round * ROUND;
+        }
+        for number in 0..ROUND {
+            tables.offer(&table(), &row(round * ROUND + number));
+        }
+        tables.seal().await.unwrap();
+        assert!(tables.disk_use().bytes <= BUDGET, "{:?}", tables.disk_use());
+    }
+    panic!("never: {:?} {:?}", tables.disk_use(), tables.counters());
+}
+
+/// Rows and gaps of all tables, as the accounts have them.
+async fn accounted(tables: &InferenceTables, folder: &Path) -> (u64, u64) {
+    tables.close().await.unwrap();
+    let report = verify(&RealFs, folder).unwrap();
+    assert!(report.is_sound(), "{report}");
+    let tables = report.boots.iter().flat_map(|boot| &boot.tables);
+    tables.fold((0, 0), |sums, table| {
+        (sums.0 + table.rows, sums.1 + table.gaps)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_budget_samples_then_gives_up_the_oldest_and_accounts_for_every_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = small(folder.path(), ByteCount::mib(1));
+    let offered = offer_until(&tables, |tables| tables.disk_use().evicted_rows > 0).await;
+    let disk_use = tables.disk_use();
+    let (counters, evicted) = (tables.counters(), disk_use.evicted_rows);
+    assert!(counters.sampled > 0 && counters.shed == 0, "{counters:?}");
+    assert!(
+        ["sample", "full"].contains(&disk_use.rungs[0].1),
+        "{disk_use:?}"
+    );
+    assert_eq!(counters.committed + counters.sampled, offered);
+    let (rows, gaps) = accounted(&tables, folder.path()).await;
+    assert_eq!(
+        (rows, gaps),
+        (counters.committed - evicted, counters.sampled + evicted)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_payloads_go_before_rows_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = small(folder.path(), ByteCount::kib(1));
+    let offered = offer_until(&tables, |tables| tables.counters().shed > 0).await;
+    let counters = tables.counters();
+    assert_eq!((counters.sampled, counters.committed), (0, offered));
+    assert_eq!(accounted(&tables, folder.path()).await, (offered, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_stops_keeps_what_it_has_and_counts_what_it_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = small(folder.path(), ByteCount::kib(1));
+    tables.set_budgets(vec![TableBudget {
+        table: table(),
+        budget: Some(ByteCount::kib(256)),
+        priority: RetentionConfig::PRIORITY,
+        retain: Retain::Stop,
+    }]);
+    let offered = offer_until(&tables, |tables| tables.counters().refused > 0).await;
+    let counters = tables.counters();
+    assert_eq!((counters.sampled, counters.shed), (0, 0));
+    assert_eq!(tables.disk_use().evicted_rows, 0);
+    assert_eq!(tables.disk_use().rungs, [(table(), "stopped")]);
+    assert_eq!(
+        accounted(&tables, folder.path()).await,
+        (counters.committed, counters.refused)
+    );
+    assert_eq!(counters.committed + counters.refused, offered);
+}
