@@ -67,6 +67,9 @@ pub struct VerifiedBoot {
     pub tables: Vec<VerifiedTable>,
 }
 
+/// How often a look begins before a file that keeps going away is an error.
+const MOST_LOOKS: usize = 8;
+
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
@@ -242,18 +245,30 @@ fn gaps_in(path: &Path) -> io::Result<Vec<(String, Option<u64>)>> {
 /// When a folder or a segment of the log cannot be read. What can be read and is wrong stands in
 /// the report.
 pub fn verify(fs: &dyn DurableFs, rows: &Path) -> io::Result<VerifyReport> {
-    let first = look(fs, rows);
+    let first = steady_look(fs, rows);
     if first.as_ref().is_ok_and(VerifyReport::is_sound) {
         return first;
     }
     // A daemon that runs deletes what has landed while we read, and its account says so before the
     // file is gone: what is really wrong is wrong at the second look too.
-    let mut second = look(fs, rows)?;
+    let mut second = steady_look(fs, rows)?;
     if let Ok(first) = first {
         let again = |problem: &String| first.problems.contains(problem);
         second.problems.retain(again);
     }
     Ok(second)
+}
+
+/// Looks again when a file that was listed is gone when it is read: recovery compacts one log after
+/// the other, and each time only what is left is looked at.
+fn steady_look(fs: &dyn DurableFs, rows: &Path) -> io::Result<VerifyReport> {
+    for _ in 1..MOST_LOOKS {
+        match look(fs, rows) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            looked => return looked,
+        }
+    }
+    look(fs, rows)
 }
 
 fn look(fs: &dyn DurableFs, rows: &Path) -> io::Result<VerifyReport> {

@@ -143,16 +143,22 @@ fn quarantine_without_a_gap_is_not_sound() {
     );
 }
 
-/// The disk of a daemon that lands a segment just after its account was read: the first read of
-/// the account gives what it said before.
+/// The disk of a daemon that goes on while it is looked at: it lands a segment just after its
+/// account was read, so the first read of the account gives what it said before; and it compacts
+/// logs between their listing and their reading.
 #[derive(Debug)]
-struct LandedMeanwhile {
+struct Meanwhile {
     account: PathBuf,
     before: Mutex<Option<Vec<u8>>>,
+    compacted: Vec<PathBuf>,
 }
 
-impl DurableFs for LandedMeanwhile {
+impl DurableFs for Meanwhile {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        if self.compacted.iter().any(|log| log == path) {
+            std::fs::remove_file(path)?;
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let before = self
             .before
             .lock()
@@ -204,9 +210,10 @@ fn a_segment_that_lands_meanwhile_is_not_missed() {
     let account = files(&world.rows_folder(), "json").pop().unwrap();
     let before = std::fs::read(&account).unwrap();
     world.land(0);
-    let meanwhile = || LandedMeanwhile {
+    let meanwhile = || Meanwhile {
         account: account.clone(),
         before: Mutex::new(Some(before.clone())),
+        compacted: Vec::new(),
     };
     let rows = world.rows_folder();
     assert!(
@@ -214,6 +221,25 @@ fn a_segment_that_lands_meanwhile_is_not_missed() {
         "one look sees a file that is gone"
     );
     let report = verify(&meanwhile(), &rows).unwrap();
+    assert!(report.is_sound(), "{report}");
+}
+
+#[test]
+fn logs_that_are_compacted_meanwhile_are_no_error() {
+    let world = world();
+    let log = files(&world.rows_folder(), "wal").pop().unwrap();
+    let compacted: Vec<_> = (1..=3)
+        .map(|number| log.with_file_name(format!("00000000000000aa-{number:08}.wal")))
+        .collect();
+    for path in &compacted {
+        std::fs::copy(&log, path).unwrap();
+    }
+    let meanwhile = Meanwhile {
+        account: PathBuf::new(),
+        before: Mutex::default(),
+        compacted,
+    };
+    let report = verify(&meanwhile, &world.rows_folder()).unwrap();
     assert!(report.is_sound(), "{report}");
 }
 
