@@ -13,8 +13,8 @@
 #           rights of root, and a Debian mirror in apt's sources. The binary needs no newer glibc than 2.31. --debian
 #           takes this way where rustup would do.
 #
-# --check then runs the binary under qemu: its version; each profile; the tests of tests/process except the kill rounds,
-# which take it through models, predictions and a fleet; and the unit tests of our crates.
+# --check then runs the binary under qemu: its version; each profile; the tests of tests/process that take it
+# through configurations, starts, predictions and a fleet; and the unit tests of the crates it is made of.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -86,6 +86,9 @@ choose_way() {
     fi
 }
 
+# The command that runs a program for the target with the libraries below a folder, and none that lie elsewhere.
+emulator() { echo "$qemu -cpu max -L $1 -E LD_LIBRARY_PATH=$1/lib"; }
+
 # Cargo for the target.
 cross_cargo() {
     if [ "$way" = plain ]; then
@@ -95,7 +98,7 @@ cross_cargo() {
     local variable=${triple^^}
     variable=CARGO_TARGET_${variable//-/_}
     local -x CARGO_BUILD_TARGET=$triple CARGO_TARGET_DIR=$built
-    local -x "${variable}_LINKER=$gnu-gcc" "${variable}_RUNNER=$qemu -cpu max -L /usr/$gnu"
+    local -x "${variable}_LINKER=$gnu-gcc" "${variable}_RUNNER=$(emulator "/usr/$gnu")"
     if [ "$way" = debian ]; then debian_cargo "$@"; else cargo "$@"; fi
 }
 
@@ -130,7 +133,7 @@ emulate() {
         as_root install "$(command -v "$qemu")" "$root/usr/bin"
     fi
     run=$folder/run
-    printf '#!/bin/sh\nexec %s -cpu max -L %q %q "$@"\n' "$qemu" "$libraries" "$folder/edgeward" >"$run"
+    printf '#!/bin/sh\nexec %s %s "$@"\n' "$(emulator "$libraries")" "$folder/edgeward" >"$run"
     chmod +x "$run"
 }
 
@@ -143,8 +146,8 @@ try_out() {
         "$run" check-config --config "$folder/edgeward.toml"
     done
     EDGEWARD_BIN=$run cargo test --locked --package edgeward --test process -- config:: lifecycle:: quickstart:: fleet::
-    cross_cargo test --release --locked --workspace --lib --exclude edgeward-tidy --exclude edgeward-suite \
-        --exclude edgeward-benches
+    cross_cargo test --release --locked --lib --package edgeward --package edgeward-base --package edgeward-kernels \
+        --package edgeward-sync --package edgeward-wire
 }
 
 SECONDS=0
