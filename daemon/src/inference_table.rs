@@ -56,7 +56,7 @@ mod writer;
 pub use budget::{BudgetOptions, TableBudget};
 pub use compact::CompactError;
 pub use gap::GapCause;
-pub use keeper::{BootEnd, DiskUse, KeepSegmentsError, RecoveredBoot, RecoveryReport};
+pub use keeper::{BootEnd, DiskUse, KeepSegmentsError, RecoveredBoot, RecoveryReport, put_aside};
 pub use record::Row;
 pub use segment::SealedSegment;
 pub use verify::{VerifiedBoot, VerifiedTable, VerifyReport, verify};

@@ -59,6 +59,17 @@ impl Fleet {
 
     /// Like [`start`](Self::start), with the data of the two on disks of the test's own.
     pub(crate) fn start_on(case: &str, config: &str, disks: Disks<'_>) -> Option<Self> {
+        Self::start_prepared(case, config, disks, |_| {})
+    }
+
+    /// Like [`start_on`](Self::start_on), with a device that `prepare` has changed before it is
+    /// provisioned and started.
+    pub(crate) fn start_prepared(
+        case: &str,
+        config: &str,
+        disks: Disks<'_>,
+        prepare: impl FnOnce(&mut Device),
+    ) -> Option<Self> {
         let Some(broker) = Mosquitto::start() else {
             skip(case, "there is no Mosquitto on this machine");
             return None;
@@ -74,6 +85,7 @@ impl Fleet {
             disk: disks.device.map(Path::to_owned),
             ..DeviceOptions::default()
         });
+        prepare(&mut device);
         device.provision(Registry::FLEET, DEVICE, &registry.key());
         device.start();
         Some(Self {

@@ -26,3 +26,5 @@ mod quickstart;
 mod rounds;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod upgrade;

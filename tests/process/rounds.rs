@@ -24,7 +24,8 @@ use crate::fleet::{DEVICE, Fleet};
 use crate::landing::{Boot, Landed, Landing};
 use commits::{Commits, Watcher};
 use load::Load;
-use state::{Changer, Known};
+use state::Changer;
+pub(crate) use state::Known;
 
 /// Rows become durable soon, and however long the disk takes, all that wait find room: a request
 /// that was answered is owed its row.
@@ -163,6 +164,19 @@ impl Rounds {
         self.done += 1;
     }
 
+    /// Starts the daemon, asserts that it has all that it acknowledged, and kills it while nothing
+    /// changes. Answers what it has.
+    pub(crate) fn look(&mut self) -> Known {
+        self.restart();
+        self.fleet.device.kill();
+        self.known.clone()
+    }
+
+    /// The next start must find what an earlier look found: someone has put that state back.
+    pub(crate) fn expect(&mut self, known: Known) {
+        self.known = known;
+    }
+
     /// Starts the daemon and asserts that it has all that it acknowledged.
     fn restart(&mut self) {
         self.fleet.device.start();
@@ -170,7 +184,8 @@ impl Rounds {
     }
 
     /// Waits until everything has landed and asserts that nothing is lost, doubled or unknown.
-    pub(crate) fn settle(mut self) {
+    /// Answers what landed.
+    pub(crate) fn settle(mut self) -> Landing {
         self.restart();
         let Self {
             mut fleet,
@@ -206,6 +221,7 @@ impl Rounds {
         floors::reached(&format!("{name}.owed_rows"), owed.try_into().unwrap());
         fleet.device.stop();
         fleet.registry.stop();
+        landing
     }
 }
 

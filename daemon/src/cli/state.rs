@@ -9,6 +9,7 @@ use super::device::client;
 use super::output::{Failure, value};
 use super::serve::{ask, block_on};
 use crate::app::{Means, state_options};
+use crate::inference_table::put_aside;
 use crate::store::{
     LockStateError, OpenStoreError, RestoreStateError, Restored, StateLock, StoreOptions, check,
     export_to, restore, rollback,
@@ -28,9 +29,18 @@ pub(super) fn state(verb: StateVerb) -> Result<(), Failure> {
         StateVerb::Restore { file, on } => {
             replace(&on, |options, lock| restore(options, &file, lock))
         }
-        StateVerb::Rollback { to, on } => {
-            replace(&on, |options, lock| rollback(options, to.as_deref(), lock))
-        }
+        StateVerb::Rollback { to, on } => replace(&on, |options, lock| {
+            let rows = options.state_dir.join("rows");
+            // First: were it cut short after the state is back, the older version would see them.
+            let away = put_aside(options.fs.as_ref(), &rows);
+            let away = away.map_err(|source| RestoreStateError::Write {
+                path: rows,
+                source: Box::new(source),
+            })?;
+            let mut rolled = rollback(options, to.as_deref(), lock)?;
+            rolled.kept.extend(away);
+            Ok(rolled)
+        }),
     }
 }
 

@@ -27,6 +27,7 @@ use super::segment::SealedSegment;
 use super::wal::{Position, WalSegment};
 
 pub(super) mod account;
+mod aside;
 mod ballast;
 mod evict;
 mod gaps;
@@ -36,6 +37,7 @@ pub(super) mod recover;
 mod room;
 
 pub use account::BootEnd;
+pub use aside::put_aside;
 pub use ledger::KeepSegmentsError;
 pub use recover::{RecoveredBoot, RecoveryReport};
 pub use room::DiskUse;

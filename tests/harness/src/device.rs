@@ -73,6 +73,11 @@ impl Device {
         }
     }
 
+    /// From now on another `edgeward` serves from this folder, such as one of an older version.
+    pub fn set_binary(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
     /// The state directory.
     #[must_use]
     pub fn state(&self) -> PathBuf {

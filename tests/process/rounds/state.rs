@@ -29,8 +29,8 @@ const TOKENS_ROOT: &str = "/api/edgeward/v1/tokens";
 type Share = Option<u64>;
 
 /// Everything that may be found after a restart.
-#[derive(Debug)]
-pub(super) struct Known {
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
     endpoints: BTreeMap<&'static str, BTreeSet<Share>>,
     /// Texts of live tokens by id.
     tokens: BTreeMap<String, String>,

@@ -81,6 +81,13 @@ pub(in super::super) struct Found {
 }
 
 impl Found {
+    /// Leaves these boots out.
+    fn forget(&mut self, boots: &BTreeSet<BootId>) {
+        self.accounts.retain(|boot, _| !boots.contains(boot));
+        self.wal.retain(|boot, _| !boots.contains(boot));
+        self.parquet.retain(|boot, _| !boots.contains(boot));
+    }
+
     /// The boots that have left anything.
     pub(in super::super) fn boots(&self) -> BTreeSet<BootId> {
         self.accounts
@@ -102,13 +109,18 @@ impl Ledger {
     /// Recovers every boot but the one that writes now.
     pub(in super::super) fn recover(&mut self) -> RecoveryReport {
         let mut report = RecoveryReport::default();
-        let found = match find(self.fs.as_ref(), &self.folders) {
+        let (back, away) = self.take_back();
+        if let Err(error) = back {
+            report.note("rows that a rollback took away stay there", &error);
+        }
+        let mut found = match find(self.fs.as_ref(), &self.folders) {
             Ok(found) => found,
             Err(error) => {
                 report.note("the row folders cannot be read", &error);
                 return report;
             }
         };
+        found.forget(&away);
         for path in &found.temporary {
             match self.remove(path) {
                 Ok(()) => report.leftovers += 1,
