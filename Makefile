@@ -1,7 +1,7 @@
 # make test     everything that must hold: installs what it needs, then format, lint, every test, the real clients
 # make fmt      format the code            make lint     clippy, documentation links, shellcheck; warnings denied
 # make bench    the measurements           make samples  train the sample models again
-# make soak     the fault suite at length: hundreds of kills and power cuts, a thousand damaged files
+# make soak     the fault suite at length: hundreds of kills and power cuts, a thousand damaged files, a week offline
 # make setup    only install what the tests need
 # make cross    build for another processor: make cross TARGET=aarch64, or armv7, or x86_64
 
@@ -73,6 +73,7 @@ soak: setup
 	@for run in kill powercut damage full upgrade; do \
 		EDGEWARD_SOAK=1 cargo test --quiet --locked --package edgeward --test process "$$run::" -- --nocapture; \
 	done
+	@EDGEWARD_SOAK=1 $(LINKED) test --release --quiet --locked --package edgeward --test offline -- --nocapture
 	@EDGEWARD_SOAK=1 $(LINKED) bench --locked --package edgeward-benches --bench row_bytes --bench full_disk
 
 samples:

@@ -92,7 +92,7 @@ pub struct InferenceTableOptions {
     pub commit_interval: Duration,
     /// A segment is sealed so long after its first row. 10 minutes by default.
     pub seal_after: Duration,
-    /// A segment is sealed at this size in the write-ahead log, or at an eighth of the budget where
+    /// A segment is sealed at this size in the write-ahead log, or at a 32nd of the budget where
     /// that is less. 8 MiB by default.
     pub seal_size: ByteCount,
     /// What rows may take of the disk.

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Each rung is left 5 % below where it was entered. Per cent are of the room: the total budget
-//! less two segments of the log, which are written before anything can go; or what rows take
+//! less [`SPARE_SEGMENTS`] of the log, which are written before anything can go; or what rows take
 //! plus what may still be written above the free-space floor, where that is less. A table with a
 //! budget of its own climbs with whichever of the two is fuller.
 
@@ -23,7 +23,7 @@ use edgeward_base::names::TableName;
 use edgeward_base::units::ByteCount;
 
 use super::policy::{Policy, TablePolicy};
-use crate::config::{InferenceTableConfig, Retain};
+use crate::config::Retain;
 
 #[cfg(test)]
 mod tests;
@@ -74,6 +74,11 @@ pub(super) struct Limits {
     pub(super) seal_size: u64,
 }
 
+/// Rows go by the segment: with few of them, one would be several rungs.
+const SEGMENTS_IN_BUDGET: u64 = 32;
+/// Of the budget: one segment that is written, one that is compacted, and the Parquet file that
+/// comes of it, which small rows make up to twice as large as their log.
+const SPARE_SEGMENTS: u64 = 4;
 /// No log is sealed at less, however small the disk.
 const LEAST_SEAL_SIZE: u64 = 64 << 10;
 
@@ -90,7 +95,7 @@ impl Limits {
             |floor| floor.0,
         );
         let seal_size = seal_size
-            .min(total / InferenceTableConfig::SEGMENTS_IN_BUDGET)
+            .min(total / SEGMENTS_IN_BUDGET)
             .max(LEAST_SEAL_SIZE.min(seal_size));
         Self {
             total,
@@ -287,7 +292,7 @@ impl Ladder {
             floor,
             seal_size,
         } = self.limits;
-        let by_budget = total.saturating_sub(2 * seal_size);
+        let by_budget = total.saturating_sub(SPARE_SEGMENTS * seal_size);
         let by_disk = usage.space.map_or(u64::MAX, |space| {
             usage
                 .bytes()

@@ -138,13 +138,9 @@ impl Keeper {
         while let Some(request) = self.next_request() {
             match request {
                 // Whoever waits for an answer wants the rows now, whatever they are dated.
-                Request::Compact(None) => {
-                    drop(self.compact_dated());
-                    self.keep_room();
-                }
+                Request::Compact(None) => drop(self.compact_dated()),
                 Request::Compact(reply) => {
                     let compacted = self.compact_backlog();
-                    self.keep_room();
                     answer(reply, compacted);
                 }
                 Request::Sealed(reply) => answer(Some(reply), Ok(self.ledger.sealed())),
@@ -182,6 +178,7 @@ impl Keeper {
     /// that.
     fn compact_dated(&mut self) -> Result<(), KeepSegmentsError> {
         if self.ledger.awaits_clock(self.backlog.len()) && !self.room.is_short() {
+            self.keep_room();
             return Ok(());
         }
         self.compact_backlog()
@@ -192,8 +189,9 @@ impl Keeper {
         if self.retry_in == 0 && self.backlog.first().is_some() {
             // The failure is logged where it happens.
             drop(self.compact_dated());
+        } else {
+            self.keep_room();
         }
-        self.keep_room();
     }
 
     fn keep_room(&mut self) {
@@ -201,7 +199,10 @@ impl Keeper {
         self.announce(replaced);
     }
 
+    /// Compacts the backlog, and keeps room for each segment: while rows come in as fast as they
+    /// are compacted, this does not end.
     fn compact_backlog(&mut self) -> Result<(), KeepSegmentsError> {
+        self.keep_room();
         while let Some(segment) = self.backlog.first() {
             let sealed = self.ledger.compact(segment).inspect_err(|error| {
                 self.retry_in = RETRY_TICKS;
@@ -210,6 +211,7 @@ impl Keeper {
             })?;
             self.backlog.drop_first();
             self.announce(sealed);
+            self.keep_room();
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ const ROOM: u64 = 1_000_000;
 
 fn limits() -> Limits {
     Limits {
-        total: ROOM + 2 * 1_000,
+        total: ROOM + SPARE_SEGMENTS * 1_000,
         floor: 10_000,
         seal_size: 1_000,
     }
@@ -182,7 +182,7 @@ fn the_defaults_follow_the_disk() {
     let card = of(disk(8 << 30));
     assert_eq!((card.total, card.floor), ((8 << 30) / 10, (8 << 30) / 50));
     let tiny = of(disk(48 << 20));
-    assert_eq!((tiny.floor, tiny.seal_size), (12 << 20, tiny.total / 8));
+    assert_eq!((tiny.floor, tiny.seal_size), (12 << 20, tiny.total / 32));
     assert_eq!(of(None).total, 2_000_000_000);
 }
 
