@@ -2,6 +2,8 @@
 //!
 //! The state directory lies on a small tmpfs. Predictions go on; rows that the disk does not take
 //! are counted; a box that starts while its disk is full serves; with room again everything lands.
+//! What lands makes room itself: on a disk without a free byte, and on one of which rows have their
+//! whole budget.
 
 use std::collections::BTreeSet;
 
@@ -19,6 +21,11 @@ const NAME: &str = "process.full";
 const ROOM: ByteCount = ByteCount::mib(64);
 /// Requests in each phase.
 const REQUESTS: usize = 300;
+/// Words of noise in a request that takes room.
+const NOISE_WORDS: u64 = 128;
+/// Segments so small that some hundred rows take their whole budget.
+const SMALL: &str = "[inference_table]\ncommit_interval = \"50ms\"\nseal_after = \"1s\"\n\
+                     seal_size = \"64KiB\"\nfree_floor = \"256KiB\"\n";
 
 /// Asks so often; every request is answered with a prediction. Answers their ids.
 fn ask(fleet: &mut Fleet) -> BTreeSet<String> {
@@ -30,6 +37,23 @@ fn ask(fleet: &mut Fleet) -> BTreeSet<String> {
         reply.header("x-request-id").unwrap().to_owned()
     });
     asked.collect()
+}
+
+/// Like [`ask`], with bodies that take room: no two are alike. `from` counts them.
+fn ask_at_length(fleet: &mut Fleet, from: &mut u64) -> usize {
+    let mut body = Golden::of("fraud", 3).first_row();
+    let mut client = fleet.device.client();
+    for _ in 0..REQUESTS {
+        *from += 1;
+        let noise = (0..NOISE_WORDS).map(|word| {
+            let mixed = (*from * NOISE_WORDS + word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            format!("{:016x}", mixed ^ (mixed >> 31))
+        });
+        body["client_request_id"] = json!(noise.collect::<String>());
+        let reply = client.post("/serving-endpoints/fraud-detection/invocations", &body);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    REQUESTS
 }
 
 fn rows(fleet: &Fleet, counter: &str) -> u64 {
@@ -102,6 +126,105 @@ fn a_full_disk_costs_rows_that_are_counted_and_nothing_else() {
         landing.rows()
     );
     floors::reached("process.full.requests", unsure.try_into().unwrap());
+    fleet.device.stop();
+    fleet.registry.stop();
+}
+
+#[test]
+fn what_lands_makes_room_on_a_disk_without_a_free_byte() {
+    let Some(disk) = FullDisk::tmpfs(NAME, ROOM) else {
+        return;
+    };
+    let path = disk.path();
+    let disks = Disks {
+        device: Some(&path),
+        registry: None,
+    };
+    // No row may go to make room: what is deleted has landed.
+    let stop = "[[inference_table.retention]]\nendpoint = \"fraud-detection\"\nretain = \"stop\"\n";
+    let Some(mut fleet) = Fleet::start_on(NAME, &format!("{SMALL}{stop}"), disks) else {
+        return;
+    };
+    fleet.publish_models(None);
+    fleet.publish_endpoint(50);
+    fleet.wait_until_applied();
+    fleet.broker.kill();
+    let mut from = 0;
+    let mut asked = 0;
+    wait::until("rows wait for the upload", || {
+        asked += ask_at_length(&mut fleet, &mut from);
+        (rows(&fleet, "disk_bytes") > 2 << 20).then_some(())
+    });
+    disk.fill();
+    wait::until("no row is taken any more", || {
+        disk.fill();
+        asked += ask_at_length(&mut fleet, &mut from);
+        (rows(&fleet, "refused") > 0).then_some(())
+    });
+    disk.fill();
+    assert_eq!(
+        rows(&fleet, "evicted"),
+        0,
+        "rows of a table that stops went"
+    );
+
+    // Nobody empties the disk.
+    fleet.broker.restart();
+    let committed = rows(&fleet, "committed");
+    wait::until("rows are logged again", || {
+        asked += ask_at_length(&mut fleet, &mut from);
+        (rows(&fleet, "committed") > committed).then_some(())
+    });
+    assert_eq!(
+        rows(&fleet, "evicted"),
+        0,
+        "rows of a table that stops went"
+    );
+    fleet.device.stop();
+    fleet.device.start();
+    accounted_for(&mut fleet, asked);
+}
+
+#[test]
+fn what_lands_makes_room_in_a_budget_that_is_full() {
+    let config = format!("{SMALL}budget = \"1MiB\"\n");
+    let Some(mut fleet) = Fleet::start(NAME, &config) else {
+        return;
+    };
+    fleet.publish_models(None);
+    fleet.publish_endpoint(50);
+    fleet.wait_until_applied();
+    fleet.broker.kill();
+    let (mut from, mut asked) = (0, 0);
+    wait::until("old rows go", || {
+        asked += ask_at_length(&mut fleet, &mut from);
+        (rows(&fleet, "evicted") > 0 && rows(&fleet, "sampled") > 0).then_some(())
+    });
+    fleet.broker.restart();
+    wait::until("every row is kept again", || {
+        let status = fleet.device.status();
+        let rungs = status["rows"]["rungs"].as_object().unwrap().clone();
+        rungs.values().all(|rung| rung == "normal").then_some(())
+    });
+    let (committed, sampled) = (rows(&fleet, "committed"), rows(&fleet, "sampled"));
+    asked += ask(&mut fleet).len();
+    wait::until("rows are logged again", || {
+        (rows(&fleet, "committed") == committed + REQUESTS as u64).then_some(())
+    });
+    assert_eq!(rows(&fleet, "sampled"), sampled);
+    fleet.device.stop();
+    fleet.device.start();
+    accounted_for(&mut fleet, asked);
+}
+
+/// Each request that was made is a row or in a gap, in the landing folder.
+fn accounted_for(fleet: &mut Fleet, asked: usize) {
+    let (landing, gaps) = all_landed(fleet, 1);
+    let rows = landing.rows();
+    println!("process.full: {asked} requests, {rows} rows landed, {gaps} sequences in gaps");
+    assert!(gaps > 0, "what found no room is counted");
+    assert_eq!(rows + usize::try_from(gaps).unwrap(), asked);
+    floors::reached("process.full.accounted", asked.try_into().unwrap());
     fleet.device.stop();
     fleet.registry.stop();
 }
