@@ -70,7 +70,7 @@ bench:
 soak: setup
 	@$(LINKED) build --release --locked --package edgeward
 	@$(LINKED) test --locked --package edgeward --test process --no-run
-	@for run in kill powercut damage full upgrade; do \
+	@for run in kill powercut damage full upgrade clock; do \
 		EDGEWARD_SOAK=1 cargo test --quiet --locked --package edgeward --test process "$$run::" -- --nocapture; \
 	done
 	@EDGEWARD_SOAK=1 $(LINKED) test --release --quiet --locked --package edgeward --test offline -- --nocapture

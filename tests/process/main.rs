@@ -5,6 +5,8 @@
 //! kills the release build.
 
 #[cfg(test)]
+mod clock;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod damage;

@@ -185,7 +185,12 @@ impl Rounds {
 
     /// Waits until everything has landed and asserts that nothing is lost, doubled or unknown.
     /// Answers what landed.
-    pub(crate) fn settle(mut self) -> Landing {
+    pub(crate) fn settle(self) -> Landing {
+        self.settle_and(|_| {})
+    }
+
+    /// Like [`settle`](Self::settle), with a look at the landing folder.
+    pub(crate) fn settle_and(mut self, look: impl FnOnce(&Path)) -> Landing {
         self.restart();
         let Self {
             mut fleet,
@@ -219,6 +224,7 @@ impl Rounds {
         floors::reached(&format!("{name}.rounds"), done);
         floors::reached(&format!("{name}.changes"), tally.changes);
         floors::reached(&format!("{name}.owed_rows"), owed.try_into().unwrap());
+        look(&fleet.registry.landing());
         fleet.device.stop();
         fleet.registry.stop();
         landing

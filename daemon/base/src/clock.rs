@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+mod kernel;
+
 /// A source of wall and monotonic time.
 pub trait Clock: Send + Sync + Debug {
     /// Microseconds since the Unix epoch, UTC. May jump either way.
@@ -24,6 +26,12 @@ pub trait Clock: Send + Sync + Debug {
 
     /// Whether the wall clock is known to follow a time source.
     fn quality(&self) -> ClockQuality;
+
+    /// The clock of the machine, which goes on from one process to the next; `None` where there is
+    /// none.
+    fn machine(&self) -> Option<MachineTime> {
+        None
+    }
 
     /// Milliseconds since the Unix epoch, UTC: what the REST objects carry.
     fn wall_millis(&self) -> i64 {
@@ -38,6 +46,15 @@ pub trait Clock: Send + Sync + Debug {
 
 /// A clock that many owners read.
 pub type SharedClock = Arc<dyn Clock>;
+
+/// A moment by the clock that starts with the machine and goes on while it sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineTime {
+    /// Which start of the machine: random, new at each.
+    pub boot: u128,
+    /// Microseconds since then.
+    pub micros: u64,
+}
 
 /// Whether a wall-clock reading can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,6 +76,9 @@ impl ClockQuality {
     }
 }
 
+/// A change of the wall clock that is no slewing: whether it follows a time source is then asked
+/// again at once.
+const STEP_MICROS: u64 = 1_000_000;
 /// How often [`SystemClock`] asks the kernel whether its clock is disciplined.
 const QUALITY_PERIOD_MICROS: u64 = 10_000_000;
 
@@ -68,6 +88,9 @@ pub struct SystemClock {
     start: Instant,
     /// Bit 0: synchronised. The rest: monotonic microseconds of the reading, shifted by one.
     quality: AtomicU64,
+    /// Wall minus monotonic microseconds at that reading: a step of the clock ends its time.
+    offset: AtomicI64,
+    machine_boot: Option<u128>,
 }
 
 impl SystemClock {
@@ -76,7 +99,9 @@ impl SystemClock {
     pub fn new() -> Self {
         Self {
             start: Instant::now(),
-            quality: AtomicU64::new(u64::from(kernel_clock_synced())),
+            quality: AtomicU64::new(u64::from(kernel::is_synchronised())),
+            offset: AtomicI64::new(i64::MIN),
+            machine_boot: kernel::boot(),
         }
     }
 
@@ -94,6 +119,13 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
+    fn machine(&self) -> Option<MachineTime> {
+        self.machine_boot.map(|boot| MachineTime {
+            boot,
+            micros: kernel::micros_since_boot(),
+        })
+    }
+
     fn wall_micros(&self) -> i64 {
         match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
@@ -108,12 +140,17 @@ impl Clock for SystemClock {
     fn quality(&self) -> ClockQuality {
         let now = self.monotonic_micros();
         let seen = self.quality.load(Ordering::Relaxed);
-        let synced = if now.saturating_sub(seen >> 1) < QUALITY_PERIOD_MICROS {
+        let offset = self
+            .wall_micros()
+            .saturating_sub(i64::try_from(now).unwrap_or(i64::MAX));
+        let has_stepped = offset.abs_diff(self.offset.load(Ordering::Relaxed)) > STEP_MICROS;
+        let synced = if now.saturating_sub(seen >> 1) < QUALITY_PERIOD_MICROS && !has_stepped {
             seen & 1 == 1
         } else {
-            let synced = kernel_clock_synced();
+            let synced = kernel::is_synchronised();
             self.quality
                 .store((now << 1) | u64::from(synced), Ordering::Relaxed);
+            self.offset.store(offset, Ordering::Relaxed);
             synced
         };
         if synced {
@@ -124,27 +161,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// Whether a time service says that it has set the clock.
-///
-/// systemd-timesyncd keeps one marker file, chrony and ntpd are seen by their drift files' runtime
-/// folders. The kernel's own flag (`adjtimex`) would be better and needs a system call that
-/// `rustix` does not offer.
-fn kernel_clock_synced() -> bool {
-    [
-        "/run/systemd/timesync/synchronized",
-        "/run/chrony/chronyd.pid",
-        "/run/ntpd.pid",
-    ]
-    .iter()
-    .any(|marker| std::fs::metadata(marker).is_ok())
-}
-
 /// A clock that a test moves by hand.
 #[derive(Debug, Default)]
 pub struct TestClock {
     wall: AtomicI64,
     monotonic: AtomicU64,
     synced: AtomicU64,
+    /// 0 for none.
+    machine_boot: AtomicU64,
 }
 
 impl TestClock {
@@ -169,6 +193,11 @@ impl TestClock {
         self.wall.store(wall_micros, Ordering::SeqCst);
     }
 
+    /// Starts the machine anew, as the start of this number; 0 takes its clock away.
+    pub fn start_machine(&self, boot: u64) {
+        self.machine_boot.store(boot, Ordering::SeqCst);
+    }
+
     /// Sets what [`Clock::quality`] answers.
     pub fn set_synced(&self, synced: bool) {
         self.synced.store(u64::from(synced), Ordering::SeqCst);
@@ -176,6 +205,14 @@ impl TestClock {
 }
 
 impl Clock for TestClock {
+    fn machine(&self) -> Option<MachineTime> {
+        let boot = u128::from(self.machine_boot.load(Ordering::SeqCst));
+        (boot > 0).then(|| MachineTime {
+            boot,
+            micros: self.monotonic_micros(),
+        })
+    }
+
     fn wall_micros(&self) -> i64 {
         self.wall.load(Ordering::SeqCst)
     }

@@ -186,7 +186,8 @@ impl Keeper {
 
     fn tick(&mut self) {
         self.retry_in = self.retry_in.saturating_sub(1);
-        if self.retry_in == 0 && self.backlog.first().is_some() {
+        let waits = self.backlog.first().is_some() || self.ledger.has_undated();
+        if self.retry_in == 0 && waits {
             // The failure is logged where it happens.
             drop(self.compact_dated());
         } else {
@@ -203,6 +204,8 @@ impl Keeper {
     /// are compacted, this does not end.
     fn compact_backlog(&mut self) -> Result<(), KeepSegmentsError> {
         self.keep_room();
+        let sealed = self.ledger.recover_undated();
+        self.announce(sealed);
         while let Some(segment) = self.backlog.first() {
             let sealed = self.ledger.compact(segment).inspect_err(|error| {
                 self.retry_in = RETRY_TICKS;

@@ -285,16 +285,6 @@ impl<'a> StoredRow<'a> {
         }
     }
 
-    /// The column `clock_quality`.
-    pub(super) fn clock_quality(&self) -> &'static str {
-        if self.clock_synced {
-            ClockQuality::Ntp
-        } else {
-            ClockQuality::Unsynced
-        }
-        .as_str()
-    }
-
     /// The column `request_metadata`: what is known of endpoint, model and version.
     pub(super) fn request_metadata(&self) -> [(&'static str, Option<Cow<'a, str>>); 3] {
         [

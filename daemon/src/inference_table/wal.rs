@@ -13,9 +13,10 @@
 //!           length: of kind and data; crc: CRC-32 of boot u64, number u32, offset of the frame
 //!           u64, length, kind, data. A frame is good only where it was written.
 //! kind    = 0 header | 1 batch | 2 batch, compressed
-//! header  = postcard { version u8, device, opened_us, ordinal, tables }
+//! header  = postcard { version u8, device, opened_us, ordinal, machine, tables }
 //!           version: that of the magic, under the CRC; ordinal: which boot of the box, 0 while
-//!           that is not known; tables: (name, next)* of every table so far, so that what an
+//!           that is not known; machine: which start of the machine, and how long it had run when
+//!           the process started, so that a later process can date its rows; tables: (name, next)* of every table so far, so that what an
 //!           earlier segment lost is counted even for tables that no later batch names
 //! batch   = entry*                                                 one group commit
 //! 2: data = size of the batch u32 | the batch, zstd 1              when that is shorter
@@ -43,7 +44,7 @@ mod segment;
 
 pub(super) use log::{LogCounters, LogOptions, RowLog};
 pub(super) use replay::{Position, Replay, replay};
-pub(super) use segment::{Start, WalName, WalSegment, read_start};
+pub(super) use segment::{Opening, Start, WalName, WalSegment, read_start};
 
 #[cfg(test)]
 mod tests;

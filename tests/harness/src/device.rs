@@ -32,7 +32,7 @@ pub struct Device {
     folder: TempDir,
     state: PathBuf,
     binary: PathBuf,
-    environment: Vec<(&'static str, &'static str)>,
+    environment: Vec<(&'static str, OsString)>,
     process: Option<Process>,
     notices: Option<UnixDatagram>,
     token: Option<String>,
@@ -65,7 +65,11 @@ impl Device {
             folder,
             state,
             binary: edgeward(),
-            environment: options.environment.clone(),
+            environment: options
+                .environment
+                .iter()
+                .map(|(name, value)| (*name, value.into()))
+                .collect(),
             process: None,
             notices: None,
             token: None,
@@ -76,6 +80,11 @@ impl Device {
     /// From now on another `edgeward` serves from this folder, such as one of an older version.
     pub fn set_binary(&mut self, binary: PathBuf) {
         self.binary = binary;
+    }
+
+    /// Sets an environment variable of every process that serves from now on.
+    pub fn set_environment(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.environment.push((name, value.into()));
     }
 
     /// The state directory.
@@ -140,7 +149,7 @@ impl Device {
             .arg("serve")
             .arg("--config")
             .arg(self.config())
-            .envs(self.environment.iter().copied())
+            .envs(self.environment.iter().cloned())
             .env("NOTIFY_SOCKET", &socket);
         self.process = Some(Process::start(&mut command));
         self.notices = Some(notices);

@@ -6,6 +6,7 @@
 //! - [`device`]: `edgeward serve` in a folder of its own
 //! - [`registry`]: `edgeward registry serve` in a folder of its own
 //! - [`broker`]: a real Mosquitto
+//! - [`clock`]: a wall clock that a test moves
 //! - [`disk`]: disks that lose their power, and that fill up
 //! - [`mqtt`]: a client that publishes what no agent would
 //! - [`floors`]: the counts below which a bounded run fails
@@ -16,6 +17,7 @@
 #![expect(clippy::panic, reason = "a harness reports by panicking")]
 
 pub mod broker;
+pub mod clock;
 pub mod device;
 pub mod disk;
 pub mod floors;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use edgeward_base::clock::{ClockQuality, SharedClock};
+use edgeward_base::clock::SharedClock;
 use edgeward_base::durable::{SharedFs, parent, write_atomic};
 use edgeward_base::names::{BootId, DeviceId, TableName};
 use edgeward_wire::segment::SegmentName;
@@ -108,6 +108,8 @@ pub(in super::super) struct Ledger {
     pub(super) ordinal: Arc<AtomicU32>,
     /// How the clocks of boots are corrected, where that is known.
     pub(super) corrections: BTreeMap<BootId, Correction>,
+    /// Earlier boots whose rows may be dated once the clock is set, with their logs.
+    pub(super) undated: Vec<(BootId, Vec<WalName>)>,
     /// Bad tails that were set aside since the start.
     pub(super) quarantined: Vec<PathBuf>,
     /// What is given up so that a full disk takes an account.
@@ -133,6 +135,7 @@ impl Ledger {
             ordinals: BTreeMap::new(),
             ordinal: Arc::default(),
             corrections: BTreeMap::new(),
+            undated: Vec::new(),
             quarantined: Vec::new(),
         }
     }
@@ -162,11 +165,16 @@ impl Ledger {
     }
 
     /// Whether compaction had better wait: the clock is wrong and may soon be set, which dates the
-    /// rows that wait. `waiting` segments of the log are no more than the disk can spare.
+    /// rows that wait. `waiting` segments of the log, and those of earlier boots, are no more than
+    /// the disk can spare.
     pub(in super::super) fn awaits_clock(&self, waiting: usize) -> bool {
-        waiting <= MOST_UNDATED
-            && self.clock.quality() == ClockQuality::Unsynced
-            && !plausible(self.clock.wall_micros())
+        let undated: usize = self.undated.iter().map(|(_, wal)| wal.len()).sum();
+        waiting + undated <= MOST_UNDATED && !plausible(self.clock.wall_micros())
+    }
+
+    /// Whether logs of earlier boots wait for the clock.
+    pub(in super::super) fn has_undated(&self) -> bool {
+        !self.undated.is_empty()
     }
 
     /// Turns a segment of the log into sealed segments, and removes it.

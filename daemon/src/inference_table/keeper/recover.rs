@@ -4,6 +4,7 @@
 //! account readable  --> files that it does not name are leftovers: removed
 //!   "     damaged   --> set aside; the files that are there are taken into a new one
 //! segments of the log in order --> compacted --> boot ended: clean with the mark, else power loss
+//!                              \--> rows of 1970, same start of the machine: wait for the clock
 //! ```
 //!
 //! Must never fail or hang: a boot that cannot be brought into order stays as it is until the next
@@ -12,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use edgeward_base::durable::{DurableFs, TEMPORARY_SUFFIX};
@@ -204,16 +206,29 @@ impl Ledger {
         }
     }
 
-    /// Finds in what is left of a boot's log how its clock was wrong.
-    fn date_rows(&mut self, boot: BootId, wal: &[WalName]) -> Result<(), KeepSegmentsError> {
+    /// Finds out how the clock of a boot was wrong, from what is left of its log and from the clock
+    /// of the machine. Answers whether the latter may still tell.
+    fn date_rows(&mut self, boot: BootId, wal: &[WalName]) -> Result<bool, KeepSegmentsError> {
+        let clock = Arc::clone(&self.clock);
+        let machine = clock.machine().map(|now| now.boot);
+        let mut may_be_told = false;
         for name in wal {
             let read = self.read_log(*name)?;
-            if let Some(correction) = Correction::in_log(*name, &read.bytes) {
+            let by_machine = match read_start(*name, &read.bytes) {
+                Start::Good { opening, .. } => {
+                    let of = opening.machine.map(|(boot, _)| boot);
+                    may_be_told |= of.is_some() && of == machine;
+                    Correction::by_machine(&opening, clock.as_ref())
+                }
+                _ => None,
+            };
+            let found = Correction::in_log(*name, &read.bytes).or(by_machine);
+            if let Some(correction) = found {
                 self.corrections.insert(boot, correction);
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(may_be_told)
     }
 
     /// Whether a later version of this program wrote a segment of the log.
@@ -240,8 +255,39 @@ impl Ledger {
         } else {
             self.adopt(boot, files)?;
         }
-        let mut sealed = self.replace_missing(boot)?;
-        self.date_rows(boot, wal)?;
+        let sealed = self.replace_missing(boot)?;
+        // Asked first: a clock that is set while the log is read must not leave the rows undated.
+        let awaits_clock = self.awaits_clock(wal.len());
+        let may_be_told = self.date_rows(boot, wal)?;
+        if may_be_told && awaits_clock {
+            self.undated.push((boot, wal.to_vec()));
+            return Ok(());
+        }
+        self.recover_log(boot, wal, sealed, report)
+    }
+
+    /// Compacts the logs of earlier boots that waited for the clock. Answers how many sealed
+    /// segments that made.
+    pub(in super::super) fn recover_undated(&mut self) -> usize {
+        let mut report = RecoveryReport::default();
+        for (boot, wal) in std::mem::take(&mut self.undated) {
+            let dated = self.date_rows(boot, &wal);
+            let recovered = dated.and_then(|_| self.recover_log(boot, &wal, 0, &mut report));
+            if let Err(error) = recovered {
+                report.note(&format!("boot {boot}"), &error);
+            }
+        }
+        report.boots.iter().map(|boot| boot.sealed).sum()
+    }
+
+    /// Compacts the log of an earlier boot and ends it.
+    fn recover_log(
+        &mut self,
+        boot: BootId,
+        wal: &[WalName],
+        mut sealed: usize,
+        report: &mut RecoveryReport,
+    ) -> Result<(), KeepSegmentsError> {
         for name in wal {
             if self.is_newer(*name)? {
                 // The boot has not ended for us: what it holds, a later version brings to an end.

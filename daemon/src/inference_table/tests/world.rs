@@ -273,6 +273,7 @@ impl World {
         };
         boot.log.seal();
         boot.backlog.extend(boot.log.take_sealed());
+        boot.ledger.recover_undated();
         while let Some(segment) = boot.backlog.first().copied() {
             if boot.ledger.compact(segment).is_err() {
                 return false;

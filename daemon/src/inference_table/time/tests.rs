@@ -88,6 +88,69 @@ fn a_crash_before_compaction_keeps_what_the_log_knew_of_the_clock() {
     world.check();
 }
 
+/// Two rows in 1970, a crash between them; the machine starts so often, then the clock is set.
+fn crash_in_1970(starts_of_the_machine: [u64; 2]) -> World {
+    let mut world = World::new(RealFs::shared());
+    for start in starts_of_the_machine {
+        world.crash();
+        world.clock.set_wall_micros(0);
+        world.clock.start_machine(start);
+        world.start();
+        world.offer_now(0, 1);
+        world.commit();
+        world.clock.advance(MINUTE);
+    }
+    world
+}
+
+#[test]
+fn rows_of_an_earlier_process_are_dated_by_the_clock_of_the_machine() {
+    let mut world = crash_in_1970([1, 1]);
+    assert_eq!(world.sealed(), []);
+    set_clock(&world);
+    world.compact();
+    let yesterday = row(day_of(NOON) - 1, "corrected", "2026-05-28");
+    assert_eq!(dated(&world.sealed()), [yesterday.clone(), yesterday]);
+    world.check();
+}
+
+#[test]
+fn rows_of_an_earlier_start_of_the_machine_are_nobodys_to_date() {
+    let mut world = crash_in_1970([1, 2]);
+    set_clock(&world);
+    world.compact();
+    let expected = [
+        row(0, "unsynced", "1970-01-01"),
+        row(day_of(NOON) - 1, "corrected", "2026-05-28"),
+    ];
+    assert_eq!(dated(&world.sealed()), expected);
+    world.check();
+}
+
+#[test]
+fn a_clock_that_nobody_vouches_for_is_better_than_1970() {
+    let mut world = crash_in_1970([1, 1]);
+    world.clock.set_wall_micros(NOON);
+    world.compact();
+    let yesterday = row(day_of(NOON) - 1, "unsynced", "2026-05-28");
+    assert_eq!(dated(&world.sealed()), [yesterday.clone(), yesterday]);
+    world.check();
+}
+
+#[test]
+fn a_clock_of_1970_is_not_believed_whoever_set_it() {
+    let mut world = without_clock();
+    world.clock.set_synced(true);
+    world.offer_now(0, 1);
+    world.commit();
+    set_clock(&world);
+    world.compact();
+    assert_eq!(
+        dated(&world.sealed()),
+        [row(day_of(NOON), "corrected", "2026-05-29")]
+    );
+}
+
 #[test]
 fn a_box_that_never_learns_the_time_keeps_every_row() {
     let mut world = without_clock();

@@ -284,9 +284,10 @@ impl RowLog {
             ..
         } = &self.options;
         fs.create_dir_all(directory)?;
-        let opened_us = clock.wall_micros();
         let ordinal = self.options.ordinal.load(Ordering::Relaxed);
-        let opening = segment::opening(&self.options.device, opened_us, ordinal, self.next.iter());
+        let next = self.next.iter();
+        let opening = segment::opening(&self.options.device, ordinal, clock.as_ref(), next);
+        let day = day_of(opening.opened_us);
         let start = segment::start(name, opening)?;
         let path = name.path(directory);
         let mut file = fs.create_new(&path)?;
@@ -306,7 +307,7 @@ impl RowLog {
             end: start.len() as u64,
             committed: 0,
             opened: clock.monotonic(),
-            day: day_of(opened_us),
+            day,
         })
     }
 

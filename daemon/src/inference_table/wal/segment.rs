@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use edgeward_base::clock::Clock;
 use edgeward_base::names::{BootId, DeviceId, TableName};
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +102,9 @@ pub(in super::super) struct Opening<'a> {
     pub(in super::super) opened_us: i64,
     /// Which boot of this box it is; 0 while that is not known.
     pub(in super::super) ordinal: u32,
+    /// Which start of the machine, and how many microseconds after it the monotonic time of the
+    /// process was zero.
+    pub(in super::super) machine: Option<(u128, u64)>,
     /// The sequence that each table's next row takes: what an earlier segment lost shows here.
     #[serde(borrow)]
     pub(in super::super) tables: Vec<(&'a str, u64)>,
@@ -191,14 +195,17 @@ pub(in super::super) fn tables_of(opening: &Opening<'_>) -> Vec<(TableName, u64)
 /// The start of a segment that this boot opens now.
 pub(super) fn opening<'a>(
     device: &'a DeviceId,
-    opened_us: i64,
     ordinal: u32,
+    clock: &dyn Clock,
     next: impl Iterator<Item = (&'a TableName, &'a u64)>,
 ) -> Opening<'a> {
+    let since_zero = clock.monotonic_micros();
+    let machine = clock.machine();
     Opening {
         device: device.as_str(),
-        opened_us,
+        opened_us: clock.wall_micros(),
         ordinal,
+        machine: machine.map(|now| (now.boot, now.micros.saturating_sub(since_zero))),
         tables: next.map(|(table, next)| (table.as_str(), *next)).collect(),
     }
 }

@@ -271,7 +271,7 @@ fn a_segment_that_the_disk_cannot_read_does_not_hold_up_the_others() {
         number: 1,
     }
     .path(&wal);
-    world.set_fs(std::sync::Arc::new(BadSector(bad.clone())));
+    world.set_fs(Arc::new(BadSector(bad.clone())));
     let report = world.start();
     assert_eq!(report.errors, Vec::<String>::new());
     assert_eq!(report.quarantined.len(), 1, "the file is kept for people");
