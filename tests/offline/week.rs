@@ -198,6 +198,7 @@ fn a_box_offline_keeps_its_budget_its_memory_and_the_account_of_its_rows() {
     let mut process = start(&plan);
     let (seen, told) = watch(&mut process, folder.path());
     println!("offline: {} simulated seconds: {told}", plan.seconds);
+    check_seen(&seen, &plan);
     let offered = TABLES.iter().map(|(_, rows)| rows).sum::<u64>() * plan.seconds;
     check_told(&told, offered);
     let mut left = Left::read(&folder.path().join("parquet"));
@@ -208,7 +209,6 @@ fn a_box_offline_keeps_its_budget_its_memory_and_the_account_of_its_rows() {
         "{accounts} bytes of accounts"
     );
     assert_eq!(disk(&folder.path().join("quarantine")), 0);
-    check_seen(&seen, &plan);
     floors::reached("offline.rows", offered);
     floors::reached("offline.looks", seen.len() as u64);
 }

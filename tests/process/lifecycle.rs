@@ -7,7 +7,7 @@ use std::process::Command;
 
 use edgeward_harness::device::{Device, DeviceOptions};
 use edgeward_harness::process::{Process, Signal};
-use edgeward_harness::{edgeward, skip, workspace};
+use edgeward_harness::{edgeward, skip, wait, workspace};
 use serde_json::{Value, json};
 
 use crate::samples::{Golden, folder};
@@ -70,7 +70,7 @@ impl BegunRequest {
 
     /// Waits until the server has the request.
     fn once_under_way(self, device: &Device) -> Self {
-        edgeward_harness::wait::until("the request is under way", || {
+        wait::until("the request is under way", || {
             (device.status()["in_flight"]["requests"] == json!(1)).then_some(())
         });
         self
@@ -218,4 +218,26 @@ fn the_systemd_unit_is_valid() {
     let said = String::from_utf8_lossy(&verified.stderr);
     assert!(verified.status.success(), "{said}");
     assert!(!said.contains("edgeward.service:"), "{said}");
+}
+
+#[test]
+fn compaction_gives_way_to_inference() {
+    /// As `daemon/src/inference_table/keeper.rs` has it.
+    const NICE: &str = "10";
+    /// Its name, as far as the kernel keeps it.
+    const KEEPER: &str = "(rows/rows-keepe)";
+    let mut device = Device::new(&DeviceOptions::default());
+    device.start();
+    let tasks = format!("/proc/{}/task", device.process().id());
+    let nice = wait::until("the keeper has lowered its priority", || {
+        let threads = fs::read_dir(&tasks).unwrap().flatten();
+        let mut stats =
+            threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+        let stat = stats.find(|stat| stat.contains(KEEPER))?;
+        // proc(5): the nice value is the 17th word after the name.
+        let nice = stat.rsplit_once(") ")?.1.split(' ').nth(16)?.to_owned();
+        (nice != "0").then_some(nice)
+    });
+    assert_eq!(nice, NICE);
+    device.stop();
 }
