@@ -22,6 +22,7 @@ mod convert;
 mod load;
 mod ml;
 mod plan;
+mod simplify;
 
 use bind::Binding;
 use load::Graph;

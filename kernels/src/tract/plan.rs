@@ -20,6 +20,7 @@ use tract_onnx::tract_hir::internal::{TDim, ToDim};
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 
 use super::load::Graph;
+use super::simplify;
 
 /// How many concrete plans a session keeps.
 pub(super) const MOST_PLANS: usize = 16;
@@ -55,7 +56,7 @@ pub(super) enum Plans {
 impl Plans {
     /// Plans for serving.
     pub(super) fn optimised(graph: &Graph) -> TractResult<Self> {
-        let model = graph.model.clone().into_decluttered()?;
+        let model = simplify::without_identities(graph.model.clone().into_decluttered()?)?;
         let bound = model
             .nodes()
             .iter()
