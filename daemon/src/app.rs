@@ -10,6 +10,7 @@ mod device;
 mod drain;
 mod fleet;
 mod identity;
+mod idle;
 mod quickstart;
 mod registry;
 mod retention;

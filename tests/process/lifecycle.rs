@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 
 use edgeward_harness::device::{Device, DeviceOptions};
@@ -240,4 +241,37 @@ fn compaction_gives_way_to_inference() {
     });
     assert_eq!(nice, NICE);
     device.stop();
+}
+
+/// How many KiB of the binary's code the process has mapped.
+fn mapped_code(pid: u32) -> u64 {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut of_binary = false;
+    let mut mapped = 0;
+    for line in smaps.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words.as_slice() {
+            ["Rss:", kib, _] if of_binary => mapped += kib.parse::<u64>().unwrap(),
+            [name, ..] if name.ends_with(':') => {}
+            [_, rights, .., path] => {
+                of_binary = *rights == "r-xp" && Path::new(path) == edgeward();
+            }
+            _ => of_binary = false,
+        }
+    }
+    mapped
+}
+
+#[test]
+fn an_idle_box_gives_the_code_back_that_only_its_start_ran() {
+    let mut device = serving(&DeviceOptions::default());
+    let golden = Golden::of("fraud", 3);
+    let pid = device.process().id();
+    let started = mapped_code(pid);
+    assert!(started > 0, "none of the binary's code is mapped");
+    wait::until("half of its code is given back", || {
+        (mapped_code(pid) < started / 2).then_some(())
+    });
+    let url = "/serving-endpoints/fraud-detection/invocations";
+    golden.assert_answers(&device.client().post(url, &golden.body));
 }

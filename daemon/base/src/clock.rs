@@ -47,6 +47,12 @@ pub trait Clock: Send + Sync + Debug {
 /// A clock that many owners read.
 pub type SharedClock = Arc<dyn Clock>;
 
+/// Time that processors have spent on this process since it started.
+#[must_use]
+pub fn processor_time() -> Duration {
+    kernel::processor_time()
+}
+
 /// A moment by the clock that starts with the machine and goes on while it sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MachineTime {

@@ -9,10 +9,12 @@
 //! - [`digest`]: BLAKE3 digests of bytes and files
 //! - [`error`]: an error with everything that caused it, on one line
 //! - [`durable`]: the file operations that must survive a power cut, behind a trait
+//! - [`memory`]: what the process can give back to the kernel
 
 pub mod clock;
 pub mod digest;
 pub mod durable;
 pub mod error;
+pub mod memory;
 pub mod names;
 pub mod units;

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::drain::{DrainReport, Draining, Groups, drain};
 use super::fleet::{ConnectBrokerError, start_agent};
-use super::retention;
 use super::rooms::Rooms;
 use super::status::DeviceProcess;
 use super::{ADMIN_SOCKET, Means};
+use super::{idle, retention};
 use crate::api::listen::Tls;
 use crate::api::{BindServerError, BoundServer, ServerOptions, Services, TlsFiles};
 use crate::config::{Config, IdentityError};
@@ -241,6 +241,8 @@ impl Device {
             .clone()
             .feed_watchdog(groups.workers.shutdown_token());
         drop(groups.workers.spawn("watchdog", fed));
+        let give_back = idle::give_back(groups.workers.clone());
+        drop(groups.workers.spawn("idle", give_back));
         let ready = async {
             // A stored endpoint that serves again by now saves its first client a refusal.
             endpoints.restored().await;

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -47,4 +48,12 @@ pub(super) fn micros_since_boot() -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let micros = u64::try_from(time.tv_nsec / 1_000).unwrap_or(0);
     seconds.saturating_mul(1_000_000).saturating_add(micros)
+}
+
+/// Time that processors have spent on this process.
+pub(super) fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanos)
 }

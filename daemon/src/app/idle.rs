@@ -1,0 +1,47 @@
+//! What the process gives back once it has nothing to do.
+//!
+//! Opening the state and loading a model run through most of the binary, serving runs through
+//! little of it: code is the larger part of an idle box's memory until it is given back. Must
+//! never cost a box at work anything, so it happens once for each time that work has ended.
+
+use std::time::Duration;
+
+use edgeward_base::clock::processor_time;
+use edgeward_base::memory;
+
+use crate::tasks::Tasks;
+
+/// How long the process must have been idle.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// The share of a processor, as a divisor of the time, below which the process is idle.
+const IDLE: u32 = 100;
+
+/// Gives memory back whenever the process falls idle, until the tasks shut down.
+pub(super) async fn give_back(tasks: Tasks) {
+    let shutdown = tasks.shutdown_token();
+    let mut at_work = true;
+    let mut before = processor_time();
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(PERIOD))
+        .await
+        .is_some()
+    {
+        let used = processor_time();
+        let idle = used.saturating_sub(before) < PERIOD / IDLE;
+        before = used;
+        if idle && at_work {
+            release(&tasks).await;
+        }
+        at_work = !idle;
+    }
+}
+
+/// Unmapping takes long enough to be kept from the threads that answer.
+async fn release(tasks: &Tasks) {
+    match tasks.run_blocking("give back", memory::release_code).await {
+        Ok(Ok(bytes)) => tracing::debug!(%bytes, "idle: code was unmapped"),
+        Ok(Err(error)) => tracing::warn!(%error, "cannot give memory back"),
+        Err(error) => tracing::warn!(%error, "cannot give memory back"),
+    }
+}
