@@ -74,7 +74,10 @@ impl Newer {
             let digest = Digest::of(&fs::read(&path).unwrap());
             (path, digest)
         };
-        let files = files.into_iter().flatten().map(digest).collect();
+        // What a kill left half written has no version, and every start sweeps it away.
+        let kept = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "tmp");
+        let files = files.into_iter().flatten().filter(kept);
+        let files = files.map(digest).collect();
         Self { rows, files }
     }
 
