@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::units::ByteCount;
 
-pub use fault::FaultFs;
+pub use fault::{Change, FaultFs, Operation};
 pub use real::RealFs;
 
 /// A file that is open for writing.

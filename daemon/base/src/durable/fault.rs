@@ -1,11 +1,12 @@
 //! A file system that fails when a test says so.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{DurableFile, DurableFs, SharedFs, Space};
+use super::{DurableFile, DurableFs, SharedFs, Space, TEMPORARY_SUFFIX};
 use crate::units::ByteCount;
 
 /// What the fault does to the operations after the one that fails.
@@ -17,10 +18,41 @@ enum After {
     Dead,
 }
 
+/// What an operation would change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named as the operation of the trait")]
+pub enum Change {
+    CreateDirectory,
+    Create,
+    Open,
+    Append,
+    WriteAt,
+    Preallocate,
+    SetLength,
+    SyncData,
+    SyncAll,
+    Rename,
+    Remove,
+    SyncDirectory,
+}
+
+/// A changing operation that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// What it would change.
+    pub change: Change,
+    /// In which file or directory; of a rename, the old name.
+    pub path: PathBuf,
+    /// Whether the fault kept it from happening.
+    pub failed: bool,
+}
+
 #[derive(Debug)]
 struct Plan {
     /// Changing operations seen so far.
     seen: AtomicU64,
+    /// The same, one by one.
+    log: Mutex<Vec<Operation>>,
     /// The operation that fails, counted from 1; 0 for none.
     fail_at: AtomicU64,
     dead: AtomicBool,
@@ -32,7 +64,19 @@ struct Plan {
 
 impl Plan {
     /// Counts one changing operation and says whether it may happen.
-    fn admit(&self) -> io::Result<()> {
+    fn admit(&self, change: Change, path: &Path) -> io::Result<()> {
+        let admitted = self.decide();
+        let operation = Operation {
+            change,
+            path: path.to_owned(),
+            failed: admitted.is_err(),
+        };
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.push(operation);
+        admitted
+    }
+
+    fn decide(&self) -> io::Result<()> {
         let number = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
         if self.dead.load(Ordering::SeqCst) {
             return Err(self.error(number));
@@ -75,6 +119,7 @@ impl FaultFs {
     fn new(inner: SharedFs, operation: u64, after: After, kind: io::ErrorKind) -> Self {
         let plan = Plan {
             seen: AtomicU64::new(0),
+            log: Mutex::default(),
             fail_at: AtomicU64::new(operation),
             dead: AtomicBool::new(false),
             after,
@@ -94,6 +139,41 @@ impl FaultFs {
         self.plan.seen.load(Ordering::SeqCst)
     }
 
+    /// Every changing operation that was asked for so far, in order.
+    #[must_use]
+    pub fn log(&self) -> Vec<Operation> {
+        let log = self.plan.log.lock();
+        log.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first operation that trusts a file after a write or a sync of it failed: nobody knows
+    /// what such a file holds, and a repeated sync reports success for pages that were dropped. A
+    /// temporary file may be written on, but neither be synced nor take its name.
+    #[must_use]
+    pub fn trusted_after_failure(&self) -> Option<Operation> {
+        let mut spoilt: BTreeSet<PathBuf> = BTreeSet::new();
+        self.log().into_iter().find(|operation| {
+            let path = &operation.path;
+            let temporary = path.to_string_lossy().ends_with(TEMPORARY_SUFFIX);
+            let known = spoilt.contains(path);
+            match operation.change {
+                Change::Create | Change::Remove if !operation.failed => {
+                    spoilt.remove(path);
+                    false
+                }
+                Change::Rename => known && temporary,
+                Change::Append | Change::WriteAt | Change::SyncData | Change::SyncAll => {
+                    if operation.failed {
+                        spoilt.insert(path.clone());
+                    }
+                    let writes = matches!(operation.change, Change::Append | Change::WriteAt);
+                    known && !(writes && temporary)
+                }
+                _ => false,
+            }
+        })
+    }
+
     /// Makes the next `count`-th change from now fail.
     pub fn fail_in(&self, count: u64) {
         self.plan
@@ -110,9 +190,10 @@ impl FaultFs {
             .unwrap_or_else(PoisonError::into_inner) = space;
     }
 
-    fn wrap(&self, inner: Box<dyn DurableFile>) -> Box<dyn DurableFile> {
+    fn wrap(&self, inner: Box<dyn DurableFile>, path: &Path) -> Box<dyn DurableFile> {
         Box::new(FaultFile {
             inner,
+            path: path.to_owned(),
             plan: Arc::clone(&self.plan),
         })
     }
@@ -121,12 +202,19 @@ impl FaultFs {
 #[derive(Debug)]
 struct FaultFile {
     inner: Box<dyn DurableFile>,
+    path: PathBuf,
     plan: Arc<Plan>,
+}
+
+impl FaultFile {
+    fn admit(&self, change: Change) -> io::Result<()> {
+        self.plan.admit(change, &self.path)
+    }
 }
 
 impl DurableFile for FaultFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.plan.admit().or_else(|fault| {
+        self.admit(Change::Append).or_else(|fault| {
             self.inner
                 .append(bytes.get(..bytes.len() / 2).unwrap_or_default())?;
             Err(fault)
@@ -135,45 +223,45 @@ impl DurableFile for FaultFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.plan.admit()?;
+        self.admit(Change::WriteAt)?;
         self.inner.write_at(offset, bytes)
     }
 
     fn preallocate(&mut self, length: u64) -> io::Result<()> {
-        self.plan.admit()?;
+        self.admit(Change::Preallocate)?;
         self.inner.preallocate(length)
     }
 
     fn set_len(&mut self, length: u64) -> io::Result<()> {
-        self.plan.admit()?;
+        self.admit(Change::SetLength)?;
         self.inner.set_len(length)
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
-        self.plan.admit()?;
+        self.admit(Change::SyncData)?;
         self.inner.sync_data()
     }
 
     fn sync_all(&mut self) -> io::Result<()> {
-        self.plan.admit()?;
+        self.admit(Change::SyncAll)?;
         self.inner.sync_all()
     }
 }
 
 impl DurableFs for FaultFs {
     fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
-        self.plan.admit()?;
+        self.plan.admit(Change::CreateDirectory, directory)?;
         self.inner.create_dir_all(directory)
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn DurableFile>> {
-        self.plan.admit()?;
-        Ok(self.wrap(self.inner.create_new(path)?))
+        self.plan.admit(Change::Create, path)?;
+        Ok(self.wrap(self.inner.create_new(path)?, path))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DurableFile>> {
-        self.plan.admit()?;
-        Ok(self.wrap(self.inner.open(path)?))
+        self.plan.admit(Change::Open, path)?;
+        Ok(self.wrap(self.inner.open(path)?, path))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -181,17 +269,17 @@ impl DurableFs for FaultFs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.plan.admit()?;
+        self.plan.admit(Change::Rename, from)?;
         self.inner.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.plan.admit()?;
+        self.plan.admit(Change::Remove, path)?;
         self.inner.remove(path)
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        self.plan.admit()?;
+        self.plan.admit(Change::SyncDirectory, directory)?;
         self.inner.sync_dir(directory)
     }
 

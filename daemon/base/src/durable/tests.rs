@@ -62,6 +62,31 @@ fn a_fault_that_passes_lets_the_next_write_through() {
 }
 
 #[test]
+fn a_file_that_is_trusted_after_a_failure_is_found() {
+    let trusted = |trust: fn(&FaultFs, &Path, &mut dyn DurableFile)| {
+        let folder = tempfile::tempdir().unwrap();
+        let fs = FaultFs::failing_once(RealFs::shared(), 3, io::ErrorKind::Other);
+        let path = folder.path().join("file");
+        let mut file = fs.create_new(&path).unwrap();
+        file.append(b"bytes").unwrap();
+        file.sync_data().unwrap_err();
+        trust(&fs, &path, file.as_mut());
+        fs.trusted_after_failure().map(|operation| operation.change)
+    };
+    let again = trusted(|_, _, file| file.sync_data().unwrap());
+    assert_eq!(again, Some(Change::SyncData));
+    let on = trusted(|_, _, file| file.append(b"more").unwrap());
+    assert_eq!(on, Some(Change::Append));
+    let reopened = trusted(|fs, path, _| fs.open(path).unwrap().sync_all().unwrap());
+    assert_eq!(reopened, Some(Change::SyncAll));
+    let replaced = trusted(|fs, path, _| {
+        fs.remove(path).unwrap();
+        fs.create_new(path).unwrap().append(b"new").unwrap();
+    });
+    assert_eq!(replaced, None);
+}
+
+#[test]
 fn directories_are_made_with_those_above_them() {
     let folder = tempfile::tempdir().unwrap();
     let deep = folder.path().join("a/b/c");

@@ -92,6 +92,7 @@ fn any_history_keeps_what_was_acknowledged_and_accounts_for_every_sequence() {
         world.check();
         let report = world.verify();
         prop_assert!(report.is_sound(), "{}", report);
+        prop_assert_eq!(fs.trusted_after_failure(), None);
     });
     floors::reached("rows.histories", u64::from(CASES));
 }
@@ -174,7 +175,7 @@ fn an_error_at_any_operation_is_survived_and_counted() {
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
         for operation in 1..=operations {
             let fs = FaultFs::failing_once(RealFs::shared(), operation, kind);
-            let mut world = World::new(Arc::new(fs));
+            let mut world = World::new(Arc::new(fs.clone()));
             scenario(&mut world);
             world.check();
             assert!(
@@ -182,6 +183,7 @@ fn an_error_at_any_operation_is_survived_and_counted() {
                 "operation {operation}: {}",
                 world.verify()
             );
+            assert_eq!(fs.trusted_after_failure(), None, "operation {operation}");
         }
     }
     floors::reached("rows.errors", operations);

@@ -61,6 +61,7 @@ async fn no_failed_step_is_acknowledged_and_nothing_acknowledged_is_lost() {
         assert!(store.poisoned().is_some());
         assert!(store.get::<Route>("a").unwrap().is_some());
         assert!(store.close().await.is_ok(), "no progress waits");
+        assert_eq!(fs.trusted_after_failure(), None, "operation {failing}");
         drop(store);
 
         let (store, report) = open(&state);
