@@ -20,7 +20,6 @@ pub(crate) struct Left {
     pub(crate) gaps: BTreeMap<String, u64>,
     /// How many gaps there are.
     pub(crate) gap_rows: usize,
-    first_gap: Option<u64>,
     /// Files of gaps.
     pub(crate) gap_files: usize,
     /// Rows that lack a payload because the disk was short.
@@ -41,11 +40,6 @@ impl Left {
 
     pub(crate) fn rows(&self) -> u64 {
         self.fractions.len() as u64
-    }
-
-    /// The first sequence that is in a gap; 0 where none is.
-    pub(crate) fn first_gap(&self) -> u64 {
-        self.first_gap.unwrap_or_default()
     }
 
     /// The last sequence.
@@ -106,7 +100,6 @@ impl Left {
             );
             self.runs.push((first, last));
             self.gap_rows += 1;
-            self.first_gap = Some(self.first_gap.map_or(first, |known| known.min(first)));
             let cause = batch["cause"].as_string::<i32>().value(row);
             *self.gaps.entry(cause.to_owned()).or_default() += last - first + 1;
             match cause {

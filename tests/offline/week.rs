@@ -183,11 +183,11 @@ fn check_left(left: &mut BTreeMap<(String, String), Left>, told: &Value, plan: &
         off < 0.1,
         "{estimated} rows by their fractions, {true_rows} in truth"
     );
-    let audit = find("audit");
-    assert_eq!(
-        audit.first_gap(),
-        audit.rows() + 1,
-        "rows of a table that stops went"
+    // It takes rows again when the others have made room; what it once took never goes.
+    let missing: u64 = find("audit").gaps.values().sum();
+    assert!(
+        missing <= count("refused"),
+        "rows of a table that stops went: {missing} are missing"
     );
 }
 
