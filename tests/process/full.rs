@@ -6,6 +6,7 @@
 //! whole budget.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use edgeward_base::units::ByteCount;
 use edgeward_harness::disk::FullDisk;
@@ -23,6 +24,9 @@ const ROOM: ByteCount = ByteCount::mib(64);
 const REQUESTS: usize = 300;
 /// Words of noise in a request that takes room.
 const NOISE_WORDS: u64 = 128;
+/// Until a box is back after its broker is: it waits longer and longer between tries, five minutes
+/// at most.
+const RECONNECTED: Duration = Duration::from_secs(360);
 /// Segments so small that some hundred rows take their whole budget.
 const SMALL: &str = "[inference_table]\ncommit_interval = \"50ms\"\nseal_after = \"1s\"\n\
                      seal_size = \"64KiB\"\nfree_floor = \"256KiB\"\n";
@@ -172,7 +176,7 @@ fn what_lands_makes_room_on_a_disk_without_a_free_byte() {
     // Nobody empties the disk.
     fleet.broker.restart();
     let committed = rows(&fleet, "committed");
-    wait::until("rows are logged again", || {
+    wait::within(RECONNECTED, "rows are logged again", || {
         asked += ask_at_length(&mut fleet, &mut from);
         (rows(&fleet, "committed") > committed).then_some(())
     });
@@ -202,7 +206,7 @@ fn what_lands_makes_room_in_a_budget_that_is_full() {
         (rows(&fleet, "evicted") > 0 && rows(&fleet, "sampled") > 0).then_some(())
     });
     fleet.broker.restart();
-    wait::until("every row is kept again", || {
+    wait::within(RECONNECTED, "every row is kept again", || {
         let status = fleet.device.status();
         let rungs = status["rows"]["rungs"].as_object().unwrap().clone();
         rungs.values().all(|rung| rung == "normal").then_some(())
