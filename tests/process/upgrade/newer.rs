@@ -69,13 +69,22 @@ impl Newer {
         for path in files(&rows) {
             rewrite(&path, OURS, NEXT);
         }
+        let boots: Vec<String> = files(&rows.join("account"))
+            .iter()
+            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
         let files = ["wal", "account", "parquet"].map(|folder| files(&rows.join(folder)));
         let digest = |path: PathBuf| {
             let digest = Digest::of(&fs::read(&path).unwrap());
             (path, digest)
         };
-        // What a kill left half written has no version, and every start sweeps it away.
-        let kept = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "tmp");
+        // What a kill left half written, or finished before its boot had an account, is in the log
+        // as well: every start sweeps it away.
+        let kept = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            let counts = boots.iter().any(|boot| name.contains(boot.as_str()));
+            !name.ends_with(".tmp") && (counts || !is_in(path, "parquet"))
+        };
         let files = files.into_iter().flatten().filter(kept);
         let files = files.map(digest).collect();
         Self { rows, files }
