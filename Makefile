@@ -10,6 +10,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 VENV := $(CURDIR)/.venv
+SOAK_VENV := $(CURDIR)/.venv-soak
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 STAGES := $(BUILT)/stages
 SCRIPTS := $(wildcard .ci/run */*.sh daemon/samples/*.sh tests/*/*.sh)
@@ -70,14 +71,18 @@ bench:
 
 # One run at a time, each alone on the machine: what it prints is what docs/operations.md says. The floors are those of
 # [soak.*] in tests/floors.toml.
-soak: setup
+soak: export EDGEWARD_SOAK := 1
+soak: export EDGEWARD_PYTHON := $(SOAK_VENV)/bin/python
+soak:
+	@tests/setup.sh $(SOAK_VENV) soak
 	@$(LINKED) build --release --locked --package edgeward
 	@$(LINKED) test --locked --package edgeward --test process --no-run
 	@for run in kill powercut damage full upgrade clock; do \
-		EDGEWARD_SOAK=1 cargo test --quiet --locked --package edgeward --test process "$$run::" -- --nocapture; \
+		cargo test --quiet --locked --package edgeward --test process "$$run::" -- --nocapture; \
 	done
-	@EDGEWARD_SOAK=1 $(LINKED) test --release --quiet --locked --package edgeward --test offline -- --nocapture
-	@EDGEWARD_SOAK=1 $(LINKED) bench --locked --package edgeward-benches --bench row_bytes --bench full_disk
+	@$(LINKED) test --release --quiet --locked --package edgeward --test offline -- --nocapture
+	@tests/clients/run.sh
+	@$(LINKED) bench --locked --package edgeward-benches --bench row_bytes --bench full_disk
 
 samples:
 	@daemon/samples/train.sh

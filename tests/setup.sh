@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust and a C compiler. Usage: tests/setup.sh VENV
+# Installs what the tests need beside Rust and a C compiler. Usage: tests/setup.sh VENV [soak]
+# With `soak` also what the long run needs: Spark and a Java.
 # As root on Debian or Ubuntu it installs missing packages; otherwise it says what is missing and what that leaves out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,12 +12,20 @@ declare -A needed_for=(
     [shellcheck]="the shell scripts are not linted"
     [libvulkan1]="the GPU tests are skipped"
     [mesa-vulkan-drivers]="the GPU tests are skipped on a machine without a GPU"
+    [default-jre-headless]="the Spark programs of docs/analysts.md fail in the long run"
 )
+packages=(mold mosquitto python3-venv shellcheck libvulkan1 mesa-vulkan-drivers)
+requirements=requirements.txt
+if [ "${2:-}" = soak ]; then
+    packages+=(default-jre-headless)
+    requirements=soak.txt
+fi
 
 # A tool built by hand counts: only its absence matters.
 present() {
     case $1 in
         mosquitto) PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null ;;
+        default-jre-headless) command -v java >/dev/null ;;
         mold | shellcheck) command -v "$1" >/dev/null ;;
         python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null || /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         libvulkan1) ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' || /sbin/ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' ;;
@@ -25,7 +34,7 @@ present() {
 }
 
 missing=()
-for package in mold mosquitto python3-venv shellcheck libvulkan1 mesa-vulkan-drivers; do
+for package in "${packages[@]}"; do
     present "$package" || missing+=("$package")
 done
 
@@ -46,7 +55,7 @@ elif [ ${#missing[@]} -gt 0 ]; then
 fi
 
 status=0
-tests/python/venv.sh "$1" || status=$?
+tests/python/venv.sh "$1" "tests/python/$requirements" || status=$?
 case $status in
     0) ;;
     3) echo "setup: ${needed_for[python3-venv]}" ;;

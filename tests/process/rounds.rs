@@ -98,6 +98,8 @@ pub(crate) struct Rounds {
     done: u64,
     clock: SharedClock,
     known: Known,
+    /// Whether the state was put back, which leaves an export without a database.
+    put_back: bool,
     tally: Tally,
 }
 
@@ -114,6 +116,7 @@ impl Rounds {
             seed,
             done: 0,
             clock: SystemClock::shared(),
+            put_back: false,
             tally: Tally::default(),
         }
     }
@@ -175,11 +178,17 @@ impl Rounds {
     /// The next start must find what an earlier look found: someone has put that state back.
     pub(crate) fn expect(&mut self, known: Known) {
         self.known = known;
+        self.put_back = true;
     }
 
-    /// Starts the daemon and asserts that it has all that it acknowledged.
+    /// Starts the daemon and asserts that it has all that it acknowledged, in the database itself:
+    /// the export must not have to stand in for one that was not synced.
     fn restart(&mut self) {
         self.fleet.device.start();
+        let rebuilt = &self.fleet.device.status()["state"]["rebuilt"];
+        let rebuilt = (*rebuilt != Value::Null).then(|| rebuilt.to_string());
+        let expected = std::mem::take(&mut self.put_back).then(|| "\"missing\"".to_owned());
+        assert_eq!(rebuilt, expected, "round {}", self.done);
         self.known.compare(&mut self.fleet.device, self.done);
     }
 

@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use edgeward_harness::process::run;
-use edgeward_harness::{edgeward, floors, skip, workspace};
+use edgeward_harness::{edgeward, floors, skip, wait, workspace};
 use serde_json::Value;
 
 use crate::fleet::{Disks, Fleet};
@@ -31,8 +31,8 @@ const ROUNDS: u64 = 2;
 /// Exit status of a binary that meets the state of a newer one.
 const REFUSED: &str = "exit status: 78";
 
-/// Rounds that end with `kill -9`. In the last one nothing lands, so that rows of the log and
-/// sealed ones are in flight.
+/// Rounds that end with `kill -9`. The last one is without a broker, so that nothing lands, and lasts
+/// until rows are sealed: some are in flight in the log, and some in a file.
 fn load(rounds: &mut Rounds) {
     for round in 1..=ROUNDS {
         let end = End::of_the_process();
@@ -41,6 +41,11 @@ fn load(rounds: &mut Rounds) {
             rounds.fleet.broker.kill();
         }
         rounds.round(&end, |fleet, _| {
+            if is_last {
+                let state = fleet.device.state();
+                let sealed = || newer::sealed(&state).is_some().then_some(());
+                wait::until("rows are sealed and accounted for", sealed);
+            }
             end.begin();
             fleet.device.kill();
         });

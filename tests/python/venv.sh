@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes the virtual environment that the client tests run in. Usage: tests/python/venv.sh DIR
+# Makes the virtual environment that the client tests run in. Usage: tests/python/venv.sh DIR REQUIREMENTS
 # Does nothing when DIR was made from the same requirements by the same Python. Exit 3: no Python here can make one.
 set -euo pipefail
 
 dir=$1
-requirements="$(dirname "$0")/requirements.txt"
+requirements=$2
 
 # The distribution's Python first: version managers often lack modules that the system's has.
 python=
@@ -19,7 +19,7 @@ if [ -z "$python" ]; then
     exit 3
 fi
 
-stamp="$("$python" --version) $(sha256sum <"$requirements" | cut -d' ' -f1)"
+stamp="$("$python" --version) $(cat "$(dirname "$0")"/*.txt | sha256sum | cut -d' ' -f1)"
 if [ "$(cat "$dir/stamp" 2>/dev/null)" = "$stamp" ] && "$dir/bin/python" -c '' 2>/dev/null; then
     exit 0
 fi

@@ -30,12 +30,41 @@ fn exports(state: &Path) -> Vec<PathBuf> {
     exports
 }
 
+/// A sealed file of a boot that has an account.
+pub(super) fn sealed(state: &Path) -> Option<PathBuf> {
+    let rows = state.join("rows");
+    let boots = boots(&rows);
+    let mut files = files(&rows.join("parquet")).into_iter();
+    files.find(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "parquet")
+            && is_of(&boots, path)
+    })
+}
+
+/// The boots that have an account.
+fn boots(rows: &Path) -> Vec<String> {
+    let accounts = files(&rows.join("account"));
+    let stems = accounts.iter().filter_map(|path| path.file_stem());
+    stems
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Whether the name of a file tells one of these boots.
+fn is_of(boots: &[String], path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_string_lossy();
+    boots.iter().any(|boot| name.contains(boot.as_str()))
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
+            let Ok(path) = entry.map(|entry| entry.path()) else {
+                continue;
+            };
             if path.is_dir() {
                 folders.push(path);
             } else {
@@ -69,10 +98,7 @@ impl Newer {
         for path in files(&rows) {
             rewrite(&path, OURS, NEXT);
         }
-        let boots: Vec<String> = files(&rows.join("account"))
-            .iter()
-            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
-            .collect();
+        let boots = boots(&rows);
         let files = ["wal", "account", "parquet"].map(|folder| files(&rows.join(folder)));
         let digest = |path: PathBuf| {
             let digest = Digest::of(&fs::read(&path).unwrap());
@@ -81,9 +107,8 @@ impl Newer {
         // What a kill left half written, or finished before its boot had an account, is in the log
         // as well: every start sweeps it away.
         let kept = |path: &PathBuf| {
-            let name = path.file_name().unwrap().to_string_lossy();
-            let counts = boots.iter().any(|boot| name.contains(boot.as_str()));
-            !name.ends_with(".tmp") && (counts || !is_in(path, "parquet"))
+            let is_whole = path.extension().is_none_or(|extension| extension != "tmp");
+            is_whole && (!is_in(path, "parquet") || is_of(&boots, path))
         };
         let files = files.into_iter().flatten().filter(kept);
         let files = files.map(digest).collect();

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{Metadata, MetadataCommand};
 
 /// Folders that hold no source of ours.
-const SKIPPED: [&str; 8] = [
+const SKIPPED: [&str; 9] = [
     "target",
     ".git",
     ".venv",
+    ".venv-soak",
     ".cache",
     "node_modules",
     "fixtures",
