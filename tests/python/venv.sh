@@ -27,5 +27,5 @@ fi
 echo "venv: installing the pinned clients into $dir"
 rm -rf "$dir"
 "$python" -m venv "$dir"
-"$dir/bin/pip" install --quiet --disable-pip-version-check --no-input --requirement "$requirements"
+"$dir/bin/pip" install --quiet --disable-pip-version-check --no-input --use-pep517 --requirement "$requirements"
 echo "$stamp" >"$dir/stamp"
