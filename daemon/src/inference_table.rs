@@ -62,7 +62,7 @@ pub use segment::SealedSegment;
 pub use verify::{VerifiedBoot, VerifiedTable, VerifyReport, verify};
 pub use views::views;
 
-use channel::{ChannelLimits, Message, RowSender, channel};
+use channel::{ChannelLimits, Close, Message, RowSender, channel};
 use keeper::ledger::{Folders, Ledger};
 use keeper::{Backlog, Budgets, Keeper, Reply, Request, Room};
 use policy::Policies;
@@ -199,7 +199,8 @@ struct Shared {
 impl Drop for Shared {
     /// Nobody can offer a row any more: what is there is committed, and the threads end.
     fn drop(&mut self) {
-        self.rows.order(Message::Close(None));
+        let (complete, reply) = (true, None);
+        self.rows.order(Message::Close(Close { complete, reply }));
     }
 }
 
@@ -364,15 +365,19 @@ impl InferenceTables {
         settle(answer).await
     }
 
-    /// Commits and seals what was offered so far, ends the boot cleanly, and ends the threads.
-    /// Rows offered later are dropped, and other requests answer that the log is closed.
+    /// Commits and seals what was offered so far, ends the boot, and ends the threads. Rows offered
+    /// later are dropped, and other requests answer that the log is closed: only when nobody offers
+    /// any more is the log `complete`, and the boot ends cleanly.
     ///
     /// # Errors
     /// [`AskInferenceTablesError`]; what is committed stays so, and the next start goes on from
     /// there.
-    pub async fn close(&self) -> Result<(), AskInferenceTablesError> {
+    pub async fn close(&self, complete: bool) -> Result<(), AskInferenceTablesError> {
         let (reply, answer) = oneshot::channel();
-        self.shared.rows.order(Message::Close(Some(reply)));
+        let reply = Some(reply);
+        self.shared
+            .rows
+            .order(Message::Close(Close { complete, reply }));
         settle(answer).await
     }
 

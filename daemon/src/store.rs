@@ -183,6 +183,20 @@ pub struct StoreReport {
     pub lost: bool,
 }
 
+impl StoreReport {
+    /// Takes over what an attempt at the same start had found before it failed.
+    fn take_over(&mut self, earlier: &Self) {
+        let rebuilt = self.rebuilt.take();
+        self.rebuilt = rebuilt.or_else(|| earlier.rebuilt.clone());
+        self.migrated_from = self.migrated_from.or(earlier.migrated_from);
+        self.created |= earlier.created;
+        self.lost |= earlier.lost;
+        if self.damaged_exports.is_empty() {
+            self.damaged_exports.clone_from(&earlier.damaged_exports);
+        }
+    }
+}
+
 /// A database that was rebuilt from the export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
@@ -329,8 +343,10 @@ impl Store {
         let shelves = self.shared.shelves.load();
         let shelf = shelves.of(R::DURABILITY);
         let name = record::name(table, key);
-        let envelope = guarded(table, || shelf.get(&name))?;
-        envelope.map(|bytes| decode(key, &name, &bytes)).transpose()
+        untorn(|| {
+            let envelope = guarded(table, || shelf.get(&name))?;
+            envelope.map(|bytes| decode(key, &name, &bytes)).transpose()
+        })
     }
 
     /// All records of a table, in the order of their keys.
@@ -341,12 +357,12 @@ impl Store {
         let table = R::TABLE;
         let shelves = self.shared.shelves.load();
         let shelf = shelves.of(R::DURABILITY);
-        let found = guarded(table, || shelf.scan(&record::name(table, "")))?;
-        let mut records = Vec::with_capacity(found.len());
-        for (name, bytes) in found {
-            records.push(decode(record::key_of(&name), &name, &bytes)?);
-        }
-        Ok(records)
+        untorn(|| {
+            let found = guarded(table, || shelf.scan(&record::name(table, "")))?;
+            let records = found.iter();
+            let records = records.map(|(name, bytes)| decode(record::key_of(name), name, bytes));
+            records.collect()
+        })
     }
 
     /// Makes a change, whole or not at all, and answers its generation. When this answers `Ok` the
@@ -427,6 +443,17 @@ impl Store {
             None => Ok(()),
         }
     }
+}
+
+/// How often a record that cannot be decoded is read again.
+const TORN_READS: usize = 3;
+
+/// Repeats a read whose record cannot be decoded: a change may have come between the pieces of a
+/// long one, which its checksum tells. A record that is damaged is so the next time as well.
+fn untorn<T>(read: impl Fn() -> Result<T, ReadStoreError>) -> Result<T, ReadStoreError> {
+    let mut answers = std::iter::repeat_with(&read).take(TORN_READS);
+    let torn = |answer: &Result<T, _>| matches!(answer, Err(ReadStoreError::Decode { .. }));
+    answers.find(|answer| !torn(answer)).unwrap_or_else(read)
 }
 
 /// Runs a read; sled panics on some damaged pages.

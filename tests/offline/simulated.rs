@@ -190,6 +190,6 @@ fn the_box() {
             println!("offline: on");
         }
     }
-    runtime.block_on(simulated.rows.close()).unwrap();
+    runtime.block_on(simulated.rows.close(true)).unwrap();
     println!("offline: told {}", simulated.told());
 }

@@ -153,6 +153,7 @@ impl Process for DeviceProcess {
         let disk = self.tables.disk_use();
         metrics.take_over(Counter::RowsDropped, rows.dropped + rows.lost);
         metrics.take_over(Counter::RowsSampled, rows.sampled);
+        metrics.take_over(Counter::RowLogFailures, rows.failures);
         metrics.take_over(Counter::RowsRefused, rows.refused);
         metrics.take_over(Counter::PayloadsShed, rows.shed);
         metrics.take_over(Counter::RowsEvicted, disk.evicted_rows);

@@ -39,8 +39,17 @@ pub(super) enum Message {
     Row(OfferedRow),
     /// Commit and seal now; answered when the segments are sealed.
     Seal(Reply<()>),
-    /// Commit, seal and end; answered when the segments are sealed.
-    Close(Option<Reply<()>>),
+    /// Commit, seal and end.
+    Close(Close),
+}
+
+/// How the log ends.
+#[derive(Debug)]
+pub(super) struct Close {
+    /// Nobody offers rows any more: what the log has is all there was.
+    pub(super) complete: bool,
+    /// Answered when the segments are sealed.
+    pub(super) reply: Option<Reply<()>>,
 }
 
 /// What a row takes in memory while it waits.
@@ -53,7 +62,7 @@ fn size_of_row(row: &OfferedRow) -> usize {
 pub(super) struct ChannelLimits {
     /// Rows that would make more wait than this are dropped.
     pub(super) most: usize,
-    /// So much makes a commit.
+    /// So much makes a commit; half the channel does in any case.
     pub(super) commit: usize,
 }
 
@@ -94,6 +103,11 @@ pub(super) struct RowReceiver {
 
 /// A channel with the given limits that asks these policies.
 pub(super) fn channel(limits: ChannelLimits, policies: Policies) -> (RowSender, RowReceiver) {
+    let limits = ChannelLimits {
+        // A commit, and an order that weighs as much, leave room for rows.
+        commit: limits.commit.min(limits.most / 2),
+        ..limits
+    };
     // The queue itself has no end; the bytes that may wait in it have.
     let (sender, receiver) = mpsc::channel();
     let shared = Arc::new(Shared {

@@ -6,7 +6,8 @@ use arrow::array::AsArray as _;
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use edgeward_base::clock::SystemClock;
-use edgeward_base::durable::RealFs;
+use edgeward_base::durable::{FaultFs, RealFs};
+use edgeward_harness::wait;
 use edgeward_wire::segment::SegmentKind;
 use uuid::Uuid;
 
@@ -74,7 +75,7 @@ async fn rows_are_sealed_listed_and_gone_once_landed() {
     assert!(!sealed[0].path.try_exists().unwrap());
     assert_eq!(tables.sealed().await.unwrap(), []);
     tables.landed(&sealed[0].name).await.unwrap();
-    tables.close().await.unwrap();
+    tables.close(true).await.unwrap();
     assert!(matches!(
         tables.sealed().await,
         Err(AskInferenceTablesError::Closed)
@@ -82,15 +83,54 @@ async fn rows_are_sealed_listed_and_gone_once_landed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_close_that_may_miss_rows_is_no_clean_end() {
+    for complete in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = open(options(folder.path(), 1));
+        tables.offer(&TableName::unmatched(), &row(0));
+        tables.close(complete).await.unwrap();
+        let tables = open(options(folder.path(), 2));
+        tables.recovery().await.unwrap();
+        let report = verify(&RealFs, folder.path()).unwrap();
+        let ended = report.boots.first().map(|boot| boot.end);
+        let expected = if complete {
+            BootEnd::Clean
+        } else {
+            BootEnd::PowerLoss
+        };
+        assert_eq!(ended, Some(expected));
+        tables.close(true).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_disk_cost_are_counted_though_no_other_row_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(folder.path(), 1);
+    let fault = FaultFs::failing_once(RealFs::shared(), 0, std::io::ErrorKind::StorageFull);
+    options.fs = Arc::new(fault.clone());
+    let tables = open(options);
+    tables.recovery().await.unwrap();
+    fault.fail_in(1);
+    tables.offer(&TableName::unmatched(), &row(0));
+    wait::until("the loss is in the log", || {
+        let report = verify(&RealFs, folder.path()).ok()?;
+        let gaps = report.boots.iter().flat_map(|boot| &boot.tables);
+        (gaps.map(|table| table.gaps).sum::<u64>() == 1).then_some(())
+    });
+    tables.close(true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clean_boot_leaves_its_segments_to_the_next_one() {
     let folder = tempfile::tempdir().unwrap();
     let tables = open(options(folder.path(), 1));
     tables.offer(&TableName::unmatched(), &row(0));
-    tables.close().await.unwrap();
+    tables.close(true).await.unwrap();
     let tables = open(options(folder.path(), 2));
     let sealed = tables.sealed().await.unwrap();
     assert_eq!(sealed.len(), 1);
     assert_eq!(sealed[0].name.kind, SegmentKind::Rows);
     assert_eq!(*tables.recovery().await.unwrap(), RecoveryReport::default());
-    tables.close().await.unwrap();
+    tables.close(true).await.unwrap();
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use edgeward_base::clock::SharedClock;
 
-use super::channel::{Message, RowReceiver, Take, Waiting, sleep};
+use super::channel::{Close, Message, RowReceiver, Take, Waiting, sleep};
 use super::keeper::{Backlog, Reply, Request};
 use super::wal::RowLog;
 
@@ -39,7 +39,7 @@ pub(super) struct Writer {
 #[derive(Debug, Default)]
 struct Orders {
     seals: Vec<Reply<()>>,
-    close: Option<Option<Reply<()>>>,
+    close: Option<Close>,
 }
 
 impl Writer {
@@ -55,15 +55,16 @@ impl Writer {
             self.gather(since);
             since = self.clock.monotonic();
             let orders = self.commit();
-            if let Some(reply) = orders.close {
-                return self.close(reply);
+            if let Some(close) = orders.close {
+                return self.close(close);
             }
         }
     }
 
     /// Sleeps while nothing waits. Answers whether it is worth asking again.
     fn idle(&mut self) -> bool {
-        let count_in = self.count_in();
+        // Rows that a failing disk cost are counted as soon as it takes that.
+        let count_in = self.count_in().into_iter().chain(self.log.count_in()).min();
         if self.rows.waiting() != Waiting::Nothing || count_in == Some(Duration::ZERO) {
             return false;
         }
@@ -102,15 +103,17 @@ impl Writer {
         }
     }
 
-    /// Commits what waits.
+    /// Commits what waits, or as much of it as one frame should have.
     fn commit(&mut self) -> Orders {
         let mut orders = Orders::default();
-        while let Some(message) = self.rows.take() {
+        while !self.log.is_full()
+            && let Some(message) = self.rows.take()
+        {
             match message {
                 Message::Row(row) => self.log.push(row),
                 Message::Seal(reply) => orders.seals.push(reply),
-                Message::Close(reply) => {
-                    orders.close = Some(reply);
+                Message::Close(close) => {
+                    orders.close = Some(close);
                     break;
                 }
             }
@@ -150,8 +153,9 @@ impl Writer {
         drop(self.keeper.try_send(Request::Compact(reply)));
     }
 
-    fn close(mut self, reply: Option<Reply<()>>) {
-        let clean = self.log.close();
+    fn close(mut self, close: Close) {
+        let Close { complete, reply } = close;
+        let clean = self.log.close(complete);
         self.backlog.add(self.log.take_sealed());
         // The keeper ends with this request, so waiting for room in its queue ends too.
         drop(self.keeper.send(Request::Close { clean, reply }));

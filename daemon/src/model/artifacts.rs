@@ -3,7 +3,7 @@
 //! ```text
 //! {models}/artifacts/{aa}/{digest}      a complete file: its BLAKE3 is its name, and aa begins it
 //! {models}/artifacts/parts/{digest}.part   a download, preallocated, chunks at their places
-//! {models}/artifacts/parts/{digest}.tmp    a copy that never finished; nobody reads it
+//! {models}/artifacts/parts/{digest}.tmp    a copy under way; what a power cut left of one is removed at the start
 //! ```
 //!
 //! A name in `artifacts/{aa}` appears by one rename, after the bytes were synced and their digest
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use edgeward_base::digest::{Digest, DigestHasher};
-use edgeward_base::durable::SharedFs;
+use edgeward_base::durable::{DurableFs, SharedFs, TEMPORARY_SUFFIX};
 
 pub use writer::{ArtifactWriter, FinishedArtifact};
 
@@ -134,6 +134,17 @@ impl ArtifactError {
     }
 }
 
+/// Removes copies that never finished; one that stays is in nobody's way.
+fn remove_copies(fs: &dyn DurableFs, parts: &Path) {
+    let mut paths = fs.list(parts).unwrap_or_default();
+    paths.retain(|path| path.to_string_lossy().ends_with(TEMPORARY_SUFFIX));
+    for path in paths {
+        if let Err(error) = fs.remove(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished copy");
+        }
+    }
+}
+
 impl Artifacts {
     /// The artifacts under `{models}/artifacts`; the directory is made when it is not there.
     ///
@@ -144,6 +155,7 @@ impl Artifacts {
         let parts = directory.join("parts");
         fs.create_dir_all(&parts)
             .map_err(ArtifactError::io("create", &parts))?;
+        remove_copies(fs.as_ref(), &parts);
         Ok(Self {
             directory,
             fs,
@@ -272,7 +284,7 @@ impl Artifacts {
             &mut dyn FnMut(&[u8]) -> Result<(), ArtifactError>,
         ) -> Result<(), ArtifactError>,
     ) -> Result<(), ArtifactError> {
-        let temporary = self.part_path(digest, ".tmp");
+        let temporary = self.part_path(digest, TEMPORARY_SUFFIX);
         match self.fs.remove(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(ArtifactError::io("remove", &temporary)(error));
@@ -283,14 +295,19 @@ impl Artifacts {
             .fs
             .create_new(&temporary)
             .map_err(ArtifactError::io("create", &temporary))?;
-        fill(&mut |bytes| {
+        let filled = fill(&mut |bytes| {
             file.append(bytes)
                 .map_err(ArtifactError::io("write", &temporary))
-        })?;
-        file.sync_all()
-            .map_err(ArtifactError::io("sync", &temporary))?;
+        });
+        let synced = filled.and_then(|()| {
+            file.sync_all()
+                .map_err(ArtifactError::io("sync", &temporary))
+        });
         drop(file);
-        self.publish(digest, &temporary)
+        synced
+            .and_then(|()| self.publish(digest, &temporary))
+            // The error that tells why is the first one; a copy that stays goes at the next start.
+            .inspect_err(|_| drop(self.fs.remove(&temporary)))
     }
 
     /// Verifies a synced file and renames it to its name.

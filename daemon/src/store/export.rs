@@ -60,6 +60,13 @@ pub(super) struct Found {
     pub(super) newer_layout: Option<u16>,
 }
 
+impl Found {
+    /// The generation of the newest sound export.
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.newest.as_ref().map(|export| export.generation)
+    }
+}
+
 /// An export that was not written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteExportError {

@@ -1,5 +1,6 @@
 //! Opening: lock, judge the database against the newest export, rebuild where it does not hold.
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use edgeward_base::durable::DurableFs;
+use edgeward_base::durable::{DurableFile, DurableFs, TEMPORARY_SUFFIX};
 
 use crate::tasks::SpawnThreadError;
 use crate::telemetry::Counter;
@@ -106,6 +107,8 @@ struct Opening<'a> {
     options: &'a StoreOptions,
     databases: Databases<'a>,
     exports: PathBuf,
+    /// What attempts at this start have found, so that the one that succeeds can tell.
+    found: RefCell<StoreReport>,
 }
 
 /// A database that holds, and how it came to.
@@ -115,6 +118,14 @@ struct Judged {
     report: StoreReport,
     /// The newest export says the same already.
     exported: Option<PathBuf>,
+}
+
+/// A database that is durable, and so is its export.
+struct Settled {
+    /// The database's file.
+    synced: Box<dyn DurableFile>,
+    /// All committed records.
+    records: Vec<Stored>,
 }
 
 /// Runs what may panic inside sled and answers the panic's message.
@@ -138,12 +149,13 @@ pub(super) fn open(options: StoreOptions) -> Result<(Store, StoreReport), OpenSt
         options: &options,
         databases: Databases::of(&options),
         exports,
+        found: RefCell::default(),
     };
     let ballast = Ballast::new(Arc::clone(&options.fs), &options.state_dir, options.ballast);
-    let (judged, synced) = loop {
+    let (judged, settled) = loop {
         let opened = opening.judge().and_then(|judged| {
-            let synced = opening.settle(&judged)?;
-            Ok((judged, synced))
+            let settled = opening.settle(&judged)?;
+            Ok((judged, settled))
         });
         match opened {
             Err(error) if error.is_full() && ballast.release() => {}
@@ -155,9 +167,10 @@ pub(super) fn open(options: StoreOptions) -> Result<(Store, StoreReport), OpenSt
     let Judged {
         number,
         shelves,
-        report,
+        mut report,
         ..
     } = judged;
+    report.take_over(&opening.found.borrow());
     if report.rebuilt.is_some() {
         options.metrics.add(Counter::StateRebuilds, 1);
     }
@@ -167,8 +180,9 @@ pub(super) fn open(options: StoreOptions) -> Result<(Store, StoreReport), OpenSt
     let writer = Writer::start(WriterOptions {
         number,
         shelves,
+        acknowledged: settled.records,
         shared: Arc::clone(&shared_shelves),
-        synced,
+        synced: settled.synced,
         ballast,
         figures: Arc::clone(&figures),
         poison: poison.clone(),
@@ -232,6 +246,11 @@ impl Opening<'_> {
                 let number = newest.unwrap_or_default();
                 match outdated(&shelves, generation, found.newest.as_ref()) {
                     Some(reason) => (reason, progress),
+                    // The export says the same, and the database is mostly garbage.
+                    None if has_grown(&shelves) && found.generation() == Some(generation) => {
+                        drop(shelves);
+                        return self.rebuild(None, found, &progress, report);
+                    }
                     None if layout < shelf::LAYOUT || older_records => {
                         report.migrated_from = Some(layout);
                         report.generation = self.migrate(&shelves, generation, layout)?;
@@ -271,6 +290,7 @@ impl Opening<'_> {
             // Before the first export nothing was acknowledged: a start was cut short.
             None => Export::default(),
         };
+        self.found.borrow_mut().take_over(&report);
         let tables = &self.options.tables;
         let mut export = source;
         let older = match database::age(&export.records, tables) {
@@ -385,28 +405,25 @@ impl Opening<'_> {
     }
 
     /// Makes the database and its export durable, and removes the databases that it replaced.
-    fn settle(
-        &self,
-        judged: &Judged,
-    ) -> Result<Box<dyn edgeward_base::durable::DurableFile>, OpenStoreError> {
+    fn settle(&self, judged: &Judged) -> Result<Settled, OpenStoreError> {
         let fs = self.options.fs.as_ref();
         let synced = self.databases.sync(judged.number)?;
+        let records = read_all(&judged.shelves, Durability::Committed);
+        let records = records.map_err(|reason| OpenStoreError::Build {
+            source: reason.into(),
+        })?;
+        let export = Export {
+            generation: judged.report.generation,
+            records,
+        };
         match &judged.exported {
             Some(path) => make_durable(fs, path, &self.exports)?,
-            None => {
-                let records = read_all(&judged.shelves, Durability::Committed);
-                let records = records.map_err(|reason| OpenStoreError::Build {
-                    source: reason.into(),
-                })?;
-                let export = Export {
-                    generation: judged.report.generation,
-                    records,
-                };
-                export::write(fs, &self.exports, &export)?;
-            }
+            None => export::write(fs, &self.exports, &export)?,
         }
         self.databases.remove_others(judged.number)?;
-        Ok(synced)
+        remove_stray(fs, &self.exports);
+        let records = export.records;
+        Ok(Settled { synced, records })
     }
 }
 
@@ -417,6 +434,19 @@ impl Judged {
             shelves,
             report,
             exported: None,
+        }
+    }
+}
+
+/// Removes what a write left that was cut short; it is in nobody's way, so a failure is only noted.
+fn remove_stray(fs: &dyn DurableFs, exports: &Path) {
+    for path in fs.list(exports).unwrap_or_default() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(TEMPORARY_SUFFIX)
+            && name != export::SPARE
+            && let Err(error) = fs.remove(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "cannot remove a stray file");
         }
     }
 }
@@ -445,10 +475,17 @@ fn outdated(shelves: &Shelves, generation: u64, export: Option<&Export>) -> Opti
         (Ok(records), Some(export)) if records != export.records => {
             return Some(format!("differs from the export of generation {exported}"));
         }
-        (Ok(_), _) => {}
+        (Ok(_), _) => None,
     }
-    let size = shelves.size_on_disk();
-    (size > REBUILD_ABOVE_BYTES).then(|| format!("grown to {size} bytes"))
+}
+
+fn has_grown(shelves: &Shelves) -> bool {
+    let bytes = shelves.size_on_disk();
+    let grown = bytes > REBUILD_ABOVE_BYTES;
+    if grown {
+        tracing::info!(bytes, "the state database has grown and is replaced");
+    }
+    grown
 }
 
 pub(super) fn file_error(

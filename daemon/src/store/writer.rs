@@ -19,7 +19,7 @@ use super::export::{self, Export};
 use super::lock::StateLock;
 use super::open::{REBUILD_ABOVE_BYTES, catch};
 use super::record::{Change, Durability, Edit};
-use super::shelf::Shelves;
+use super::shelf::{Shelves, Stored};
 use super::{CheckStoreError, CommitStoreError, Figures, Poison, StoreOptions};
 
 mod renew;
@@ -35,6 +35,8 @@ pub(super) struct WriterOptions {
     /// The number of the database in use.
     pub(super) number: u32,
     pub(super) shelves: Shelves,
+    /// All committed records.
+    pub(super) acknowledged: Vec<Stored>,
     /// What readers use.
     pub(super) shared: Arc<ArcSwap<Shelves>>,
     /// The database's file, opened by us: what is synced after each flush.
@@ -81,6 +83,7 @@ impl Writer {
             number: options.number,
             database: options.synced,
             shelves: options.shelves,
+            acknowledged: options.acknowledged,
             shared: options.shared,
             generation: options.figures.generation.load(Ordering::Relaxed),
             ballast: options.ballast,
@@ -174,6 +177,8 @@ struct Thread {
     number: u32,
     database: Box<dyn DurableFile>,
     shelves: Shelves,
+    /// All committed records as of `generation`: what a new database is made of.
+    acknowledged: Vec<Stored>,
     shared: Arc<ArcSwap<Shelves>>,
     generation: u64,
     ballast: Ballast,
@@ -373,11 +378,13 @@ impl Thread {
                 generation,
                 records,
             };
-            Ok(export::write(
+            export::write(
                 this.options.fs.as_ref(),
                 &this.options.state_dir.join("export"),
                 &export,
-            )?)
+            )?;
+            this.acknowledged = export.records;
+            Ok(())
         })?;
         self.generation = generation;
         Ok(())
@@ -416,6 +423,7 @@ impl Thread {
         };
         let reason = self.poison.set(format!("cannot {what}: {reason}"));
         tracing::error!(%reason, "the state store accepts no changes until it has a new database");
+        self.options.metrics.add(Counter::StateFailures, 1);
         self.renewal.failed(self.options.clock.monotonic(), full);
         Err(CommitStoreError::Poisoned(reason))
     }

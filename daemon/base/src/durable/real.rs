@@ -82,7 +82,10 @@ impl DurableFs for RealFs {
         match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error),
-            Ok(()) => self.sync_dir(above),
+            // One that may not be durable is not left for the next call to trust.
+            Ok(()) => self
+                .sync_dir(above)
+                .inspect_err(|_| drop(fs::remove_dir(directory))),
         }
     }
 

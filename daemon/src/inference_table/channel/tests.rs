@@ -5,6 +5,11 @@ use super::super::gap::{LossKey, Lost};
 use super::super::policy::{Policy, TablePolicy};
 use super::*;
 
+const CLOSE: Close = Close {
+    complete: true,
+    reply: None,
+};
+
 /// A channel of 4 KiB that keeps everything it has room for.
 fn small() -> (RowSender, RowReceiver) {
     with(&Policies::new(1 << 20))
@@ -92,10 +97,10 @@ fn a_row_larger_than_the_channel_wakes_the_writer_to_count_it() {
 fn an_order_makes_a_commit_due_even_when_the_channel_is_full() {
     let (sender, receiver) = small();
     sender.offer(&table(), &row(None, 3500));
-    assert!(sender.order(Message::Close(None)));
+    assert!(sender.order(Message::Close(CLOSE)));
     assert_eq!(receiver.waiting(), Waiting::Commit);
     assert!(matches!(receiver.take(), Some(Message::Row(_))));
-    assert!(matches!(receiver.take(), Some(Message::Close(None))));
+    assert!(matches!(receiver.take(), Some(Message::Close(_))));
     assert_eq!(receiver.waiting(), Waiting::Nothing);
 }
 
@@ -105,7 +110,7 @@ fn a_writer_that_is_gone_means_dropped_rows_and_no_harm() {
     drop(receiver);
     sender.offer(&table(), &row(None, 10));
     assert_eq!(sender.dropped(&[GapCause::ChannelFull]), 1);
-    assert!(!sender.order(Message::Close(None)));
+    assert!(!sender.order(Message::Close(CLOSE)));
 }
 
 #[test]

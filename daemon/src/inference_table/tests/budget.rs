@@ -55,7 +55,7 @@ async fn offer_until(tables: &InferenceTables, done: impl Fn(&InferenceTables) -
 
 /// Rows and gaps of all tables, as the accounts have them.
 async fn accounted(tables: &InferenceTables, folder: &Path) -> (u64, u64) {
-    tables.close().await.unwrap();
+    tables.close(true).await.unwrap();
     let report = verify(&RealFs, folder).unwrap();
     assert!(report.is_sound(), "{report}");
     let tables = report.boots.iter().flat_map(|boot| &boot.tables);

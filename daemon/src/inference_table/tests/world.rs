@@ -354,7 +354,7 @@ impl World {
         let Some(mut boot) = self.boot.take() else {
             return false;
         };
-        let last = boot.log.close();
+        let last = boot.log.close(true);
         boot.backlog.extend(boot.log.take_sealed());
         let told = self.told.entry(boot.id).or_default();
         for segment in boot.backlog {

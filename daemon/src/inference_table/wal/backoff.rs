@@ -25,6 +25,12 @@ impl BackOff {
         }
     }
 
+    /// How long the pause lasts from now.
+    pub(super) fn rest(&self, now: Duration) -> Duration {
+        let until = self.pause.map_or(Duration::ZERO, |(until, _)| until);
+        until.saturating_sub(now)
+    }
+
     /// A commit failed.
     pub(super) fn failed(&mut self, kind: io::ErrorKind, now: Duration) {
         self.failures = self.failures.saturating_add(1);

@@ -105,6 +105,11 @@ impl Batch {
         self.groups.is_empty()
     }
 
+    /// Bytes of the rows.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Gives every row up: they are lost for `cause`.
     pub(super) fn lose(&mut self, cause: GapCause, losses: &mut Losses) {
         for (table, group) in std::mem::take(&mut self.groups) {

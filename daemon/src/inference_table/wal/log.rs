@@ -33,6 +33,10 @@ use super::frame::{self, Compressor, FrameKind};
 use super::replay::Position;
 use super::segment::{self, WalName, WalSegment};
 
+/// What makes one frame of the log, beside the row that comes last: a batch is in memory several
+/// times while it is written, and one reader must be able to take it in.
+const COMMIT_MOST: usize = 8 << 20;
+
 /// How the log is kept.
 #[derive(Debug, Clone)]
 pub(in super::super) struct LogOptions {
@@ -109,6 +113,17 @@ impl RowLog {
         self.batch.push(row);
     }
 
+    /// Whether the rows that wait fill a frame as large as any should be.
+    pub(in super::super) fn is_full(&self) -> bool {
+        self.batch.bytes() >= COMMIT_MOST
+    }
+
+    /// How long from now until rows that were lost can be counted in the log, if there are any.
+    pub(in super::super) fn count_in(&self) -> Option<Duration> {
+        let now = self.options.clock.monotonic();
+        (!self.losses.is_empty()).then(|| self.backoff.rest(now))
+    }
+
     /// The rows that were lost and are not yet counted in the log.
     pub(in super::super) fn losses(&mut self) -> &mut Losses {
         &mut self.losses
@@ -129,23 +144,25 @@ impl RowLog {
         }
     }
 
-    /// The last commit: with what waits goes the mark that nothing was lost after it, unless
-    /// something was. Seals. Answers where each table ended, if the boot ended cleanly.
-    pub(in super::super) fn close(&mut self) -> Option<Position> {
+    /// The last commit. When it is `complete`, with what waits goes the mark that nothing was lost
+    /// after it, unless something was. Seals. Answers where each table ended, if the boot ended
+    /// cleanly.
+    pub(in super::super) fn close(&mut self, complete: bool) -> Option<Position> {
         let idle = self.batch.is_empty() && self.losses.is_empty();
         self.backoff.end();
         if self.open.is_some() || !idle {
-            let close = postcard::to_stdvec(&Entry::Close).unwrap_or_default();
-            self.commit_batch(&close);
+            let close = complete.then(|| postcard::to_stdvec(&Entry::Close).unwrap_or_default());
+            self.commit_batch(&close.unwrap_or_default());
         }
         self.seal();
+        let nothing_lost = complete && self.losses.is_empty();
         let last = || {
             self.next
                 .iter()
                 .map(|(table, next)| (table.clone(), *next))
                 .collect()
         };
-        self.losses.is_empty().then(last)
+        nothing_lost.then(last)
     }
 
     /// How long from now until the open segment has to be sealed for its age.

@@ -208,7 +208,7 @@ fn a_close_is_read_back_and_damage_after_it_takes_it_away() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = log(folder.path());
     log.push(offered(0, 1, 10));
-    assert!(log.close().is_some());
+    assert!(log.close(true).is_some());
     let mut bytes = std::fs::read(NAME.path(folder.path())).unwrap();
     assert_eq!(
         read(&bytes).1,
@@ -429,6 +429,36 @@ fn a_full_disk_is_left_alone_for_longer_and_longer_and_every_row_is_counted() {
 }
 
 #[test]
+fn rows_beyond_a_frame_wait_for_the_next() {
+    const ROW: usize = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log(folder.path());
+    let rows = (1..=20).take_while(|id| {
+        let room = !log.is_full();
+        if room {
+            log.push(offered(0, *id, ROW));
+        }
+        room
+    });
+    assert_eq!(rows.count(), 8);
+}
+
+#[test]
+fn what_a_failing_disk_cost_is_due_to_be_counted_when_its_pause_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(NearlyFull::default());
+    let mut log = log(folder.path());
+    log.options_for_test().fs = disk.clone();
+    assert_eq!(log.count_in(), None);
+    disk.full.store(true, Ordering::Relaxed);
+    for (id, due) in [(1, 0), (2, 1)] {
+        log.push(offered(0, id, 10));
+        log.commit();
+        assert_eq!(log.count_in(), Some(Duration::from_secs(due)));
+    }
+}
+
+#[test]
 fn a_close_is_tried_however_short_ago_the_disk_failed() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(NearlyFull::default());
@@ -440,7 +470,7 @@ fn a_close_is_tried_however_short_ago_the_disk_failed() {
         log.commit();
     }
     disk.full.store(false, Ordering::Relaxed);
-    assert!(log.close().is_some(), "the losses are counted");
+    assert!(log.close(true).is_some(), "the losses are counted");
 }
 
 #[test]

@@ -113,6 +113,23 @@ fn nothing_half_written_is_ever_visible() {
 }
 
 #[test]
+fn a_copy_that_was_cut_short_goes() {
+    let models = folder();
+    drop(open(&models));
+    let parts = models.path().join("artifacts/parts");
+    let stray = parts.join(format!("{}.tmp", Digest::of(b"a")));
+    std::fs::write(&stray, "half").unwrap();
+    let artifacts = open(&models);
+    assert!(!stray.try_exists().unwrap());
+    // One that fails takes itself away.
+    let fault = FaultFs::failing_once(RealFs::shared(), 3, io::ErrorKind::StorageFull);
+    let failing = Artifacts::open(models.path(), Arc::new(fault)).unwrap();
+    assert!(failing.put_bytes(b"b").is_err());
+    assert_eq!(std::fs::read_dir(&parts).unwrap().count(), 0);
+    drop(artifacts);
+}
+
+#[test]
 fn a_download_goes_on_where_it_was() {
     let models = folder();
     let artifacts = open(&models);

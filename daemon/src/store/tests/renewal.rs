@@ -75,6 +75,41 @@ async fn a_poisoned_store_goes_on_with_what_was_acknowledged() {
 }
 
 #[tokio::test]
+async fn an_export_that_has_rotted_does_not_take_a_change_back() {
+    for grows in [false, true] {
+        let world = world().await;
+        let newest = world.state.path().join("export").join(export::file_name(3));
+        let mut bytes = fs::read(&newest).unwrap();
+        bytes[40] ^= 1;
+        fs::write(&newest, bytes).unwrap();
+        if grows {
+            grow(&world.state);
+            // The next change makes a sound export; the newest must not be what it is built on.
+            world.store.commit(put(&route("c", 1))).await.unwrap();
+            fs::remove_file(newest.with_file_name(export::file_name(4))).unwrap();
+        } else {
+            world.fail(1).await;
+        }
+        world.clock.advance(Duration::from_secs(1));
+        world.store.commit(put(&route("b", 2))).await.unwrap();
+        assert_eq!(world.store.reopens(), 1);
+        let (_state, store, report) = world.reopen().await;
+        assert_eq!(report.rebuilt, None);
+        assert_eq!(store.get::<Route>("a").unwrap(), Some(route("a", 3)));
+        assert_eq!(store.get::<Route>("b").unwrap(), Some(route("b", 2)));
+        assert_eq!(store.get::<Route>("c").unwrap().is_some(), grows);
+        shut(store).await;
+    }
+}
+
+/// Makes the database as large as one that is mostly garbage.
+fn grow(state: &TempDir) {
+    let garbage = database(state.path()).join("blobs/1");
+    let file = fs::File::create(garbage).unwrap();
+    file.set_len(17 << 20).unwrap();
+}
+
+#[tokio::test]
 async fn a_renewal_that_fails_anywhere_is_repeated_and_loses_nothing() {
     let count = {
         let world = world().await;
@@ -125,11 +160,7 @@ async fn a_database_that_grows_is_replaced_while_it_is_used() {
         .record_progress(put(&position(7)))
         .await
         .unwrap();
-    let garbage = database(world.state.path()).join("blobs/1");
-    fs::File::create(garbage)
-        .unwrap()
-        .set_len(17 << 20)
-        .unwrap();
+    grow(&world.state);
     world.store.commit(put(&route("b", 1))).await.unwrap();
     world.store.commit(put(&route("c", 1))).await.unwrap();
     assert_eq!(world.store.reopens(), 1);

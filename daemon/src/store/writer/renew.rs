@@ -1,7 +1,8 @@
 //! Renewal: a new database in the place of one that failed or has grown, while the store is open.
 //!
 //! A failed sync is never repeated, and a sled that failed once answers nothing but that failure. So
-//! the new database and a new export are made of what was acknowledged, under names of their own.
+//! the new database and a new export are made of what was acknowledged, which the writer remembers,
+//! under names of their own: neither the failed database nor a file that may rot is asked.
 //! An attempt that fails is repeated after twice the time, up to a minute.
 //!
 //! Must never write to the file whose sync failed, and never keep a change that was refused.
@@ -95,6 +96,7 @@ impl Thread {
             Err(message) => (format!("panicked: {message}"), false),
         };
         tracing::error!(%reason, "cannot make a new state database");
+        self.options.metrics.add(Counter::StateFailures, 1);
         self.renewal.failed(now, full);
     }
 
@@ -114,18 +116,11 @@ impl Thread {
         let options = self.options.clone();
         let (fs, exports) = (options.fs.as_ref(), options.state_dir.join("export"));
         let databases = Databases::of(&options);
-        let found = export::find_up_to(fs, &exports, self.generation)
-            .map_err(file_error("read", &exports))?;
         let highest = self.drop_refused(fs, &exports);
         let highest = highest.map_err(file_error("remove", &exports))?;
         let export = Export {
             generation: highest.max(self.generation) + 1,
-            records: found.newest.map(|export| export.records).ok_or_else(|| {
-                OpenStoreError::Lost {
-                    reason: "no sound export".to_owned(),
-                    damaged: found.damaged,
-                }
-            })?,
+            records: self.acknowledged.clone(),
         };
         let progress = read_all(&self.shelves, Durability::Progress).unwrap_or_default();
         let number = databases.next()?;

@@ -47,10 +47,14 @@ pub enum Counter {
     StateChanges,
     /// Tasks that panicked.
     TaskFailures,
+    /// Writes and syncs of the state that failed.
+    StateFailures,
     /// State databases rebuilt at start, because what was there did not hold.
     StateRebuilds,
     /// State databases replaced while the process runs, because one failed or had grown.
     StateReopens,
+    /// Writes and syncs of the row log that failed.
+    RowLogFailures,
     /// Inference-table rows left out by sampling, because the disk was short.
     RowsSampled,
     /// Inference-table rows refused, because nothing could be given up for them.
@@ -102,7 +106,7 @@ const RESPONSES_HELP: &str = "HTTP answers by class of status.";
 
 impl Counter {
     /// All counters, in the order in which they are printed.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::ResponsesGood,
         Self::ResponsesClientError,
         Self::ResponsesServerError,
@@ -110,8 +114,10 @@ impl Counter {
         Self::RowsDropped,
         Self::StateChanges,
         Self::TaskFailures,
+        Self::StateFailures,
         Self::StateRebuilds,
         Self::StateReopens,
+        Self::RowLogFailures,
         Self::RowsSampled,
         Self::RowsRefused,
         Self::PayloadsShed,
@@ -137,6 +143,14 @@ impl Counter {
                 "Changes of the state acknowledged.",
             ),
             Self::TaskFailures => plain("edgeward_task_failures_total", "Tasks that panicked."),
+            Self::StateFailures => plain(
+                "edgeward_state_failures_total",
+                "Writes and syncs of the state that failed.",
+            ),
+            Self::RowLogFailures => plain(
+                "edgeward_row_log_failures_total",
+                "Writes and syncs of the row log that failed.",
+            ),
             Self::StateRebuilds => plain(
                 "edgeward_state_rebuilds_total",
                 "State databases rebuilt at start.",
