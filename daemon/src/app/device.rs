@@ -29,6 +29,9 @@ use crate::store::OpenStoreError;
 use crate::tasks::SpawnThreadError;
 use crate::telemetry::ServiceManager;
 
+#[cfg(test)]
+mod tests;
+
 /// Connections that may be open at once; at this bound the kernel's queue holds newcomers.
 const CONNECTIONS: u32 = 1024;
 
@@ -212,7 +215,8 @@ impl Device {
         &self.services
     }
 
-    /// Answers requests until `stop` ends, then drains.
+    /// Answers requests until `stop` ends, then drains. A panic of what keeps state or rows ends it,
+    /// too, and is a problem of the report: a new start is the way on.
     pub async fn run(self, stop: impl Future<Output = ()>) -> DrainReport {
         let Self {
             server,
@@ -251,12 +255,13 @@ impl Device {
             manager.ready();
             std::future::pending::<()>().await;
         };
-        tokio::select! {
-            () = ready => {}
-            () = stop => {}
-        }
+        let failed = tokio::select! {
+            () = ready => None,
+            () = stop => None,
+            failure = groups.failure() => Some(failure),
+        };
         let grace_period = config.server.grace_period;
-        drain(Draining {
+        let mut report = drain(Draining {
             groups,
             serving,
             tables,
@@ -264,7 +269,11 @@ impl Device {
             manager,
             grace_period,
         })
-        .await
+        .await;
+        report
+            .problems
+            .extend(failed.map(|failure| failure.to_string()));
+        report
     }
 }
 

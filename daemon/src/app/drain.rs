@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::inference_table::InferenceTables;
 use crate::serving::Serving;
 use crate::store::Store;
-use crate::tasks::{SpawnThreadError, StillRunning, Tasks};
+use crate::tasks::{SpawnThreadError, StillRunning, TaskFailure, Tasks};
 use crate::telemetry::ServiceManager;
 
 /// How long phases 4, 5, 6 and 7 may take each: a slow disk, not a slow client.
@@ -48,6 +48,17 @@ impl Groups {
             rows: tasks.group("rows"),
             store: tasks.group("store"),
         })
+    }
+}
+
+impl Groups {
+    /// Waits until a thread has panicked that state or rows depend on. Nothing else would notice:
+    /// requests are answered on, while nothing is kept any more.
+    pub(super) async fn failure(&self) -> TaskFailure {
+        tokio::select! {
+            failure = self.rows.first_failure() => failure,
+            failure = self.store.first_failure() => failure,
+        }
     }
 }
 
