@@ -256,6 +256,8 @@ pub(super) fn move_aside(
     }
     let mut kept = fs.list(state).map_err(file_error("read", state))?;
     kept.retain(|path| has_prefix(path, prefix) && *path != aside);
+    // Seconds of 1970 have fewer digits than today's.
+    kept.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
     for old in kept.iter().rev().skip(ASIDE_KEPT - 1) {
         // Evidence, not state: a failure to remove it must not stop the start.
         if let Err(error) = std::fs::remove_dir_all(old) {

@@ -195,7 +195,7 @@ pub(super) fn read(fs: &dyn DurableFs, path: &Path) -> Parsed {
 }
 
 /// The generation in an export's name.
-fn named(path: &Path) -> Option<u64> {
+pub(super) fn named(path: &Path) -> Option<u64> {
     let name = path.file_stem()?.to_str()?;
     name.strip_prefix(PREFIX)?.parse().ok()
 }

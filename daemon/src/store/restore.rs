@@ -118,6 +118,16 @@ pub fn export_to(options: &StoreOptions, to: &Path) -> Result<u64, RestoreStateE
     let (Some(export), layout) = (found.newest, found.layout) else {
         return Err(RestoreStateError::NothingExported { directory });
     };
+    // An older one must not pass for the state as it is.
+    let newer = |path: &&PathBuf| export::named(path) > Some(export.generation);
+    if let Some(path) = found.damaged.iter().find(newer) {
+        return Err(RestoreStateError::Damaged {
+            path: path.clone(),
+            problem: "its checksum does not match; the next change or start of the daemon writes \
+                      the newest anew"
+                .to_owned(),
+        });
+    }
     let written = export::serialise(layout, &export).map_err(|error| write_error(to, error))?;
     write_atomic(fs, to, &written).map_err(|error| write_error(to, error))?;
     Ok(export.generation)

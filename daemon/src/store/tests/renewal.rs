@@ -14,6 +14,7 @@ struct World {
     state: TempDir,
     fs: FaultFs,
     clock: Arc<TestClock>,
+    metrics: Metrics,
     store: Store,
 }
 
@@ -25,6 +26,7 @@ async fn world() -> World {
     let mut options = options(&state);
     options.fs = Arc::new(fs.clone());
     options.clock = Arc::clone(&clock) as SharedClock;
+    let metrics = options.metrics.clone();
     let (store, _) = Store::open(options).unwrap();
     for percent in 1..=3 {
         store.commit(put(&route("a", percent))).await.unwrap();
@@ -33,6 +35,7 @@ async fn world() -> World {
         state,
         fs,
         clock,
+        metrics,
         store,
     }
 }
@@ -63,6 +66,11 @@ async fn a_poisoned_store_goes_on_with_what_was_acknowledged() {
         assert!(generation > 4, "operation {failing}");
         assert_eq!(world.store.poisoned(), None);
         assert_eq!(world.store.reopens(), 1);
+        let metrics = world.metrics.render();
+        assert!(
+            metrics.contains("edgeward_state_failures_total 1\n"),
+            "{metrics}"
+        );
         assert_eq!(world.store.generation(), generation);
         let expected = [route("a", 3), route("b", 2)];
         assert_eq!(world.store.list::<Route>().unwrap(), expected);

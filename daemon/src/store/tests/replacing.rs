@@ -93,6 +93,23 @@ async fn every_damage_to_the_exports_and_the_database_is_named() {
 }
 
 #[tokio::test]
+async fn an_export_never_passes_an_older_state_for_the_newest() {
+    let state = older_state().await;
+    let newest = state.path().join("export").join(export::file_name(2));
+    fs::write(&newest, "damaged").unwrap();
+    let copy = state.path().join("copy");
+    let refused = export_to(&options(&state), &copy).unwrap_err().to_string();
+    assert!(
+        refused.starts_with(&newest.display().to_string()),
+        "{refused}"
+    );
+    assert!(!copy.try_exists().unwrap());
+    let (store, _) = open(&state);
+    shut(store).await;
+    assert_eq!(export_to(&options(&state), &copy).unwrap(), 2);
+}
+
+#[tokio::test]
 async fn an_exported_state_is_restored_above_every_generation() {
     let state = older_state().await;
     let copy = state.path().join("copy");
