@@ -471,9 +471,9 @@ fn outdated(shelves: &Shelves, generation: u64, export: Option<&Export>) -> Opti
         return None;
     }
     match (read_all(shelves, Durability::Committed), export) {
-        (Err(reason), _) => return Some(reason),
+        (Err(reason), _) => Some(reason),
         (Ok(records), Some(export)) if records != export.records => {
-            return Some(format!("differs from the export of generation {exported}"));
+            Some(format!("differs from the export of generation {exported}"))
         }
         (Ok(_), _) => None,
     }
