@@ -243,8 +243,12 @@ impl Plan {
         let slots = || (0..STATES).filter_map(|step| self.states.get((place + step) % STATES));
         let idle = slots().find_map(|slot| slot.try_lock().ok()?.take());
         let mut state = idle.map_or_else(|| self.runnable.spawn(), Ok)?;
-        // A state that failed or panicked is not put back: it may hold half a run.
+        // A state that failed or panicked is not put back: it may hold half a run. Nor is one with a
+        // memory (of a Scan, a GRU): tract lets the next run begin where this one ended.
         let outputs = state.run(inputs)?;
+        if state.op_states.iter().any(Option::is_some) {
+            return Ok(outputs);
+        }
         let free = slots().find_map(|slot| slot.try_lock().ok().filter(|held| held.is_none()));
         if let Some(mut slot) = free {
             *slot = Some(state);

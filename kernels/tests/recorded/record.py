@@ -56,10 +56,10 @@ def save(name, model, inputs):
     (HERE / f"{name}.json").write_text(json.dumps(document, separators=(",", ":")) + "\n")
 
 
-def graph(name, nodes, inputs, outputs, constants=(), ml=3):
-    """A model of `nodes`; axis 0 of every input has no name, as skl2onnx leaves it."""
+def graph(name, nodes, inputs, outputs, constants=(), ml=3, rows=None):
+    """A model of `nodes`; axis 0 of every input has no name, as skl2onnx leaves it, or is of so many `rows`."""
     ins = [
-        helper.make_tensor_value_info(key, TYPES[dtype(value)], [None, *value.shape[1:]])
+        helper.make_tensor_value_info(key, TYPES[dtype(value)], [rows, *value.shape[1:]])
         for key, value in inputs.items()
     ]
     outs = [helper.make_tensor_value_info(key, TYPES[kind], None) for key, kind in outputs.items()]
@@ -285,6 +285,32 @@ def networks():
     graph("two_halves", halves, {"X": floats(4, 6)}, {"Y": "float32"})
 
 
+def recurrent():
+    """Operators that carry a state from step to step, and must not carry it from call to call."""
+    own = np.random.default_rng(20261122)
+    weight = lambda *shape: (own.normal(size=shape) / 4).astype(np.float32)
+    node = helper.make_node
+    series = {"X": own.normal(size=(4, 6, 3)).astype(np.float32)}
+    for op, gates in (("RNN", 1), ("GRU", 3), ("LSTM", 4)):
+        nodes = [
+            node("Transpose", ["X"], ["steps"], perm=[1, 0, 2]),
+            node(op, ["steps", "w", "r", "b"], ["", "h"], hidden_size=5),
+            node("Squeeze", ["h", "axes"], ["Y"]),
+        ]
+        constants = [("w", weight(1, gates * 5, 3)), ("r", weight(1, gates * 5, 5)), ("b", weight(1, gates * 10)),
+                     ("axes", np.array([0]))]
+        graph(op.lower(), nodes, series, {"Y": "float32"}, constants, rows=4)
+    body = helper.make_graph(
+        [node("Add", ["before", "x"], ["after"]), node("Identity", ["after"], ["y"])],
+        "sum",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in ("before", "x")],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in ("after", "y")],
+    )
+    scan = [node("Scan", ["start", "X"], ["last", "Y"], num_scan_inputs=1, body=body)]
+    steps = {"X": own.normal(size=(6, 3)).astype(np.float32)}
+    graph("scan", scan, steps, {"Y": "float32", "last": "float32"}, [("start", np.ones(3, np.float32))])
+
+
 def refused():
     """Models that have to be refused, and one whose weights lie beside it."""
     folder = HERE.parent / "special"
@@ -373,4 +399,5 @@ if __name__ == "__main__":
     trees()
     pipelines()
     networks()
+    recurrent()
     refused()
