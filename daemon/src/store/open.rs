@@ -222,9 +222,7 @@ impl Opening<'_> {
             ..StoreReport::default()
         };
         if report.created {
-            let number = self.databases.next()?;
-            let shelves = self.databases.build(number, (&[], &[]), 0)?;
-            return Ok(Judged::new(number, shelves, report));
+            return self.create(report);
         }
         let condition = newest.map_or_else(
             || Condition::Failed("missing".into()),
@@ -258,8 +256,7 @@ impl Opening<'_> {
                     }
                     None => {
                         report.generation = generation;
-                        let same = |export: &Export| export.generation == generation;
-                        let exported = found.newest.as_ref().is_some_and(same);
+                        let exported = found.generation() == Some(generation);
                         let exported = found.newest_path.filter(|_| exported);
                         return Ok(Judged {
                             exported,
@@ -274,6 +271,12 @@ impl Opening<'_> {
             moved_to: None,
         });
         self.rebuild(newest, found, &progress, report)
+    }
+
+    fn create(&self, report: StoreReport) -> Result<Judged, OpenStoreError> {
+        let number = self.databases.next()?;
+        let shelves = self.databases.build(number, (&[], &[]), 0)?;
+        Ok(Judged::new(number, shelves, report))
     }
 
     /// Puts a database made of the newest export in the place of the one that does not hold.
