@@ -381,9 +381,10 @@ impl InferenceTables {
         settle(answer).await
     }
 
-    /// Sets what single tables may take of the disk; it holds within seconds.
+    /// Sets what single tables may take of the disk; it holds within seconds. Until this is called
+    /// for the first time nothing goes to make room, and every new row is kept.
     pub fn set_budgets(&self, budgets: Vec<TableBudget>) {
-        self.shared.budgets.store(Arc::new(budgets));
+        self.shared.budgets.store(Some(Arc::new(budgets)));
     }
 
     /// What rows take of the disk, as of a few seconds ago.

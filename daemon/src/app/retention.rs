@@ -1,10 +1,15 @@
 //! Which tables the retention of endpoints is about: the configuration names endpoints, and an
 //! endpoint may be given another table, or come and go, while the box runs.
+//!
+//! A table that an endpoint captured into once keeps what was configured for it: whoever deletes an
+//! audited endpoint, or gives it another table, must not thereby give up the rows of its audit.
+
+use std::collections::BTreeMap;
 
 use edgeward_base::names::{EndpointName, TableName};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::RetentionConfig;
+use crate::config::{Retain, RetentionConfig};
 use crate::endpoint::{EndpointViews, Endpoints};
 use crate::inference_table::{InferenceTables, TableBudget};
 
@@ -19,9 +24,11 @@ pub(super) async fn follow(
     shutdown: CancellationToken,
 ) {
     let mut views = endpoints.watch();
+    let mut stopping = Stopping::default();
     loop {
         let current = views.borrow_and_update().clone();
-        tables.set_budgets(budgets(&retention, |name| table_of(&current, name)));
+        let budgets = budgets(&retention, |name| table_of(&current, name));
+        tables.set_budgets(stopping.with(budgets));
         match shutdown.run_until_cancelled(views.changed()).await {
             Some(Ok(())) => {}
             _ => return,
@@ -56,6 +63,28 @@ fn budgets(
         }
     }
     budgets
+}
+
+/// The tables that would rather stop than lose rows, since the process started.
+#[derive(Debug, Default)]
+struct Stopping(BTreeMap<TableName, TableBudget>);
+
+impl Stopping {
+    /// The budgets, and those of tables that no endpoint captures into any more.
+    fn with(&mut self, mut budgets: Vec<TableBudget>) -> Vec<TableBudget> {
+        for budget in &budgets {
+            match budget.retain {
+                Retain::Stop => drop(self.0.insert(budget.table.clone(), budget.clone())),
+                // Another endpoint took the table over, and says otherwise.
+                Retain::DropOldest => drop(self.0.remove(&budget.table)),
+            }
+        }
+        let named = |table: &TableName| budgets.iter().any(|budget| budget.table == *table);
+        let others = self.0.values().filter(|budget| !named(&budget.table));
+        let others: Vec<_> = others.cloned().collect();
+        budgets.extend(others);
+        budgets
+    }
 }
 
 /// The configured endpoints that have no effect, because none of that name captures its requests.

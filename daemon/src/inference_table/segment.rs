@@ -46,6 +46,9 @@ pub struct SealedSegment {
     /// its absence at the registry can tell.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub offered: bool,
+    /// Whether its rows stay until they have landed: their table would rather take no new ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
     /// Where the Parquet file lies on this box.
     #[serde(skip)]
     pub path: PathBuf,

@@ -272,6 +272,7 @@ impl Part {
             digest,
             runs: self.runs.kept(),
             offered: false,
+            keep: false,
             path,
         })
     }

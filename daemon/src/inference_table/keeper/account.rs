@@ -5,8 +5,9 @@
 //! `compacted` is spent, and a sequence counts as landed once it stands in the sums.
 //!
 //! Version 1: one line `EDGEWARD ACCOUNT 1 {crc}`, the CRC-32 of all the rest in eight hexadecimal
-//! digits, then the [`Account`] as JSON. Version 0 lacks `ordinal`, `runs` and `offered`, and its
-//! CRC is of the JSON alone; it is read, and written as version 1 with the next change.
+//! digits, then the [`Account`] as JSON; a segment without `offered` or `keep` has neither mark. Version 0
+//! lacks `ordinal`, `runs` and both marks, and its CRC is of the JSON alone; it is read, and written
+//! as version 1 with the next change.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

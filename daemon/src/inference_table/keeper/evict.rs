@@ -3,7 +3,8 @@
 //! A file goes in the order of everything that is deleted: its gaps are written and made durable,
 //! then the account that names them instead of the file, then the file is removed. What was sent
 //! and may have landed never goes: only its receipt may delete it, or its rows would be counted
-//! as missing and be in the landing folder.
+//! as missing and be in the landing folder. Nor do rows of a table that asked to stop instead, even
+//! once nobody asks that any more.
 
 use std::fs::File;
 use std::io;
@@ -57,7 +58,7 @@ impl Ledger {
                     let table = segment.name.table.clone();
                     let table = usage.sealed.entry(table).or_default();
                     table.bytes += bytes;
-                    table.evictable |= !segment.offered;
+                    table.evictable |= !segment.offered && !segment.keep;
                 }
             }
         }
@@ -82,6 +83,7 @@ impl Ledger {
             let table = &segment.name.table;
             segment.name.kind == SegmentKind::Rows
                 && !segment.offered
+                && !segment.keep
                 && only.is_none_or(|only| only == table)
                 && budget(table).is_none_or(|budget| budget.retain == Retain::DropOldest)
         };
@@ -97,6 +99,46 @@ impl Ledger {
             .filter(goes)
             .min_by_key(|segment| age(segment))
             .map(|segment| segment.name.clone())
+    }
+
+    /// Notes durably which sealed rows are never given up: those of tables that would rather stop.
+    /// The mark outlives the budget: an endpoint may be deleted, or be given another table, and its
+    /// rows stay what they were kept for. Only a budget that says otherwise takes it off.
+    pub(in super::super) fn keep_tables(
+        &mut self,
+        budgets: &[TableBudget],
+    ) -> Result<(), KeepSegmentsError> {
+        let stops = |budget: &&TableBudget| budget.retain == Retain::Stop;
+        let stopping = budgets.iter().filter(stops);
+        self.stops = stopping.map(|budget| budget.table.clone()).collect();
+        let says = |segment: &SealedSegment| {
+            let of = |budget: &&TableBudget| budget.table == segment.name.table;
+            let budget = budgets.iter().find(of);
+            budget.map_or(segment.keep, |budget| budget.retain == Retain::Stop)
+        };
+        let differs = |segment: &SealedSegment| {
+            segment.name.kind == SegmentKind::Rows && segment.keep != says(segment)
+        };
+        let accounts = self.accounts.values();
+        let changed: Vec<Account> = accounts
+            .filter(|account| account.segments.iter().any(differs))
+            .cloned()
+            .collect();
+        for mut account in changed {
+            for segment in account.segments.iter_mut().filter(|one| differs(one)) {
+                segment.keep = says(segment);
+            }
+            self.commit(account)?;
+        }
+        Ok(())
+    }
+
+    /// Marks new rows of tables that would rather stop.
+    pub(super) fn mark_kept(&self, sealed: &mut [SealedSegment]) {
+        for segment in sealed {
+            segment.keep =
+                segment.name.kind == SegmentKind::Rows && self.stops.contains(&segment.name.table);
+        }
     }
 
     /// Puts gaps in the place of sealed rows, and removes their file.

@@ -68,7 +68,11 @@ impl Ledger {
             let table = account.tables.entry(name.table.clone()).or_default();
             table.last = table.last.max(name.last);
             match adopted(name, date, path) {
-                Ok(segment) => account.segments.push(segment),
+                Ok(segment) => {
+                    let mut segment = [segment];
+                    self.mark_kept(&mut segment);
+                    account.segments.extend(segment);
+                }
                 Err(error) => {
                     tracing::warn!(path = %path.display(), %error, "a sealed segment is damaged");
                     self.set_file_aside(path)?;
@@ -191,6 +195,7 @@ fn adopted(name: &SegmentName, date: &SegmentDate, path: &Path) -> io::Result<Se
         digest: Digest::of_file(path)?,
         runs: runs.kept(),
         offered: false,
+        keep: false,
         path: path.to_owned(),
     })
 }

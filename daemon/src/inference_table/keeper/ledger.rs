@@ -1,6 +1,6 @@
 //! What the keeper owns: the accounts, and the files that they name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -112,6 +112,8 @@ pub(in super::super) struct Ledger {
     pub(super) undated: Vec<(BootId, Vec<WalName>)>,
     /// Bad tails that were set aside since the start.
     pub(super) quarantined: Vec<PathBuf>,
+    /// Tables whose rows are never given up.
+    pub(super) stops: BTreeSet<TableName>,
     /// What is given up so that a full disk takes an account.
     pub(super) ballast: RowBallast,
 }
@@ -137,6 +139,7 @@ impl Ledger {
             corrections: BTreeMap::new(),
             undated: Vec::new(),
             quarantined: Vec::new(),
+            stops: BTreeSet::new(),
         }
     }
 
@@ -207,7 +210,8 @@ impl Ledger {
         let mut compaction = self.compaction(name.boot);
         let passed = replay(name, &bytes, &mut position, &mut compaction)
             .map_err(KeepSegmentsError::Compact)?;
-        let sealed = compaction.finish().map_err(KeepSegmentsError::Compact)?;
+        let mut sealed = compaction.finish().map_err(KeepSegmentsError::Compact)?;
+        self.mark_kept(&mut sealed);
         if let Some(offset) = passed.bad_tail {
             self.set_tail_aside(name, offset, &bytes)?;
         }

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use edgeward_base::durable::{DurableFs, Space};
 use edgeward_base::names::TableName;
 use edgeward_base::units::ByteCount;
@@ -43,8 +43,8 @@ pub struct DiskUse {
     pub rungs: Vec<(TableName, &'static str)>,
 }
 
-/// The budgets of tables, as who opened the row log sets them.
-pub(in super::super) type Budgets = Arc<ArcSwap<Vec<TableBudget>>>;
+/// The budgets of tables, as who opened the row log sets them; none until then.
+pub(in super::super) type Budgets = Arc<ArcSwapOption<Vec<TableBudget>>>;
 
 /// What it takes to keep room.
 #[derive(Debug)]
@@ -95,23 +95,16 @@ impl Room {
         self.ladder.is_short()
     }
 
-    /// Makes room where there is too little. Answers how many files went.
+    /// Makes room where there is too little. Answers how many files went: none before the budgets
+    /// are known, since a table may ask that its rows stay.
     pub(super) fn keep(&mut self, ledger: &mut Ledger) -> usize {
-        let budgets = self.budgets.load_full();
         let before = self.evicted.files;
-        for _ in 0..MOST_AT_ONCE {
-            let usage = ledger.usage();
-            let effect = self.ladder.step(&budgets, &usage);
-            let done = match &effect {
-                None => break,
-                Some(Effect::RemoveQuarantine) => ledger.remove_quarantined(),
-                Some(Effect::Evict(table)) => self.evict(ledger, table.as_ref(), &budgets),
-            };
-            if let Err(error) = done {
+        if let Some(budgets) = self.budgets.load_full() {
+            if let Err(error) = ledger.keep_tables(&budgets) {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, ?effect, "no room could be made for rows");
-                break;
+                tracing::error!(error, "it is not noted which rows stay");
             }
+            self.climb(ledger, &budgets);
         }
         if let Err(error) = ledger.consolidate_gaps(MOST_FILES) {
             let error = &error as &dyn std::error::Error;
@@ -123,6 +116,24 @@ impl Room {
             .restore(usage.space, self.ladder.limits().floor);
         self.publish(&usage);
         usize::try_from(self.evicted.files - before).unwrap_or(usize::MAX)
+    }
+
+    /// Lets the ladder decide, and does what it says, until it says nothing.
+    fn climb(&mut self, ledger: &mut Ledger, budgets: &[TableBudget]) {
+        for _ in 0..MOST_AT_ONCE {
+            let usage = ledger.usage();
+            let effect = self.ladder.step(budgets, &usage);
+            let done = match &effect {
+                None => break,
+                Some(Effect::RemoveQuarantine) => ledger.remove_quarantined(),
+                Some(Effect::Evict(table)) => self.evict(ledger, table.as_ref(), budgets),
+            };
+            if let Err(error) = done {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, ?effect, "no room could be made for rows");
+                break;
+            }
+        }
     }
 
     fn evict(

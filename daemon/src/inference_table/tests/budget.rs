@@ -13,6 +13,16 @@ fn table() -> TableName {
     "main.default.fraud".parse().unwrap()
 }
 
+/// No row of the table goes to make room.
+fn stop() -> TableBudget {
+    TableBudget {
+        table: table(),
+        budget: Some(ByteCount::kib(256)),
+        priority: RetentionConfig::PRIORITY,
+        retain: Retain::Stop,
+    }
+}
+
 fn small(directory: &Path, shed_payload: ByteCount) -> InferenceTables {
     let mut options = options(directory, 1);
     options.seal_size = ByteCount::kib(64);
@@ -22,7 +32,9 @@ fn small(directory: &Path, shed_payload: ByteCount) -> InferenceTables {
         shed_payload,
         ..BudgetOptions::default()
     };
-    open(options)
+    let tables = open(options);
+    tables.set_budgets(Vec::new());
+    tables
 }
 
 /// A row whose payload cannot be compressed.
@@ -98,12 +110,7 @@ async fn large_payloads_go_before_rows_do() {
 async fn a_table_that_stops_keeps_what_it_has_and_counts_what_it_refuses() {
     let folder = tempfile::tempdir().unwrap();
     let tables = small(folder.path(), ByteCount::kib(1));
-    tables.set_budgets(vec![TableBudget {
-        table: table(),
-        budget: Some(ByteCount::kib(256)),
-        priority: RetentionConfig::PRIORITY,
-        retain: Retain::Stop,
-    }]);
+    tables.set_budgets(vec![stop()]);
     let offered = offer_until(&tables, |tables| tables.counters().refused > 0).await;
     let counters = tables.counters();
     assert_eq!((counters.sampled, counters.shed), (0, 0));
@@ -114,4 +121,51 @@ async fn a_table_that_stops_keeps_what_it_has_and_counts_what_it_refuses() {
         (counters.committed, counters.refused)
     );
     assert_eq!(counters.committed + counters.refused, offered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_stops_keeps_what_it_has_at_the_next_start_and_without_its_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = small(folder.path(), ByteCount::kib(1));
+    tables.set_budgets(vec![stop()]);
+    offer_until(&tables, |tables| tables.counters().refused > 0).await;
+    let (rows, _) = accounted(&tables, folder.path()).await;
+    // Others take the disk: there is no room at all, whatever rows do.
+    let mut full = options(folder.path(), 2);
+    full.budget.total = Some(ByteCount::kib(64));
+    full.budget.free_floor = Some(ByteCount(0));
+    let tables = open(full);
+    tables.recovery().await.unwrap();
+    tables.seal().await.unwrap();
+    assert_eq!(
+        tables.disk_use().evicted_rows,
+        0,
+        "before the budgets are known"
+    );
+    for number in 0..ROUND {
+        tables.offer(&table(), &row(number));
+    }
+    tables.seal().await.unwrap();
+    assert_eq!(tables.counters().committed, ROUND, "every new row is kept");
+    // Its endpoint was deleted while the box was off: only what came since is no audit.
+    tables.set_budgets(Vec::new());
+    tables.seal().await.unwrap();
+    assert_eq!(tables.disk_use().evicted_rows, ROUND, "without a budget");
+    assert_eq!(tables.disk_use().rungs, [(table(), "stopped")]);
+    assert_eq!(accounted(&tables, folder.path()).await.0, rows);
+    // Who configures something else may have room.
+    let mut full = options(folder.path(), 3);
+    full.budget.total = Some(ByteCount::kib(64));
+    full.budget.free_floor = Some(ByteCount(0));
+    let tables = open(full);
+    tables.set_budgets(vec![TableBudget {
+        retain: Retain::DropOldest,
+        ..stop()
+    }]);
+    tables.seal().await.unwrap();
+    assert!(
+        tables.disk_use().evicted_rows > 0,
+        "{:?}",
+        tables.disk_use()
+    );
 }
