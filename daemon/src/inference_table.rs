@@ -248,7 +248,7 @@ impl InferenceTables {
             recovered,
             sealings,
             room,
-            retry_in: 0,
+            agenda: keeper::Agenda::default(),
         };
         let writer = Writer {
             rows: receiver,
@@ -297,7 +297,7 @@ impl InferenceTables {
         self.shared.rows.offer(table, row);
     }
 
-    /// What was found of earlier boots, once they are brought into order.
+    /// What was found of earlier boots, once that was tried for the first time with each.
     ///
     /// # Errors
     /// [`AskInferenceTablesError::Closed`] when the keeper ended before.
@@ -308,6 +308,14 @@ impl InferenceTables {
             .ok()
             .and_then(|report| report.clone())
             .ok_or(AskInferenceTablesError::Closed)
+    }
+
+    /// What of earlier boots could not be brought into order yet; it is tried again.
+    #[must_use]
+    pub fn recovery_errors(&self) -> Vec<String> {
+        let report = self.shared.recovered.borrow();
+        let errors = report.as_ref().map(|report| report.errors.clone());
+        errors.unwrap_or_default()
     }
 
     /// Sealed segments that have not landed, oldest boot first. Waits for recovery.

@@ -15,6 +15,7 @@ use edgeward_harness::{floors, wait};
 use serde_json::json;
 
 use crate::fleet::{Disks, Fleet, QUICK_ROWS};
+use crate::landing::Landing;
 use crate::rounds::all_landed;
 use crate::samples::Golden;
 
@@ -117,6 +118,12 @@ fn a_full_disk_costs_rows_that_are_counted_and_nothing_else() {
         (rows(&fleet, "committed") > committed).then_some(())
     });
     owed.extend(ask(&mut fleet));
+    // No start in between: what could not be recovered for want of room is recovered now.
+    wait::within(RECONNECTED, "rows with room enough have landed", || {
+        let landed = Landing::read(&fleet.registry.landing()).request_ids();
+        let recovered = fleet.device.status()["rows"]["recovery_errors"] == json!([]);
+        (recovered && owed.is_subset(&landed)).then_some(())
+    });
     fleet.device.stop();
     fleet.device.start();
     let (landing, gaps) = all_landed(&fleet, 1);

@@ -169,6 +169,16 @@ pub fn write_atomic(fs: &dyn DurableFs, path: &Path, bytes: &[u8]) -> io::Result
     fs.sync_dir(parent(path))
 }
 
+/// Whether the disk itself cannot read: a bad sector, or damage of the file system's own data.
+/// Another try would answer the same.
+#[must_use]
+pub fn is_unreadable(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::NODATA]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// The directory that holds `path`; `.` for a bare file name.
 #[must_use]
 pub fn parent(path: &Path) -> &Path {

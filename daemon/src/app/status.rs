@@ -92,6 +92,7 @@ impl DeviceProcess {
             "free_bytes": disk.free.map(|free| free.0),
             "free_floor": disk.free_floor.0,
             "rungs": rungs,
+            "recovery_errors": self.tables.recovery_errors(),
             "retention_without_table": without_table(&self.retention, &self.endpoints.list()),
         })
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use edgeward_base::digest::Digest;
+use edgeward_base::durable::is_unreadable;
 use edgeward_sync::ports::{PortError, SegmentSource};
 use edgeward_wire::chunk::{CHUNK_BYTES, chunk_len};
 use edgeward_wire::segment::{Receipt, SegmentManifest, SegmentName};
@@ -107,7 +108,7 @@ fn is_beyond_repair(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
-    ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    ) || is_unreadable(error)
 }
 
 #[async_trait]
@@ -152,6 +153,11 @@ impl SegmentSource for FleetSegments {
             Found::Chunk(bytes) => Ok(bytes),
             Found::Damaged => {
                 tracing::error!(segment = %segment.name, "sealed segment is damaged: set aside");
+                // A gap of the same name may take its place, and has not been offered.
+                self.offered
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
                 self.tables
                     .set_aside(&segment.name)
                     .await

@@ -14,8 +14,13 @@
 //!                   | +----------------------------------------------------------------+
 //!                   +--close--> compact what is left, boot ended --> over
 //! ```
+//!
+//! A turn is one look at the disk if one is due, one request, and one segment of the log. Earlier
+//! boots that could not be recovered are tried again from here. Must never end for a panic.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,9 +50,9 @@ pub(super) use room::{Budgets, Room};
 
 use ledger::Ledger;
 
-/// How long nothing may come before the disk is looked at.
+/// How often the disk is looked at.
 const TICK: Duration = Duration::from_secs(5);
-/// How many of them after a failed compaction the next try starts.
+/// How many of them after a failed compaction or recovery the next try starts.
 const RETRY_TICKS: u32 = 6;
 /// Nice value of the keeper thread: compaction gives way to inference.
 const NICE: i32 = 10;
@@ -72,6 +77,14 @@ impl Backlog {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .front()
+            .copied()
+    }
+
+    fn last(&self) -> Option<WalSegment> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .back()
             .copied()
     }
 
@@ -123,75 +136,155 @@ pub(super) struct Keeper {
     pub(super) sealings: watch::Sender<u64>,
     /// Keeps room on the disk.
     pub(super) room: Room,
-    /// Ticks until a failed compaction is tried again.
-    pub(super) retry_in: u32,
+    pub(super) agenda: Agenda,
+}
+
+/// What the keeper has to do beside what it is asked.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    /// When the disk is looked at next, since the process started.
+    next_tick: Duration,
+    /// Ticks until what failed is tried again.
+    retry_in: u32,
+    /// Whether the backlog is compacted, a segment a turn.
+    compacting: bool,
+    /// Who waits for the backlog up to a segment of that number.
+    waiting: VecDeque<(u32, Reply<()>)>,
+    closing: bool,
 }
 
 impl Keeper {
     /// Runs until it is told to close, or until nobody can tell it any more.
     pub(super) fn run(mut self) {
         lower_priority();
-        let report = self.ledger.recover();
-        self.announce(report.boots.iter().map(|boot| boot.sealed).sum());
-        self.keep_room();
-        self.recovered.send_replace(Some(Arc::new(report)));
-        while let Some(request) = self.next_request() {
-            match request {
-                // Whoever waits for an answer wants the rows now, whatever they are dated.
-                Request::Compact(None) => drop(self.compact_dated()),
-                Request::Compact(reply) => {
-                    let compacted = self.compact_backlog();
-                    answer(reply, compacted);
-                }
-                Request::Sealed(reply) => answer(Some(reply), Ok(self.ledger.sealed())),
-                Request::Landed(name, reply) => answer(Some(reply), self.ledger.land(&name)),
-                Request::Offered(name, reply) => {
-                    answer(Some(reply), self.ledger.mark_offered(&name));
-                }
-                Request::SetAside(name, reply) => {
-                    let replaced = self
-                        .ledger
-                        .set_aside(&name)
-                        .map(|sealed| self.announce(sealed));
-                    answer(Some(reply), replaced);
-                }
-                Request::Close { clean, reply } => {
-                    let closed = self.close(clean.as_ref());
-                    return answer(reply, closed);
+        if let Err(error) = catch(|| self.recover()) {
+            let errors = vec![error.to_string()];
+            self.publish(RecoveryReport {
+                errors,
+                ..RecoveryReport::default()
+            });
+        }
+        self.agenda.next_tick = self.ledger.clock.monotonic() + TICK;
+        loop {
+            match catch(|| self.turn()) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the row keeper goes on");
+                    if self.agenda.closing {
+                        return;
+                    }
+                    self.agenda.compacting = false;
+                    self.agenda.waiting.clear();
+                    self.agenda.retry_in = RETRY_TICKS;
                 }
             }
         }
     }
 
-    /// The next request; while none comes, looks after the disk and the backlog.
-    fn next_request(&mut self) -> Option<Request> {
-        loop {
-            match self.requests.recv_timeout(TICK) {
-                Ok(request) => return Some(request),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.tick(),
+    /// Looks after the disk when that is due, whatever is asked meanwhile; then serves one request
+    /// and compacts one segment, so that neither holds up the other.
+    fn turn(&mut self) -> ControlFlow<()> {
+        let now = self.ledger.clock.monotonic();
+        if now >= self.agenda.next_tick {
+            self.agenda.next_tick = now + TICK;
+            self.tick();
+        }
+        let rest = if self.agenda.compacting {
+            Duration::ZERO
+        } else {
+            self.agenda.next_tick.saturating_sub(now)
+        };
+        match self.requests.recv_timeout(rest) {
+            Ok(request) => self.serve(request)?,
+            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
+            Err(RecvTimeoutError::Timeout) if self.agenda.compacting => {}
+            Err(RecvTimeoutError::Timeout) => self.agenda.next_tick = now,
+        }
+        if self.agenda.compacting {
+            self.compact_next();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn serve(&mut self, request: Request) -> ControlFlow<()> {
+        match request {
+            // Whoever waits for an answer wants the rows now, whatever they are dated.
+            Request::Compact(None) => self.compact_dated(),
+            Request::Compact(Some(reply)) => {
+                let last = self.backlog.last().map_or(0, |segment| segment.name.number);
+                self.agenda.waiting.push_back((last, reply));
+                self.start_compaction();
+            }
+            Request::Sealed(reply) => answer(Some(reply), Ok(self.ledger.sealed())),
+            Request::Landed(name, reply) => answer(Some(reply), self.ledger.land(&name)),
+            Request::Offered(name, reply) => {
+                answer(Some(reply), self.ledger.mark_offered(&name));
+            }
+            Request::SetAside(name, reply) => {
+                let replaced = self
+                    .ledger
+                    .set_aside(&name)
+                    .map(|sealed| self.announce(sealed));
+                answer(Some(reply), replaced);
+            }
+            Request::Close { clean, reply } => {
+                self.agenda.closing = true;
+                let closed = self.close(clean.as_ref());
+                answer(reply, closed);
+                return ControlFlow::Break(());
             }
         }
+        ControlFlow::Continue(())
+    }
+
+    /// Brings what earlier boots left into order, as far as that works, with room made in between.
+    fn recover(&mut self) {
+        let mut recovery = self.ledger.start_recovery();
+        self.keep_room();
+        while self.ledger.recover_next(&mut recovery) {
+            self.keep_room();
+        }
+        let report = self.ledger.finish_recovery(recovery);
+        self.announce(report.sealed());
+        self.publish(report);
+    }
+
+    /// Adds to what is known of recovery.
+    fn publish(&self, again: RecoveryReport) {
+        self.recovered.send_modify(|known| {
+            let mut report = known.as_deref().cloned().unwrap_or_default();
+            report.follow(again);
+            *known = Some(Arc::new(report));
+        });
     }
 
     /// Compacts the backlog, unless its rows have to wait for a clock and the disk has room for
     /// that.
-    fn compact_dated(&mut self) -> Result<(), KeepSegmentsError> {
+    fn compact_dated(&mut self) {
         if self.ledger.awaits_clock(self.backlog.len()) && !self.room.is_short() {
             self.keep_room();
-            return Ok(());
+        } else {
+            self.start_compaction();
         }
-        self.compact_backlog()
     }
 
     fn tick(&mut self) {
-        self.retry_in = self.retry_in.saturating_sub(1);
+        self.agenda.retry_in = self.agenda.retry_in.saturating_sub(1);
+        self.keep_room();
+        if self.agenda.retry_in > 0 {
+            return;
+        }
+        if self.ledger.is_recovering() {
+            self.recover();
+            if self.ledger.is_recovering() {
+                self.agenda.retry_in = RETRY_TICKS;
+            }
+        }
         let waits = self.backlog.first().is_some() || self.ledger.has_undated();
-        if self.retry_in == 0 && waits {
-            // The failure is logged where it happens.
-            drop(self.compact_dated());
-        } else {
-            self.keep_room();
+        if waits && !self.agenda.compacting {
+            // A failure is logged where it happens.
+            self.compact_dated();
         }
     }
 
@@ -200,27 +293,62 @@ impl Keeper {
         self.announce(replaced);
     }
 
-    /// Compacts the backlog, and keeps room for each segment: while rows come in as fast as they
-    /// are compacted, this does not end.
-    fn compact_backlog(&mut self) -> Result<(), KeepSegmentsError> {
+    /// Compacts the logs of earlier boots that waited for the clock; those of this one follow.
+    fn start_compaction(&mut self) {
         self.keep_room();
         let sealed = self.ledger.recover_undated();
         self.announce(sealed);
-        while let Some(segment) = self.backlog.first() {
-            let sealed = self.ledger.compact(segment).inspect_err(|error| {
-                self.retry_in = RETRY_TICKS;
-                let error = error as &dyn std::error::Error;
-                tracing::error!(error, segment = %segment.name, "a row segment waits");
-            })?;
-            self.backlog.drop_first();
-            self.announce(sealed);
-            self.keep_room();
+        self.agenda.compacting = true;
+        self.answer_waiting();
+    }
+
+    /// Compacts the first segment of the backlog, and keeps room for the next.
+    fn compact_next(&mut self) {
+        let Some(segment) = self.backlog.first() else {
+            self.answer_waiting();
+            return;
+        };
+        match self.compact(segment) {
+            Ok(()) => self.answer_waiting(),
+            Err(error) => {
+                // Who else waits has a try of its own.
+                let first = self.agenda.waiting.pop_front();
+                answer(first.map(|(_, reply)| reply), Err(error));
+                self.agenda.compacting = !self.agenda.waiting.is_empty();
+            }
         }
+    }
+
+    fn compact(&mut self, segment: WalSegment) -> Result<(), KeepSegmentsError> {
+        let sealed = self.ledger.compact(segment).inspect_err(|error| {
+            self.agenda.retry_in = RETRY_TICKS;
+            let error = error as &dyn std::error::Error;
+            tracing::error!(error, segment = %segment.name, "a row segment waits");
+        })?;
+        self.backlog.drop_first();
+        self.announce(sealed);
+        self.keep_room();
         Ok(())
     }
 
+    /// Answers those whose segments are compacted. Without a backlog, compaction is over.
+    fn answer_waiting(&mut self) {
+        let next = self.backlog.first().map(|segment| segment.name.number);
+        self.agenda.compacting &= next.is_some();
+        while let Some((last, _)) = self.agenda.waiting.front()
+            && next.is_none_or(|next| *last < next)
+        {
+            let first = self.agenda.waiting.pop_front();
+            answer(first.map(|(_, reply)| reply), Ok(()));
+        }
+    }
+
     fn close(&mut self, clean: Option<&Position>) -> Result<(), KeepSegmentsError> {
-        self.compact_backlog()?;
+        self.start_compaction();
+        while let Some(segment) = self.backlog.first() {
+            self.compact(segment)?;
+        }
+        self.answer_waiting();
         let boot = self.ledger.boot;
         if let Some(last) = clean {
             let sealed = self.ledger.end(boot, Some(last))?;
@@ -247,4 +375,14 @@ fn lower_priority() {
     if let Err(error) = rustix::process::nice(NICE) {
         tracing::debug!(%error, "compaction runs at normal priority");
     }
+}
+
+/// Does something that must not end the keeper, whatever the disk holds. What it changed is either
+/// committed or as it was before.
+fn catch<T>(work: impl FnOnce() -> T) -> Result<T, KeepSegmentsError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        KeepSegmentsError::Panicked(text.unwrap_or("without a word").to_owned())
+    })
 }

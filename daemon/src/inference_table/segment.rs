@@ -154,5 +154,6 @@ pub(super) fn parse_path(path: &Path) -> Option<(SegmentName, SegmentDate)> {
         last: range.next()?.parse().ok()?,
     };
     let date = date.strip_prefix("date=")?.parse().ok()?;
-    (range.next().is_none() && path_of(&name, &date) == path).then_some((name, date))
+    let in_order = 1 <= name.first && name.first <= name.last && i64::try_from(name.last).is_ok();
+    (range.next().is_none() && in_order && path_of(&name, &date) == path).then_some((name, date))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use arrow::array::AsArray as _;
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
-use edgeward_base::clock::SystemClock;
+use edgeward_base::clock::{SystemClock, TestClock};
 use edgeward_base::durable::{FaultFs, RealFs};
 use edgeward_harness::wait;
 use edgeward_wire::segment::SegmentKind;
@@ -132,5 +132,54 @@ async fn a_clean_boot_leaves_its_segments_to_the_next_one() {
     assert_eq!(sealed.len(), 1);
     assert_eq!(sealed[0].name.kind, SegmentKind::Rows);
     assert_eq!(*tables.recovery().await.unwrap(), RecoveryReport::default());
+    tables.close(true).await.unwrap();
+}
+
+/// How often the keeper looks at the disk.
+const TICK: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_boot_that_failed_is_tried_again_while_this_one_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = open(options(folder.path(), 1));
+    before.offer(&TableName::unmatched(), &row(0));
+    before.close(true).await.unwrap();
+    std::fs::remove_dir_all(folder.path().join("account")).unwrap();
+    let clock = TestClock::at(world::NOON);
+    let fs = FaultFs::failing_once(RealFs::shared(), 1, std::io::ErrorKind::Other);
+    let mut options = options(folder.path(), 2);
+    (options.clock, options.fs) = (clock.clone(), Arc::new(fs));
+    let tables = open(options);
+    assert_eq!(tables.recovery().await.unwrap().errors.len(), 1);
+    assert_eq!(tables.recovery_errors().len(), 1);
+    assert_eq!(tables.sealed().await.unwrap(), []);
+    // The one that waits for a request looks at the clock after it.
+    clock.advance(TICK);
+    tables.sealed().await.unwrap();
+    let sealed = tables.sealed().await.unwrap();
+    let kinds: Vec<_> = sealed.iter().map(|segment| segment.name.kind).collect();
+    // Without its account nobody knows how it ended.
+    assert_eq!(kinds, [SegmentKind::Rows, SegmentKind::Gaps]);
+    assert_eq!(tables.recovery_errors(), Vec::<String>::new());
+    tables.close(true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_do_not_keep_the_keeper_from_looking_at_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = TestClock::at(world::NOON);
+    let mut options = options(folder.path(), 1);
+    options.clock = clock.clone();
+    let tables = open(options);
+    let mut looks = tables.shared.disk_use.clone();
+    tables.sealed().await.unwrap();
+    for _ in 0..10 {
+        looks.borrow_and_update();
+        clock.advance(TICK);
+        // More often than the keeper would wait for one.
+        tables.sealed().await.unwrap();
+        tables.sealed().await.unwrap();
+        assert!(looks.has_changed().unwrap());
+    }
     tables.close(true).await.unwrap();
 }

@@ -60,12 +60,17 @@ struct Plan {
     kind: io::ErrorKind,
     /// What `space` answers instead of the disk's own.
     space: Mutex<Option<Space>>,
+    /// No file below it takes a byte.
+    full: Mutex<Option<PathBuf>>,
+    /// Reads seen so far, and the one that fails, counted from 1; 0 for none.
+    reads: AtomicU64,
+    fail_read_at: AtomicU64,
 }
 
 impl Plan {
     /// Counts one changing operation and says whether it may happen.
     fn admit(&self, change: Change, path: &Path) -> io::Result<()> {
-        let admitted = self.decide();
+        let admitted = self.decide().and_then(|()| self.has_room(change, path));
         let operation = Operation {
             change,
             path: path.to_owned(),
@@ -74,6 +79,17 @@ impl Plan {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.push(operation);
         admitted
+    }
+
+    fn has_room(&self, change: Change, path: &Path) -> io::Result<()> {
+        let full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let grows = matches!(change, Change::Append | Change::Preallocate);
+        match full.as_ref() {
+            Some(folder) if grows && path.starts_with(folder) => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn decide(&self) -> io::Result<()> {
@@ -125,6 +141,9 @@ impl FaultFs {
             after,
             kind,
             space: Mutex::new(None),
+            full: Mutex::new(None),
+            reads: AtomicU64::new(0),
+            fail_read_at: AtomicU64::new(0),
         };
         Self {
             inner,
@@ -179,6 +198,21 @@ impl FaultFs {
         self.plan
             .fail_at
             .store(self.operations() + count, Ordering::SeqCst);
+    }
+
+    /// Makes the next `count`-th read from now answer that its sector is bad (`EIO`).
+    pub fn fail_read_in(&self, count: u64) {
+        let seen = self.plan.reads.load(Ordering::SeqCst);
+        self.plan.fail_read_at.store(seen + count, Ordering::SeqCst);
+    }
+
+    /// No file below `folder` takes a byte any more.
+    pub fn fill(&self, folder: &Path) {
+        *self
+            .plan
+            .full
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(folder.to_owned());
     }
 
     /// Makes every later [`DurableFs::space`] answer this; `None` for what the disk says.
@@ -265,6 +299,10 @@ impl DurableFs for FaultFs {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let number = self.plan.reads.fetch_add(1, Ordering::SeqCst) + 1;
+        if number == self.plan.fail_read_at.load(Ordering::SeqCst) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         self.inner.read(path)
     }
 

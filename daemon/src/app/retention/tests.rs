@@ -44,7 +44,7 @@ fn a_table_that_stops_does_so_after_its_endpoint_has_gone_or_was_given_another()
         stopping.with(vec![first.clone()]),
         std::slice::from_ref(&first)
     );
-    let both = [second.clone(), first.clone()];
+    let both = [second.clone(), first];
     assert_eq!(stopping.with(vec![second.clone()]), both, "another table");
     assert_eq!(stopping.with(Vec::new()).len(), 2, "deleted");
     // Who takes a table over decides.

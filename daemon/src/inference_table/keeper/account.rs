@@ -107,13 +107,13 @@ impl Account {
     }
 
     /// Notes that a segment is about to be sent in full: from here on it may have landed, whether
-    /// or not its receipt comes. Answers whether that is new.
-    pub(in super::super) fn mark_offered(&mut self, name: &SegmentName) -> bool {
+    /// or not its receipt comes. Answers whether that is new; `None` when it is not there.
+    pub(in super::super) fn mark_offered(&mut self, name: &SegmentName) -> Option<bool> {
         let segment = self
             .segments
             .iter_mut()
             .find(|segment| segment.name == *name);
-        segment.is_some_and(|segment| !std::mem::replace(&mut segment.offered, true))
+        segment.map(|segment| !std::mem::replace(&mut segment.offered, true))
     }
 
     /// Takes a segment out, without counting it as landed.

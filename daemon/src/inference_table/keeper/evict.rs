@@ -146,10 +146,11 @@ impl Ledger {
         &mut self,
         name: &SegmentName,
     ) -> Result<Evicted, KeepSegmentsError> {
-        match self.try_evict(name) {
+        let evicted = match self.try_evict(name) {
             Err(error) if is_full(&error) && self.ballast.release() => self.try_evict(name),
             evicted => evicted,
-        }
+        };
+        evicted.inspect_err(|_| self.sweep(name.boot))
     }
 
     fn try_evict(&mut self, name: &SegmentName) -> Result<Evicted, KeepSegmentsError> {
@@ -188,7 +189,7 @@ impl Ledger {
         let position = account.position();
         account.enter(sealed, &position);
         self.commit(account)?;
-        self.remove(&path)?;
+        self.remove_sealed(&path)?;
         tracing::info!(segment = %name, rows = segment.rows, "rows went to make room");
         Ok(Evicted {
             rows: segment.rows,

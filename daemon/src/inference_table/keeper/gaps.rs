@@ -46,10 +46,11 @@ impl Ledger {
             }
         }
         let mut went = 0;
-        for (_, mut segments) in groups {
+        for ((boot, ..), mut segments) in groups {
             segments.sort_unstable_by_key(|segment| segment.name.first);
             if segments.len() > most {
-                went += self.merge(segments)?;
+                let merged = self.merge(segments);
+                went += merged.inspect_err(|_| self.sweep(boot))?;
             }
         }
         Ok(went)
@@ -78,7 +79,7 @@ impl Ledger {
         account.enter(sealed, &position);
         self.commit(account)?;
         for path in &paths {
-            self.remove(path)?;
+            self.remove_sealed(path)?;
         }
         Ok(paths.len())
     }

@@ -4,6 +4,7 @@
 //! Must never: give up a file that was offered and is not known to be absent at the registry; it
 //! may have landed.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,15 +57,30 @@ pub(super) fn holes_of(segment: &SealedSegment) -> Vec<Hole> {
 
 impl Ledger {
     /// Opens an account for files whose own account is lost. What had landed before is not known
-    /// any more; the sequences before the first file are not held to be missing.
+    /// any more; the sequences before the first file are not held to be missing, nor are those
+    /// before the log that is left, which starts at `log`. What the log holds itself is compacted
+    /// from there: files of it are leftovers. Answers how many there were.
     pub(super) fn adopt(
         &mut self,
         boot: BootId,
         files: &[(SegmentName, SegmentDate, PathBuf)],
-    ) -> Result<(), KeepSegmentsError> {
+        log: Option<&BTreeMap<TableName, u64>>,
+    ) -> Result<usize, KeepSegmentsError> {
         let mut account = self.account(boot);
-        let mut lost = Vec::new();
+        let (mut lost, mut leftovers) = (Vec::new(), 0);
+        for (table, next) in log.into_iter().flatten() {
+            let table = account.tables.entry(table.clone()).or_default();
+            table.last = next.saturating_sub(1);
+        }
+        let in_log = |name: &SegmentName| {
+            log.is_some_and(|log| name.first >= log.get(&name.table).copied().unwrap_or(1))
+        };
         for (name, date, path) in files {
+            if in_log(name) {
+                self.remove_sealed(path)?;
+                leftovers += 1;
+                continue;
+            }
             let table = account.tables.entry(name.table.clone()).or_default();
             table.last = table.last.max(name.last);
             match adopted(name, date, path) {
@@ -85,8 +101,10 @@ impl Ledger {
                 }
             }
         }
-        self.replace(account, lost)?;
-        Ok(())
+        if log.is_none_or(|_| !account.tables.is_empty()) {
+            self.replace(account, lost)?;
+        }
+        Ok(leftovers)
     }
 
     /// Puts gaps in the place of segments that are gone or not as long as they were. One that was
@@ -208,20 +226,27 @@ fn runs_in(parquet: ParquetRecordBatchReaderBuilder<File>, kind: SegmentKind) ->
     };
     let mask = ProjectionMask::columns(parquet.parquet_schema(), columns.iter().copied());
     let batches = parquet.with_projection(mask).build();
-    let mut runs = Runs::default();
+    // No sequence is 0.
+    let (mut runs, mut before) = (Runs::default(), 0);
     for batch in batches.map_err(io::Error::other)? {
         let batch = batch.map_err(io::Error::other)?;
         let (Some(firsts), Some(lasts)) = (batch.columns().first(), batch.columns().last()) else {
             continue;
         };
+        let wrong = || io::Error::other("it does not hold sequences in their order");
         let (firsts, lasts) = (
-            firsts.as_primitive::<Int64Type>(),
-            lasts.as_primitive::<Int64Type>(),
+            firsts.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?,
+            lasts.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?,
         );
         // A gap of unknown length counts none.
         for (first, last) in firsts.iter().zip(lasts).filter_map(|(a, b)| Some((a?, b?))) {
             let positive = |number: i64| u64::try_from(number).map_err(io::Error::other);
-            runs.add(positive(first)?, positive(last)?);
+            let (first, last) = (positive(first)?, positive(last)?);
+            if first <= before || last < first {
+                return Err(wrong());
+            }
+            before = last;
+            runs.add(first, last);
         }
     }
     Ok(runs)

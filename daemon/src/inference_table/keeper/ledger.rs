@@ -1,6 +1,7 @@
 //! What the keeper owns: the accounts, and the files that they name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -9,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use edgeward_base::clock::SharedClock;
-use edgeward_base::durable::{SharedFs, parent, write_atomic};
+use edgeward_base::durable::{SharedFs, is_unreadable, parent, write_atomic};
 use edgeward_base::names::{BootId, DeviceId, TableName};
 use edgeward_wire::segment::SegmentName;
 
 use super::super::compact::{CompactError, Compaction, Origin};
-use super::super::segment::{SealedSegment, path_of};
+use super::super::segment::{SealedSegment, parse_path, path_of};
 use super::super::time::{Correction, plausible};
 use super::super::wal::{Position, WalName, WalSegment, replay};
 use super::account::{Account, BootEnd, TableAccount};
@@ -46,6 +47,12 @@ pub enum KeepSegmentsError {
     /// A file that is not needed any more could not be removed.
     #[error("cannot remove a spent file")]
     Remove(#[source] io::Error),
+    /// There is no such segment: it has landed, or has gone to make room.
+    #[error("no segment {0} is sealed")]
+    Unknown(SegmentName),
+    /// A bug, or a file that is worse than any that was thought of.
+    #[error("keeping rows panicked: {0}")]
+    Panicked(String),
 }
 
 /// The folders below `{rows}`.
@@ -74,11 +81,6 @@ pub(super) struct LogBytes {
     pub(super) bytes: Vec<u8>,
     /// Whether there is more, which the disk does not give.
     pub(super) unreadable: bool,
-}
-
-/// Whether the disk itself cannot read: another try would answer the same.
-fn is_bad_sector(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// What `read` gives from the start on, up to its end or its first failure.
@@ -110,6 +112,10 @@ pub(in super::super) struct Ledger {
     pub(super) corrections: BTreeMap<BootId, Correction>,
     /// Earlier boots whose rows may be dated once the clock is set, with their logs.
     pub(super) undated: Vec<(BootId, Vec<WalName>)>,
+    /// Earlier boots that could not be brought into order yet.
+    pub(super) failed: BTreeSet<BootId>,
+    /// Whether what earlier boots left has been listed.
+    pub(super) listed: bool,
     /// Bad tails that were set aside since the start.
     pub(super) quarantined: Vec<PathBuf>,
     /// Tables whose rows are never given up.
@@ -138,6 +144,8 @@ impl Ledger {
             ordinal: Arc::default(),
             corrections: BTreeMap::new(),
             undated: Vec::new(),
+            failed: BTreeSet::new(),
+            listed: false,
             quarantined: Vec::new(),
             stops: BTreeSet::new(),
         }
@@ -187,6 +195,11 @@ impl Ledger {
         &mut self,
         segment: WalSegment,
     ) -> Result<usize, KeepSegmentsError> {
+        let compacted = self.try_compact(segment);
+        compacted.inspect_err(|_| self.sweep(segment.name.boot))
+    }
+
+    fn try_compact(&mut self, segment: WalSegment) -> Result<usize, KeepSegmentsError> {
         let WalSegment { name, committed } = segment;
         let path = name.path(&self.folders.wal);
         let mut account = self.account(name.boot);
@@ -212,8 +225,13 @@ impl Ledger {
             .map_err(KeepSegmentsError::Compact)?;
         let mut sealed = compaction.finish().map_err(KeepSegmentsError::Compact)?;
         self.mark_kept(&mut sealed);
+        let mut aside = unreadable;
         if let Some(offset) = passed.bad_tail {
-            self.set_tail_aside(name, offset, &bytes)?;
+            match self.set_tail_aside(name, offset, &bytes) {
+                // There is no room for a copy of the tail: then the file itself stays.
+                Err(error) if is_full(&error) => aside = true,
+                set => set?,
+            }
         }
         let count = sealed.len();
         account.enter(sealed, &position);
@@ -228,7 +246,7 @@ impl Ledger {
             account.end = BootEnd::Clean;
         }
         self.commit(account)?;
-        if unreadable {
+        if aside {
             self.set_file_aside(&path)?;
         } else {
             self.remove(&path)?;
@@ -242,7 +260,7 @@ impl Ledger {
         let (bytes, unreadable) = match self.fs.read(&path) {
             // What is gone leaves a jump of sequences, which the next segment shows.
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), false),
-            Err(error) if is_bad_sector(&error) => {
+            Err(error) if is_unreadable(&error) => {
                 tracing::error!(%error, segment = %name, "a row segment cannot be read to its end");
                 let file = File::open(&path).map_err(KeepSegmentsError::Read)?;
                 (readable_start(|buffer, at| file.read_at(buffer, at)), true)
@@ -299,20 +317,27 @@ impl Ledger {
         let Some(segment) = account.land(name) else {
             return Ok(());
         };
-        self.commit(account)?;
-        self.remove(&self.placed(&segment).path)
+        let path = self.placed(&segment).path;
+        match self.commit(account.clone()) {
+            // Its file makes the room. Should the power go in between, one that was offered and is
+            // gone is not held to be lost: the registry is asked, and answers with its receipt.
+            Err(error) if is_full(&error) && segment.offered => {
+                self.remove_sealed(&path)?;
+                self.commit(account)
+            }
+            committed => committed.and_then(|()| self.remove_sealed(&path)),
+        }
     }
 
     /// Notes durably that a segment may have landed from now on: called before its last bytes are
-    /// sent. One that is not there has landed.
+    /// sent. Of one that is not there none may be.
     pub(in super::super) fn mark_offered(
         &mut self,
         name: &SegmentName,
     ) -> Result<(), KeepSegmentsError> {
-        let Some(mut account) = self.accounts.get(&name.boot).cloned() else {
-            return Ok(());
-        };
-        if account.mark_offered(name) {
+        let unknown = || KeepSegmentsError::Unknown(name.clone());
+        let mut account = self.accounts.get(&name.boot).cloned().ok_or_else(unknown)?;
+        if account.mark_offered(name).ok_or_else(unknown)? {
             self.commit(account)?;
         }
         Ok(())
@@ -362,6 +387,14 @@ impl Ledger {
         }
     }
 
+    /// Removes a file of rows or gaps, and the folder of its day if that is empty now.
+    pub(super) fn remove_sealed(&self, path: &Path) -> Result<(), KeepSegmentsError> {
+        self.remove(path)?;
+        // One with other files in it stays; the next file of that day makes it anew.
+        drop(std::fs::remove_dir(parent(path)));
+        Ok(())
+    }
+
     /// Copies what follows the good part of a segment of the log into quarantine.
     fn set_tail_aside(
         &mut self,
@@ -393,10 +426,25 @@ impl Ledger {
         Ok(())
     }
 
+    /// What a file is called in quarantine. Segments of several tables and days have one name.
+    fn name_aside(&self, path: &Path) -> OsString {
+        let name = path.file_name().unwrap_or_default();
+        let below = path.strip_prefix(&self.folders.parquet);
+        let Some((segment, date)) = below.ok().and_then(parse_path) else {
+            return name.to_owned();
+        };
+        let mut aside = OsString::from(format!(
+            "{}_{}-{date}-",
+            segment.table,
+            segment.kind.suffix()
+        ));
+        aside.push(name);
+        aside
+    }
+
     /// Moves a whole file into quarantine, if it is there.
     pub(super) fn set_file_aside(&mut self, path: &Path) -> Result<(), KeepSegmentsError> {
-        let name = path.file_name().unwrap_or_default();
-        let aside = self.folders.quarantine.join(name);
+        let aside = self.folders.quarantine.join(self.name_aside(path));
         let moved = self
             .fs
             .create_dir_all(&self.folders.quarantine)

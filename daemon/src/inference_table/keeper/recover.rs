@@ -3,21 +3,22 @@
 //! ```text
 //! account readable  --> files that it does not name are leftovers: removed
 //!   "     damaged   --> set aside; the files that are there are taken into a new one
+//!   "     gone      --> the same; but what the log still holds is compacted from there
 //! segments of the log in order --> compacted --> boot ended: clean with the mark, else power loss
 //!                              \--> rows of 1970, same start of the machine: wait for the clock
 //! ```
 //!
-//! Must never fail or hang: a boot that cannot be brought into order stays as it is until the next
-//! start, is named in the report, and the others go on.
+//! Boot by boot, so that room is made in between. Must never fail or hang: a boot that cannot be
+//! brought into order is named in the report and tried again later, and the others go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use edgeward_base::durable::{DurableFs, TEMPORARY_SUFFIX};
-use edgeward_base::names::BootId;
+use edgeward_base::names::{BootId, TableName};
 use edgeward_wire::segment::{SegmentDate, SegmentName};
 use serde::Serialize;
 
@@ -25,6 +26,7 @@ use super::super::segment::parse_path;
 use super::super::time::Correction;
 use super::super::wal::{Start, WalName, WalSegment, read_start};
 use super::account::{Account, BootEnd, ParseAccountError};
+use super::catch;
 use super::ledger::{Folders, KeepSegmentsError, Ledger};
 
 #[cfg(test)]
@@ -57,7 +59,7 @@ pub struct RecoveryReport {
     pub quarantined: Vec<PathBuf>,
     /// Files that a later version of this program wrote: left as they are, with their whole boot.
     pub foreign: Vec<PathBuf>,
-    /// What could not be done; it is tried again at the next start.
+    /// What could not be done yet; it is tried again, after a while and at the next start.
     pub errors: Vec<String>,
 }
 
@@ -71,6 +73,35 @@ impl RecoveryReport {
         tracing::error!(%line, "row recovery");
         self.errors.push(line);
     }
+
+    /// Adds what another try found: what it could not do is all that is still to do.
+    pub(super) fn follow(&mut self, again: Self) {
+        self.boots.extend(again.boots);
+        self.leftovers += again.leftovers;
+        self.quarantined = again.quarantined;
+        for path in again.foreign {
+            if !self.foreign.contains(&path) {
+                self.foreign.push(path);
+            }
+        }
+        self.errors = again.errors;
+    }
+
+    /// Sealed segments that were made.
+    pub(super) fn sealed(&self) -> usize {
+        self.boots.iter().map(|boot| boot.sealed).sum()
+    }
+}
+
+/// Recovery on its way.
+#[derive(Debug, Default)]
+pub(in super::super) struct Recovery {
+    found: Found,
+    /// Whose accounts are damaged.
+    damaged: BTreeSet<BootId>,
+    /// Boots that have not had their turn.
+    boots: VecDeque<BootId>,
+    report: RecoveryReport,
 }
 
 /// What lies below `{rows}`.
@@ -80,14 +111,16 @@ pub(in super::super) struct Found {
     pub(in super::super) wal: BTreeMap<BootId, Vec<WalName>>,
     pub(in super::super) parquet: BTreeMap<BootId, Vec<(SegmentName, SegmentDate, PathBuf)>>,
     pub(in super::super) temporary: Vec<PathBuf>,
+    /// Folders of days without a file.
+    empty: Vec<PathBuf>,
 }
 
 impl Found {
-    /// Leaves these boots out.
-    fn forget(&mut self, boots: &BTreeSet<BootId>) {
-        self.accounts.retain(|boot, _| !boots.contains(boot));
-        self.wal.retain(|boot, _| !boots.contains(boot));
-        self.parquet.retain(|boot, _| !boots.contains(boot));
+    /// Leaves the other boots out.
+    fn retain(&mut self, stays: impl Fn(&BootId) -> bool) {
+        self.accounts.retain(|boot, _| stays(boot));
+        self.wal.retain(|boot, _| stays(boot));
+        self.parquet.retain(|boot, _| stays(boot));
     }
 
     /// The boots that have left anything.
@@ -108,36 +141,85 @@ fn is_temporary(path: &Path) -> bool {
 }
 
 impl Ledger {
-    /// Recovers every boot but the one that writes now.
+    /// Recovers every boot but the one that writes now, or those where that failed before.
+    #[cfg(test)]
     pub(in super::super) fn recover(&mut self) -> RecoveryReport {
+        let mut recovery = self.start_recovery();
+        while self.recover_next(&mut recovery) {}
+        self.finish_recovery(recovery)
+    }
+
+    /// Whether recovery has something left to do.
+    pub(super) fn is_recovering(&self) -> bool {
+        !self.listed || !self.failed.is_empty()
+    }
+
+    /// Reads the accounts of every boot but the one that writes now, or of those whose recovery
+    /// failed before.
+    pub(super) fn start_recovery(&mut self) -> Recovery {
         let mut report = RecoveryReport::default();
+        let again = self.listed.then(|| self.failed.clone());
         let (back, away) = self.take_back();
-        if let Err(error) = back {
-            report.note("rows that a rollback took away stay there", &error);
+        if let Err(error) = &back {
+            report.note("rows that a rollback took away stay there", error);
         }
         let mut found = match find(self.fs.as_ref(), &self.folders) {
             Ok(found) => found,
             Err(error) => {
                 report.note("the row folders cannot be read", &error);
-                return report;
+                return Recovery {
+                    report,
+                    ..Recovery::default()
+                };
             }
         };
-        found.forget(&away);
+        self.listed = back.is_ok();
+        let due = |boot: &BootId| again.as_ref().is_none_or(|again| again.contains(boot));
+        found.retain(|boot| !away.contains(boot) && due(boot));
         for path in &found.temporary {
             match self.remove(path) {
                 Ok(()) => report.leftovers += 1,
                 Err(error) => report.note(&path.display().to_string(), &error),
             }
         }
+        for folder in &found.empty {
+            // What is not empty after all stays.
+            drop(std::fs::remove_dir(folder));
+        }
         let mut damaged = BTreeSet::new();
         let boots = self.load_accounts(&found, &mut damaged, &mut report);
         self.number_boots(&boots, &found);
-        for boot in boots {
-            let recovered = self.recover_boot(boot, damaged.contains(&boot), &found, &mut report);
-            if let Err(error) = recovered {
-                report.note(&format!("boot {boot}"), &error);
-            }
+        self.failed.extend(&boots);
+        Recovery {
+            found,
+            damaged,
+            boots: boots.into(),
+            report,
         }
+    }
+
+    /// Brings the next boot into order. Answers whether there was one.
+    pub(super) fn recover_next(&mut self, recovery: &mut Recovery) -> bool {
+        let Some(boot) = recovery.boots.pop_front() else {
+            return false;
+        };
+        let Recovery {
+            found,
+            damaged,
+            report,
+            ..
+        } = recovery;
+        let recovered = catch(|| self.recover_boot(boot, damaged.contains(&boot), found, report));
+        match recovered.and_then(|recovered| recovered) {
+            Ok(()) => drop(self.failed.remove(&boot)),
+            Err(error) => report.note(&format!("boot {boot}"), &error),
+        }
+        true
+    }
+
+    /// What recovery found.
+    pub(super) fn finish_recovery(&mut self, recovery: Recovery) -> RecoveryReport {
+        let mut report = recovery.report;
         self.forget_old_accounts(&mut report);
         report.quarantined.clone_from(&self.quarantined);
         report
@@ -166,6 +248,7 @@ impl Ledger {
                     }
                     Err(error) => {
                         report.note(&path.display().to_string(), &error);
+                        self.failed.insert(boot);
                         continue;
                     }
                 }
@@ -194,7 +277,11 @@ impl Ledger {
             highest += 1;
             self.ordinals.insert(boot, highest);
         }
-        self.ordinal.store(highest + 1, Ordering::Relaxed);
+        // Counted once: a later try recovers boots before the one that writes now.
+        let own = self.ordinal.load(Ordering::Relaxed);
+        if own == 0 {
+            self.ordinal.store(highest + 1, Ordering::Relaxed);
+        }
     }
 
     /// The ordinal that a segment of the log names.
@@ -248,17 +335,18 @@ impl Ledger {
         let files = found.parquet.get(&boot).map_or(&[][..], Vec::as_slice);
         if damaged {
             self.set_file_aside(&Account::path(&self.folders.account, boot))?;
-            self.adopt(boot, files)?;
-        } else if self.accounts.contains_key(&boot) || !wal.is_empty() {
-            // Before the first commit of its account a boot has only leftovers; its log is whole.
-            report.leftovers += self.remove_leftovers(boot, files)?;
-        } else {
-            self.adopt(boot, files)?;
         }
+        report.leftovers += if self.accounts.contains_key(&boot) {
+            self.remove_leftovers(boot, files)?
+        } else {
+            let log = self.start_of_log(wal)?;
+            self.adopt(boot, files, log.as_ref())?
+        };
         let sealed = self.replace_missing(boot)?;
         // Asked first: a clock that is set while the log is read must not leave the rows undated.
         let awaits_clock = self.awaits_clock(wal.len());
         let may_be_told = self.date_rows(boot, wal)?;
+        self.undated.retain(|(waiting, _)| *waiting != boot);
         if may_be_told && awaits_clock {
             self.undated.push((boot, wal.to_vec()));
             return Ok(());
@@ -275,9 +363,32 @@ impl Ledger {
             let recovered = dated.and_then(|_| self.recover_log(boot, &wal, 0, &mut report));
             if let Err(error) = recovered {
                 report.note(&format!("boot {boot}"), &error);
+                self.failed.insert(boot);
             }
         }
-        report.boots.iter().map(|boot| boot.sealed).sum()
+        report.sealed()
+    }
+
+    /// The sequence of each table that the log of a boot goes on from; tables that are not named
+    /// start there. `None` where nobody knows, or no log is left.
+    fn start_of_log(
+        &self,
+        wal: &[WalName],
+    ) -> Result<Option<BTreeMap<TableName, u64>>, KeepSegmentsError> {
+        let Some(first) = wal.first() else {
+            return Ok(None);
+        };
+        if first.number == 1 {
+            return Ok(Some(BTreeMap::new()));
+        }
+        let read = self.read_log(*first)?;
+        let tables = match read_start(*first, &read.bytes) {
+            Start::Good { opening, .. } => opening.tables,
+            _ => Vec::new(),
+        };
+        let parsed = |(name, next): &(&str, u64)| Some((name.parse().ok()?, *next));
+        // Version 0 named no table, nor does what is damaged.
+        Ok((!tables.is_empty()).then(|| tables.iter().filter_map(parsed).collect()))
     }
 
     /// Compacts the log of an earlier boot and ends it.
@@ -314,6 +425,45 @@ impl Ledger {
         Ok(())
     }
 
+    /// Removes what a change that failed half-way has made: files that no account names, whose rows
+    /// who looks at the folder would count twice. Of the two accounts that there may be, the one in
+    /// use and one that a failed sync may have left, either may be the one after a power cut.
+    pub(super) fn sweep(&self, boot: BootId) {
+        let path = Account::path(&self.folders.account, boot);
+        let left = match self.fs.read(&path) {
+            Ok(bytes) => match Account::parse(boot, &bytes) {
+                Ok(account) => Some(account),
+                Err(_) => return,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => return,
+        };
+        let used = self.accounts.get(&boot);
+        if used.is_none() && boot != self.boot {
+            // Recovery has not taken it up: its files may be all that is left of it.
+            return;
+        }
+        let Ok(found) = find(self.fs.as_ref(), &self.folders) else {
+            return;
+        };
+        let files = found.parquet.get(&boot).map_or(&[][..], Vec::as_slice);
+        let unnamed = files.iter().filter(|(name, date, _)| {
+            let mut accounts = left.iter().chain(used);
+            !accounts.any(|account| names(account, name, date))
+        });
+        let prefix = boot.to_string();
+        let half_made = found.temporary.iter().filter(|path| {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            path.starts_with(&self.folders.parquet) && name.starts_with(prefix.as_bytes())
+        });
+        for path in unnamed.map(|(_, _, path)| path).chain(half_made) {
+            if let Err(error) = self.remove_sealed(path) {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, path = %path.display(), "a half-made file stays");
+            }
+        }
+    }
+
     fn remove_leftovers(
         &self,
         boot: BootId,
@@ -321,17 +471,12 @@ impl Ledger {
     ) -> Result<usize, KeepSegmentsError> {
         let account = self.accounts.get(&boot);
         let named = |name: &SegmentName, date: &SegmentDate| {
-            account.is_some_and(|account| {
-                account
-                    .segments
-                    .iter()
-                    .any(|known| known.name == *name && known.date == *date)
-            })
+            account.is_some_and(|account| names(account, name, date))
         };
         let leftovers = files.iter().filter(|(name, date, _)| !named(name, date));
         let mut count = 0;
         for (_, _, path) in leftovers {
-            self.remove(path)?;
+            self.remove_sealed(path)?;
             count += 1;
         }
         Ok(count)
@@ -354,6 +499,12 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Whether an account names a file.
+fn names(account: &Account, name: &SegmentName, date: &SegmentDate) -> bool {
+    let mut segments = account.segments.iter();
+    segments.any(|known| known.name == *name && known.date == *date)
 }
 
 /// Lists what lies below `{rows}`.
@@ -380,11 +531,12 @@ pub(in super::super) fn find(fs: &dyn DurableFs, folders: &Folders) -> io::Resul
     let tables = &folders.parquet;
     // catalog, schema, table, day: files stand at the fifth level.
     let mut level = vec![tables.clone()];
-    for _ in 0..5 {
+    for depth in 1..=5 {
         let above = std::mem::take(&mut level);
         for folder in above {
             match fs.list(&folder) {
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+                Ok(entries) if entries.is_empty() && depth == 5 => found.empty.push(folder),
                 entries => level.extend(entries?),
             }
         }

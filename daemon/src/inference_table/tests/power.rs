@@ -115,6 +115,7 @@ impl PowerCutFs {
             std::fs::remove_file(path).unwrap();
         }
         for (path, (_, content)) in &after {
+            std::fs::create_dir_all(parent(path)).unwrap();
             std::fs::write(path, content).unwrap();
         }
         disk.durable = after.values().cloned().collect();

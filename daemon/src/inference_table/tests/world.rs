@@ -319,7 +319,7 @@ impl World {
     }
 
     /// Puts files of gaps together.
-    pub(super) fn consolidate(&mut self) {
+    pub(in super::super) fn consolidate(&mut self) {
         if let Some(boot) = &mut self.boot {
             drop(boot.ledger.consolidate_gaps(1));
         }

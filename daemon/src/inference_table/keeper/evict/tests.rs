@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use edgeward_base::durable::{FaultFs, RealFs, Space};
+use edgeward_base::durable::{Change, FaultFs, RealFs, Space};
 use edgeward_base::units::ByteCount;
 
 use super::super::super::compact::read_gaps;
@@ -172,4 +172,106 @@ fn everything_on_the_disk_is_counted() {
     assert_eq!(sealed, blocks.sum::<u64>());
     ledger.remove_quarantined().unwrap();
     assert!(!damaged.try_exists().unwrap());
+}
+
+/// All files and folders of days below `{rows}/parquet`.
+fn below_parquet(world: &World) -> Vec<std::path::PathBuf> {
+    let mut level = vec![world.rows_folder().join("parquet")];
+    for _ in 0..3 {
+        let list = |folder| std::fs::read_dir(folder).unwrap();
+        let entries = level.iter().flat_map(list);
+        level = entries.map(|entry| entry.unwrap().path()).collect();
+    }
+    let days = level
+        .iter()
+        .flat_map(|table| std::fs::read_dir(table).unwrap());
+    let days: Vec<_> = days.map(|entry| entry.unwrap().path()).collect();
+    let files = days.iter().flat_map(|day| std::fs::read_dir(day).unwrap());
+    let files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    [days, files].concat()
+}
+
+#[test]
+fn a_change_that_fails_leaves_no_file_that_nobody_counts() {
+    for operation in 1..60 {
+        let fs = FaultFs::failing_once(RealFs::shared(), 0, io::ErrorKind::StorageFull);
+        let mut world = World::new(Arc::new(fs.clone()));
+        world.start();
+        for _ in 0..3 {
+            world.offer(0, 12);
+            world.commit();
+            world.compact();
+            world.evict();
+        }
+        world.offer(0, 12);
+        world.commit();
+        world.seal();
+        fs.fail_in(operation);
+        world.compact();
+        world.evict();
+        world.consolidate();
+        fs.fail_in(u64::MAX / 2);
+        let mut known: Vec<_> = world.sealed().into_iter().map(|one| one.path).collect();
+        known.sort_unstable();
+        let mut found = below_parquet(&world);
+        found.retain(|path| path.is_file());
+        found.sort_unstable();
+        // What is only to be removed is tried again at the next start.
+        let removal = fs.log().iter().any(|done| {
+            done.failed && matches!(done.change, Change::Remove | Change::SyncDirectory)
+        });
+        assert!(
+            removal || found == known,
+            "operation {operation}: {found:?}\n{known:?}"
+        );
+        world.compact();
+        world.check();
+        assert!(world.verify().is_sound(), "operation {operation}");
+    }
+}
+
+#[test]
+fn folders_of_days_go_with_their_last_file() {
+    let mut world = sealed(&[0, 1]);
+    for segment in world.sealed() {
+        world.mark_offered(&segment.name);
+        world.receipt(&segment.name);
+    }
+    assert_eq!(below_parquet(&world), Vec::<std::path::PathBuf>::new());
+    // One that a crash left goes at the next start.
+    let left = world
+        .rows_folder()
+        .join("parquet/main/default/t0_payload/date=2026-05-01");
+    std::fs::create_dir_all(&left).unwrap();
+    world.crash();
+    world.start();
+    assert!(!left.try_exists().unwrap());
+}
+
+#[test]
+fn what_is_gone_is_not_offered_and_what_lands_makes_its_own_room() {
+    let fs = FaultFs::failing_once(RealFs::shared(), 0, io::ErrorKind::StorageFull);
+    let mut world = World::new(Arc::new(fs.clone()));
+    world.start();
+    for _ in 0..2 {
+        world.offer(0, 4);
+        world.commit();
+        world.compact();
+    }
+    let [first, second] = &world.sealed()[..] else {
+        panic!("two files")
+    };
+    let (first, second) = (first.clone(), second.clone());
+    world.evict();
+    let unknown = world.ledger().mark_offered(&first.name).unwrap_err();
+    assert!(
+        matches!(unknown, KeepSegmentsError::Unknown(_)),
+        "{unknown}"
+    );
+    // No byte is free, and there is no ballast: the file goes first.
+    world.mark_offered(&second.name);
+    fs.fail_in(1);
+    world.ledger().land(&second.name).unwrap();
+    assert!(!second.path.try_exists().unwrap());
+    assert_eq!(world.sealed().len(), 1, "the gap");
 }

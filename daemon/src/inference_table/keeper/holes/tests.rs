@@ -1,6 +1,10 @@
 //! Gaps say exactly which sequences are missing, and a file that may have landed is not one.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use edgeward_base::durable::RealFs;
+use parquet::arrow::ArrowWriter;
 
 use super::super::super::tests::world::World;
 use super::*;
@@ -87,4 +91,51 @@ fn files_without_an_account_tell_which_sequences_they_hold() {
         let read = adopted(&segment.name, &segment.date, &segment.path).unwrap();
         assert_eq!(read, segment);
     }
+}
+
+#[test]
+fn a_file_that_is_not_what_its_name_says_is_set_aside_with_a_gap() {
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["1", "2"]));
+    let backwards: ArrayRef = Arc::new(Int64Array::from(vec![2, 1]));
+    let negative: ArrayRef = Arc::new(Int64Array::from(vec![-1, 2]));
+    for sequences in [texts, backwards, negative] {
+        let mut world = interleaved(3);
+        let segment = world.sealed().remove(0);
+        world.crash();
+        let batch = RecordBatch::try_from_iter([("sequence", sequences)]).unwrap();
+        let file = File::create(&segment.path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let folder = world.rows_folder();
+        std::fs::remove_file(Account::path(&folder.join("account"), segment.name.boot)).unwrap();
+        let report = world.start();
+        assert_eq!(report.errors, Vec::<String>::new());
+        assert_eq!(report.quarantined.len(), 1);
+        let kinds: Vec<_> = world.sealed().iter().map(|one| one.name.kind).collect();
+        assert_eq!(kinds, [SegmentKind::Gaps; 2]);
+    }
+}
+
+#[test]
+fn files_of_one_name_are_all_kept_in_quarantine() {
+    let mut world = World::new(RealFs::shared());
+    world.start();
+    for number in 0..2 {
+        world.offer(number, 3);
+    }
+    world.commit();
+    world.compact();
+    for segment in world.sealed() {
+        world.ledger().set_aside(&segment.name).unwrap();
+    }
+    let quarantine = std::fs::read_dir(world.rows_folder().join("quarantine")).unwrap();
+    let mut names: Vec<_> = quarantine
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    let name = |table| {
+        format!("main.default.{table}_payload-2026-05-29-part-0000000000000001-1-3.parquet")
+    };
+    assert_eq!(names, [name("t0"), name("t1")]);
 }

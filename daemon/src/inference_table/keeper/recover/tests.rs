@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arrow::array::{Array as _, AsArray as _};
 use edgeward_base::clock::TestClock;
-use edgeward_base::durable::{DurableFile, RealFs, Space};
+use edgeward_base::durable::{DurableFile, FaultFs, RealFs, Space};
 use edgeward_base::units::ByteCount;
 
 use super::super::super::tests::world::{World, read_parquet};
@@ -12,12 +12,20 @@ use super::*;
 
 /// A disk that does not read one file in one go.
 #[derive(Debug)]
-struct BadSector(PathBuf);
+struct BadSector {
+    file: PathBuf,
+    answer: fn() -> io::Error,
+}
+
+/// What the disk says of a sector that it cannot read.
+fn unreadable() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
 
 impl DurableFs for BadSector {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        if path == self.0 {
-            return Err(io::Error::from_raw_os_error(5));
+        if path == self.file {
+            return Err((self.answer)());
         }
         RealFs.read(path)
     }
@@ -227,10 +235,7 @@ fn damage_that_leaves_no_table_to_name_is_a_gap_all_the_same() {
     assert_eq!(report.quarantined.len(), 1);
     let sealed = world.sealed();
     assert_eq!(sealed.len(), 1);
-    assert_eq!(
-        sealed[0].name.table,
-        edgeward_base::names::TableName::unmatched()
-    );
+    assert_eq!(sealed[0].name.table, TableName::unmatched());
     let gap = read_parquet(&sealed[0].path);
     let cause = gap.column_by_name("cause").unwrap().as_string::<i32>();
     assert_eq!((cause.len(), cause.value(0)), (1, "corrupt_tail"));
@@ -246,7 +251,7 @@ fn a_bad_sector_takes_only_what_lies_behind_it() {
             let at = usize::try_from(at).unwrap();
             let end = (at + buffer.len()).min(bytes.len());
             if bad < end && bad >= at {
-                return Err(io::Error::from_raw_os_error(5));
+                return Err(unreadable());
             }
             buffer[..end - at].copy_from_slice(&bytes[at..end]);
             Ok(end - at)
@@ -271,7 +276,10 @@ fn a_segment_that_the_disk_cannot_read_does_not_hold_up_the_others() {
         number: 1,
     }
     .path(&wal);
-    world.set_fs(Arc::new(BadSector(bad.clone())));
+    world.set_fs(Arc::new(BadSector {
+        file: bad.clone(),
+        answer: unreadable,
+    }));
     let report = world.start();
     assert_eq!(report.errors, Vec::<String>::new());
     assert_eq!(report.quarantined.len(), 1, "the file is kept for people");
@@ -289,4 +297,127 @@ fn later_version() -> String {
         "EDGEWARD ACCOUNT 2 {:08x}\n{{}}",
         crc32fast::hash(rest.as_bytes())
     )
+}
+
+/// The file of the log of the first boot that has this number.
+fn log_of(world: &World, number: u32) -> PathBuf {
+    let boot = BootId(1);
+    WalName { boot, number }.path(&Folders::of(&world.rows_folder()).wal)
+}
+
+fn account_of(world: &World) -> PathBuf {
+    Account::path(&Folders::of(&world.rows_folder()).account, BootId(1))
+}
+
+/// A boot that has sealed rows of two days, and has as many in its log, and has crashed.
+fn sealed_and_logged() -> World {
+    let mut world = World::new(RealFs::shared());
+    world.start();
+    world.offer(0, 12);
+    world.commit();
+    world.compact();
+    world.offer(0, 12);
+    world.commit();
+    world
+}
+
+#[test]
+fn a_boot_that_found_no_room_is_recovered_once_there_is_some() {
+    for operation in 1..40 {
+        let mut world = sealed_and_logged();
+        world.crash();
+        let fs = FaultFs::failing_once(RealFs::shared(), operation, io::ErrorKind::StorageFull);
+        world.set_fs(Arc::new(fs));
+        let failed = world.start().errors;
+        let ledger = world.ledger();
+        assert_eq!(ledger.is_recovering(), !failed.is_empty(), "{failed:?}");
+        // No start in between.
+        assert_eq!(ledger.recover().errors, Vec::<String>::new(), "{failed:?}");
+        assert!(!ledger.is_recovering());
+        let rows: u64 = world.sealed().iter().map(|sealed| sealed.sequences).sum();
+        assert_eq!(rows, 24, "{failed:?}");
+        world.check();
+        assert!(world.verify().is_sound());
+    }
+}
+
+#[test]
+fn a_bad_tail_needs_no_room_of_its_own() {
+    let mut world = sealed_and_logged();
+    world.crash();
+    let log = log_of(&world, 2);
+    let mut bytes = std::fs::read(&log).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let quarantine = Folders::of(&world.rows_folder()).quarantine;
+    let fs = FaultFs::failing_once(RealFs::shared(), 0, io::ErrorKind::StorageFull);
+    fs.fill(&quarantine);
+    world.set_fs(Arc::new(fs));
+    let report = world.start();
+    assert_eq!(report.errors, Vec::<String>::new());
+    assert_eq!(
+        report.quarantined,
+        [quarantine.join(log.file_name().unwrap())]
+    );
+    assert!(!log.try_exists().unwrap());
+}
+
+#[test]
+fn a_file_that_makes_recovery_panic_costs_only_its_own_boot() {
+    let mut world = sealed_and_logged();
+    world.crash();
+    world.set_fs(Arc::new(BadSector {
+        file: log_of(&world, 2),
+        answer: || panic!("no such thing"),
+    }));
+    let report = world.start();
+    assert!(report.errors[0].contains("no such thing"), "{report:?}");
+    world.offer(1, 3);
+    world.commit();
+    assert!(world.compact());
+    world.crash();
+    let report = world.start();
+    assert_eq!(
+        (report.boots.len(), report.errors.len()),
+        (1, 1),
+        "{report:?}"
+    );
+    world.set_fs(RealFs::shared());
+    world.check();
+}
+
+#[test]
+fn sealed_rows_outlive_the_account_of_a_boot_whose_log_goes_on() {
+    let mut world = sealed_and_logged();
+    world.crash();
+    std::fs::remove_file(account_of(&world)).unwrap();
+    let report = world.start();
+    assert_eq!((report.errors, report.leftovers), (Vec::new(), 0));
+    world.check();
+    assert!(world.verify().is_sound(), "{}", world.verify());
+}
+
+#[test]
+fn half_of_a_segment_is_no_sealed_row_while_the_log_has_all_of_it() {
+    for damaged in [true, false] {
+        let mut world = sealed_and_logged();
+        let (log, account) = (log_of(&world, 2), account_of(&world));
+        let bytes = std::fs::read(&log).unwrap();
+        world.compact();
+        // The power went between its two files, and the account is no more.
+        let second = world.sealed().pop().unwrap();
+        world.crash();
+        std::fs::write(&log, bytes).unwrap();
+        std::fs::remove_file(second.path).unwrap();
+        if damaged {
+            std::fs::write(&account, "EDGEWARD").unwrap();
+        } else {
+            std::fs::remove_file(&account).unwrap();
+        }
+        let report = world.start();
+        assert_eq!((report.errors, report.leftovers), (Vec::new(), 1));
+        world.check();
+        assert!(world.verify().is_sound(), "{}", world.verify());
+    }
 }
