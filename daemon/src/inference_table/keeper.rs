@@ -28,6 +28,7 @@ use std::time::Duration;
 use edgeward_wire::segment::SegmentName;
 use tokio::sync::{oneshot, watch};
 
+use super::gap::Losses;
 use super::segment::SealedSegment;
 use super::wal::{Position, WalSegment};
 
@@ -118,8 +119,12 @@ pub(super) enum Request {
     SetAside(SegmentName, Reply<()>),
     /// Compact the backlog, end the boot, stop.
     Close {
-        /// Where each table ended; `None` when rows were lost that nobody could write down.
-        clean: Option<Position>,
+        /// Where each table ended.
+        last: Position,
+        /// Rows that were lost after that, which the log did not take either.
+        losses: Losses,
+        /// Whether nobody offers any more: only then the boot has ended cleanly.
+        complete: bool,
         /// Who waits for it.
         reply: Option<Reply<()>>,
     },
@@ -228,9 +233,14 @@ impl Keeper {
                     .map(|sealed| self.announce(sealed));
                 answer(Some(reply), replaced);
             }
-            Request::Close { clean, reply } => {
+            Request::Close {
+                last,
+                losses,
+                complete,
+                reply,
+            } => {
                 self.agenda.closing = true;
-                let closed = self.close(clean.as_ref());
+                let closed = self.close(&last, &losses, complete);
                 answer(reply, closed);
                 return ControlFlow::Break(());
             }
@@ -343,17 +353,19 @@ impl Keeper {
         }
     }
 
-    fn close(&mut self, clean: Option<&Position>) -> Result<(), KeepSegmentsError> {
+    fn close(
+        &mut self,
+        last: &Position,
+        losses: &Losses,
+        complete: bool,
+    ) -> Result<(), KeepSegmentsError> {
         self.start_compaction();
         while let Some(segment) = self.backlog.first() {
             self.compact(segment)?;
         }
         self.answer_waiting();
-        let boot = self.ledger.boot;
-        if let Some(last) = clean {
-            let sealed = self.ledger.end(boot, Some(last))?;
-            self.announce(sealed);
-        }
+        let sealed = self.ledger.close(last, losses, complete)?;
+        self.announce(sealed);
         Ok(())
     }
 

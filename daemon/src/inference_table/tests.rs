@@ -183,3 +183,24 @@ async fn requests_do_not_keep_the_keeper_from_looking_at_the_disk() {
     }
     tables.close(true).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_boot_whose_log_took_nothing_counts_what_it_lost_at_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let fs = FaultFs::failing_once(RealFs::shared(), 0, std::io::ErrorKind::Other);
+    fs.fill(&folder.path().join("wal"));
+    let mut options = options(folder.path(), 1);
+    options.fs = Arc::new(fs);
+    let tables = open(options);
+    for number in 0..7 {
+        tables.offer(&TableName::unmatched(), &row(number));
+    }
+    tables.close(true).await.unwrap();
+    assert_eq!(tables.counters().lost, 7);
+    let report = verify(&RealFs, folder.path()).unwrap();
+    assert!(report.is_sound(), "{report}");
+    assert_eq!(report.boots.len(), 1, "it leaves a trace");
+    assert_eq!(report.boots[0].end, BootEnd::Clean);
+    let table = &report.boots[0].tables[0];
+    assert_eq!((table.rows, table.causes["enospc"], table.last), (0, 7, 7));
+}

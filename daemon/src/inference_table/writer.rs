@@ -155,9 +155,16 @@ impl Writer {
 
     fn close(mut self, close: Close) {
         let Close { complete, reply } = close;
-        let clean = self.log.close(complete);
+        drop(self.log.close(complete));
         self.backlog.add(self.log.take_sealed());
+        let (last, losses) = (self.log.position(), std::mem::take(self.log.losses()));
+        let close = Request::Close {
+            last,
+            losses,
+            complete,
+            reply,
+        };
         // The keeper ends with this request, so waiting for room in its queue ends too.
-        drop(self.keeper.send(Request::Close { clean, reply }));
+        drop(self.keeper.send(close));
     }
 }

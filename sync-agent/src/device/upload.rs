@@ -2,7 +2,8 @@
 //!
 //! Owns: the conversation about one segment at a time, the oldest first. One that the registry
 //! refuses is kept and stands back: the others go first, and it is offered again after a time that
-//! doubles, for what was wrong may be put right at the registry.
+//! doubles, for what was wrong may be put right at the registry. One that cannot be read stands back
+//! as well.
 //! Must never: report a segment landed without a receipt that the pinned key signed for exactly it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -49,7 +50,7 @@ struct Upload<'a> {
     options: &'a DeviceOptions,
     ports: &'a DevicePorts,
     exchange: Exchange,
-    /// Segments the registry refused and that are still on disk.
+    /// Segments that the registry refused, or that could not be read, and that are still on disk.
     refused: HashMap<Digest, Refusal>,
 }
 
@@ -102,9 +103,10 @@ impl Upload<'_> {
         Some(first.saturating_sub(self.ports.clock.monotonic()))
     }
 
-    fn stand_back(&mut self, segment: &SegmentManifest) -> Duration {
+    /// Answers how long: `first` for the first time, then longer and longer.
+    fn stand_back(&mut self, segment: &SegmentManifest, first: Duration) -> Duration {
         let earlier = self.refused.get(&segment.digest);
-        let wait = earlier.map_or(self.options.timing.refused, |earlier| earlier.wait * 2);
+        let wait = earlier.map_or(first, |earlier| earlier.wait * 2);
         let wait = wait.min(LONGEST_REFUSED);
         let until = self.ports.clock.monotonic() + wait;
         self.refused.insert(segment.digest, Refusal { wait, until });
@@ -156,8 +158,16 @@ impl Upload<'_> {
         }
         match answer.verdict {
             SegmentVerdict::Send { wanted } => {
-                self.send(segment, wanted).await?;
-                Ok(Next::Listen)
+                let Err(error) = self.send(segment, wanted).await else {
+                    return Ok(Next::Listen);
+                };
+                // It must not keep the others from landing.
+                let again = self.stand_back(segment, self.options.timing.retry);
+                tracing::warn!(
+                    segment = %segment.name, %error, source = %error.source, ?again,
+                    "a segment cannot be read"
+                );
+                Ok(Next::Done)
             }
             SegmentVerdict::Landed { receipt } => {
                 let DeviceOptions {
@@ -179,7 +189,7 @@ impl Upload<'_> {
                 }
             }
             SegmentVerdict::Refused(rejection) => {
-                let again = self.stand_back(segment);
+                let again = self.stand_back(segment, self.options.timing.refused);
                 tracing::error!(segment = %segment.name, %rejection, ?again, "registry refused a segment: kept");
                 Ok(Next::Done)
             }

@@ -88,6 +88,8 @@ pub(super) struct Device {
     pub(super) endpoints_changed: Arc<Notify>,
     pub(super) segments: Vec<(SegmentManifest, Vec<u8>)>,
     pub(super) segments_changed: Arc<Notify>,
+    /// The disk does not read these.
+    pub(super) unreadable: BTreeSet<Digest>,
     /// Every generation handed to the endpoint owner.
     pub(super) applied: Vec<Generation>,
     pub(super) chunks_written: u64,
@@ -336,6 +338,9 @@ impl SegmentSource for DeviceMemory {
 
     async fn read(&self, segment: &SegmentManifest, index: u32) -> Result<Vec<u8>, PortError> {
         let device = self.see();
+        if device.unreadable.contains(&segment.digest) {
+            return Err(broken("read segment"));
+        }
         let (_, bytes) = device
             .segments
             .iter()

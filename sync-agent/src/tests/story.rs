@@ -337,6 +337,35 @@ async fn a_refused_segment_is_offered_again_and_lands_once_nothing_is_in_its_way
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_segment_that_cannot_be_read_holds_up_no_other() {
+    let world = World::new();
+    let bad = world.seal(0, 1_000);
+    world
+        .device
+        .edit(|device| device.unreadable.insert(bad.digest));
+    run(&world, &calm(), async {
+        let sound = world.seal(100, 1_000).object(&device_id());
+        world
+            .registry
+            .until(|registry| registry.landed.contains_key(&sound))
+            .await;
+        world.device.edit(|device| device.unreadable.clear());
+        world
+            .device
+            .until(|device| device.segments.is_empty())
+            .await;
+    })
+    .await;
+    assert!(
+        world
+            .registry
+            .see()
+            .landed
+            .contains_key(&bad.object(&device_id()))
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn documents_are_published_again_when_the_broker_forgets() {
     let world = World::new();
     let entry = world.import(3, 1, 10);

@@ -128,3 +128,14 @@ fn a_disk_has_room_and_a_file_takes_blocks_of_it() {
     fault.set_space(None);
     assert_eq!(fault.space(folder.path()).unwrap().total, space.total);
 }
+
+#[test]
+fn what_the_disk_cannot_read_is_told_from_what_may_pass() {
+    use rustix::io::Errno;
+    for errno in [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::NODATA] {
+        assert!(is_unreadable(&errno.into()), "{errno}");
+    }
+    for errno in [Errno::NOENT, Errno::NOMEM, Errno::MFILE, Errno::NOSPC] {
+        assert!(!is_unreadable(&errno.into()), "{errno}");
+    }
+}

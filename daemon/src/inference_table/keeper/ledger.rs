@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use edgeward_base::clock::SharedClock;
 use edgeward_base::durable::{SharedFs, is_unreadable, parent, write_atomic};
-use edgeward_base::names::{BootId, DeviceId, TableName};
+use edgeward_base::names::{BootId, DeviceId, EndpointName, TableName};
 use edgeward_wire::segment::SegmentName;
 
 use super::super::compact::{CompactError, Compaction, Origin};
+use super::super::gap::{Gap, Losses};
 use super::super::segment::{SealedSegment, parse_path, path_of};
 use super::super::time::{Correction, plausible};
-use super::super::wal::{Position, WalName, WalSegment, replay};
+use super::super::wal::{Position, Replay as _, WalName, WalSegment, replay};
 use super::account::{Account, BootEnd, TableAccount};
 use super::ballast::{RowBallast, is_full};
 
@@ -305,6 +306,74 @@ impl Ledger {
         let sealed = compaction.finish().map_err(KeepSegmentsError::Compact)?;
         let count = sealed.len();
         account.enter(sealed, &position);
+        self.commit(account)?;
+        Ok(count)
+    }
+
+    /// Ends the boot that writes now: its log is compacted, `last` is what each table has come to,
+    /// and `losses` are of rows after that, which the log did not take. It has ended cleanly only
+    /// when that is `complete`. Answers how many segments that made.
+    pub(in super::super) fn close(
+        &mut self,
+        last: &Position,
+        losses: &Losses,
+        complete: bool,
+    ) -> Result<usize, KeepSegmentsError> {
+        let boot = self.boot;
+        match (losses.is_empty(), complete) {
+            (true, true) => return self.end(boot, Some(last)),
+            (true, false) => return Ok(0),
+            (false, _) => {}
+        }
+        let closed = match self.try_close(last, losses, complete) {
+            // What counts rows is never given up for want of room.
+            Err(error) if is_full(&error) && self.ballast.release() => {
+                self.try_close(last, losses, complete)
+            }
+            closed => closed,
+        };
+        closed.inspect_err(|_| self.sweep(boot))
+    }
+
+    fn try_close(
+        &mut self,
+        last: &Position,
+        losses: &Losses,
+        complete: bool,
+    ) -> Result<usize, KeepSegmentsError> {
+        // A boot of which the log took nothing has no account yet.
+        let mut account = self.account(self.boot);
+        let mut position = account.position();
+        let mut compaction = self.compaction(self.boot);
+        for (table, next) in last.iter() {
+            position
+                .jump(table, next, &mut compaction)
+                .map_err(KeepSegmentsError::Compact)?;
+        }
+        let places = position.iter().map(|(table, next)| (table.clone(), next));
+        let mut places: BTreeMap<TableName, u64> = places.collect();
+        for (key, lost) in losses.iter() {
+            let next = places.entry(key.table.clone()).or_insert(1);
+            let gap = Gap {
+                endpoint: key.endpoint.as_ref().map(EndpointName::as_str),
+                cause: key.cause,
+                first: *next,
+                last: Some(*next + lost.rows - 1),
+                rows: Some(lost.rows),
+                bytes: Some(lost.bytes),
+                times_us: Some((lost.first_us, lost.last_us)),
+            };
+            compaction
+                .gap(&key.table, &gap)
+                .map_err(KeepSegmentsError::Compact)?;
+            *next += lost.rows;
+        }
+        let sealed = compaction.finish().map_err(KeepSegmentsError::Compact)?;
+        let count = sealed.len();
+        account.enter(sealed, &places.into_iter().collect());
+        if complete {
+            account.end = BootEnd::Clean;
+        }
         self.commit(account)?;
         Ok(count)
     }

@@ -150,7 +150,7 @@ impl Ledger {
     }
 
     /// Whether recovery has something left to do.
-    pub(super) fn is_recovering(&self) -> bool {
+    pub(in super::super) fn is_recovering(&self) -> bool {
         !self.listed || !self.failed.is_empty()
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use edgeward_base::clock::Clock as _;
 use edgeward_base::durable::{FaultFs, RealFs};
 use edgeward_harness::floors;
 use proptest::prelude::*;
@@ -14,6 +15,7 @@ use super::world::{World, end_of};
 #[derive(Debug, Clone)]
 enum Action {
     Offer(u8, u8),
+    OfferNow(u8, u8),
     Drop(u8, u8),
     Commit,
     Compact,
@@ -21,7 +23,11 @@ enum Action {
     Evict,
     Consolidate,
     Fault(u64),
+    ReadFault(u64),
     NextDay,
+    /// The clock is set, by so many seconds.
+    Step(i32),
+    To1970,
     Crash,
     PowerCut(u32),
     Close,
@@ -30,6 +36,7 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         6 => (0_u8..3, 1_u8..12).prop_map(|(table, rows)| Action::Offer(table, rows)),
+        2 => (0_u8..3, 1_u8..5).prop_map(|(table, rows)| Action::OfferNow(table, rows)),
         1 => (0_u8..3, 1_u8..5).prop_map(|(table, rows)| Action::Drop(table, rows)),
         6 => Just(Action::Commit),
         3 => Just(Action::Compact),
@@ -37,7 +44,10 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Evict),
         1 => Just(Action::Consolidate),
         3 => (1_u64..20).prop_map(Action::Fault),
+        1 => (1_u64..8).prop_map(Action::ReadFault),
         1 => Just(Action::NextDay),
+        1 => (-200_000..200_000).prop_map(Action::Step),
+        1 => Just(Action::To1970),
         1 => Just(Action::Crash),
         2 => any::<u32>().prop_map(Action::PowerCut),
         1 => Just(Action::Close),
@@ -47,6 +57,7 @@ fn action() -> impl Strategy<Value = Action> {
 fn act(world: &mut World, fs: &FaultFs, disk: &PowerCutFs, action: &Action) {
     match action {
         Action::Offer(table, rows) => world.offer(*table, *rows),
+        Action::OfferNow(table, rows) => world.offer_now(*table, *rows),
         Action::Drop(table, rows) => world.drop_rows(*table, *rows),
         Action::Commit => world.commit(),
         Action::Compact => drop(world.compact()),
@@ -54,6 +65,12 @@ fn act(world: &mut World, fs: &FaultFs, disk: &PowerCutFs, action: &Action) {
         Action::Evict => world.evict(),
         Action::Consolidate => world.consolidate(),
         Action::Fault(count) => fs.fail_in(*count),
+        Action::ReadFault(count) => fs.fail_read_in(*count),
+        Action::Step(seconds) => {
+            let micros = world.clock.wall_micros() + i64::from(*seconds) * 1_000_000;
+            world.clock.set_wall_micros(micros.max(0));
+        }
+        Action::To1970 => world.clock.set_wall_micros(0),
         Action::NextDay => world.clock.advance(std::time::Duration::from_secs(86_400)),
         Action::Crash => {
             world.crash();

@@ -354,7 +354,8 @@ impl World {
         let Some(mut boot) = self.boot.take() else {
             return false;
         };
-        let last = boot.log.close(true);
+        drop(boot.log.close(true));
+        let last = boot.log.position();
         boot.backlog.extend(boot.log.take_sealed());
         let told = self.told.entry(boot.id).or_default();
         for segment in boot.backlog {
@@ -362,7 +363,7 @@ impl World {
                 return false;
             }
         }
-        told.closed = last.is_some_and(|last| boot.ledger.end(boot.id, Some(&last)).is_ok());
+        told.closed = boot.ledger.close(&last, boot.log.losses(), true).is_ok();
         told.closed
     }
 
@@ -371,7 +372,10 @@ impl World {
         self.crash();
         let report = self.start();
         assert_eq!(report.errors, Vec::<String>::new());
-        let boot = self.boot.as_ref().unwrap();
+        // Nobody waits for the clock any longer.
+        let boot = self.boot.as_mut().unwrap();
+        boot.ledger.recover_undated();
+        assert!(!boot.ledger.is_recovering());
         for segment in boot.ledger.sealed() {
             land_segment(&mut self.landed, &segment);
         }

@@ -156,13 +156,13 @@ impl RowLog {
         }
         self.seal();
         let nothing_lost = complete && self.losses.is_empty();
-        let last = || {
-            self.next
-                .iter()
-                .map(|(table, next)| (table.clone(), *next))
-                .collect()
-        };
-        nothing_lost.then(last)
+        nothing_lost.then(|| self.position())
+    }
+
+    /// Where each table has come to.
+    pub(in super::super) fn position(&self) -> Position {
+        let next = self.next.iter();
+        next.map(|(table, next)| (table.clone(), *next)).collect()
     }
 
     /// How long from now until the open segment has to be sealed for its age.

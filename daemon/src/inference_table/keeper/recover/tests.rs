@@ -262,6 +262,19 @@ fn a_bad_sector_takes_only_what_lies_behind_it() {
 
 #[test]
 fn a_segment_that_the_disk_cannot_read_does_not_hold_up_the_others() {
+    let answers: [fn() -> io::Error; 4] = [
+        unreadable,
+        // EBADMSG, EUCLEAN, ENODATA: the file system's own data is damaged.
+        || io::Error::from_raw_os_error(74),
+        || io::Error::from_raw_os_error(117),
+        || io::Error::from_raw_os_error(61),
+    ];
+    for answer in answers {
+        unreadable_log(answer);
+    }
+}
+
+fn unreadable_log(answer: fn() -> io::Error) {
     let mut world = World::new(RealFs::shared());
     world.start();
     for _ in 0..2 {
@@ -278,7 +291,7 @@ fn a_segment_that_the_disk_cannot_read_does_not_hold_up_the_others() {
     .path(&wal);
     world.set_fs(Arc::new(BadSector {
         file: bad.clone(),
-        answer: unreadable,
+        answer,
     }));
     let report = world.start();
     assert_eq!(report.errors, Vec::<String>::new());
