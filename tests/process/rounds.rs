@@ -283,7 +283,11 @@ fn wait_until_landed(fleet: &Fleet, patience: Duration) -> Account {
     let mut missing = Missing::default();
     wait::within(patience, "every row has landed", || {
         let account = account(fleet).map_err(|unsound| missing.0 = unsound).ok()?;
-        let waits = |(_, table): &(&Boot, &Value)| table["landed"] != table["rows"];
+        // A file of gaps may land after the rows of its boot: it was put together meanwhile.
+        let landed_gaps = |table: &Value| table["causes"]["landed"].as_u64().unwrap_or(0);
+        let waits = |(_, table): &(&Boot, &Value)| {
+            table["landed"] != table["rows"] || table["gaps"] != landed_gaps(table)
+        };
         if let Some((boot, table)) = account.iter().find(waits) {
             missing.0 = format!("{boot:?} {table}");
             return None;

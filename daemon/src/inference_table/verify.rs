@@ -227,8 +227,10 @@ fn gaps_in(path: &Path) -> io::Result<Vec<(String, Option<u64>)>> {
             batch.column_by_name(name).ok_or_else(missing)
         };
         let (causes, rows) = (column("cause")?, column("rows")?);
-        let causes = causes.as_string::<i32>().iter();
-        for (cause, rows) in causes.zip(rows.as_primitive::<Int64Type>()) {
+        let wrong = || io::Error::other("a column is not what it is written as");
+        let causes = causes.as_string_opt::<i32>().ok_or_else(wrong)?.iter();
+        let rows = rows.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
+        for (cause, rows) in causes.zip(rows) {
             let rows = rows.map(u64::try_from).transpose();
             gaps.push((
                 cause.unwrap_or_default().to_owned(),

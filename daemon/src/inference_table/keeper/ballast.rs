@@ -40,9 +40,13 @@ impl RowBallast {
     /// Lays it down again, when the disk has room for it above `floor`.
     pub(super) fn restore(&self, space: Option<Space>, floor: u64) {
         let room = space.is_some_and(|space| space.free.0 > floor.saturating_add(SIZE));
-        if !room || self.fs.size(&self.path).is_ok() {
+        // Its length, not its blocks: a file system that compresses has fewer.
+        let is_there = std::fs::metadata(&self.path).is_ok_and(|file| file.len() >= SIZE);
+        if !room || is_there {
             return;
         }
+        // Half of it is none.
+        drop(self.fs.remove(&self.path));
         let folder = parent(&self.path);
         let made = self
             .fs
@@ -55,7 +59,6 @@ impl RowBallast {
             .and_then(|()| self.fs.sync_dir(folder));
         if let Err(error) = made {
             tracing::warn!(%error, "the row log has no ballast");
-            // Half of it is none.
             drop(self.fs.remove(&self.path));
         }
     }

@@ -286,3 +286,18 @@ fn a_lost_account_is_rebuilt_from_the_files_that_are_there() {
     let verified = world.verify();
     assert!(verified.is_sound(), "{verified}");
 }
+
+#[test]
+fn a_file_of_gaps_with_other_columns_is_an_error_and_no_panic() {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use std::sync::Arc;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gaps.parquet");
+    let column = || Arc::new(Int64Array::from(vec![1])) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([("cause", column()), ("rows", column())]).unwrap();
+    let file = File::create(&path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    assert!(gaps_in(&path).is_err());
+}

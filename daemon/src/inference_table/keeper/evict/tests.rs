@@ -129,6 +129,10 @@ fn a_full_disk_gives_up_its_ballast_for_what_deletes() {
     );
     ledger.ballast.restore(Some(space), 0);
     assert_eq!(ballast.metadata().unwrap().len(), 1 << 20);
+    // The power went while it was laid down.
+    std::fs::write(&ballast, []).unwrap();
+    ledger.ballast.restore(Some(space), 0);
+    assert_eq!(ballast.metadata().unwrap().len(), 1 << 20);
     // The first change of the eviction finds no room.
     fs.fail_in(1);
     let name = ledger.next_to_evict(None, &[]).unwrap();
