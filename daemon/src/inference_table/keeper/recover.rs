@@ -507,22 +507,23 @@ fn names(account: &Account, name: &SegmentName, date: &SegmentDate) -> bool {
     segments.any(|known| known.name == *name && known.date == *date)
 }
 
-/// Lists what lies below `{rows}`.
+/// Lists what lies below `{rows}`, in the order in which rows go from one place to the next: who
+/// looks on while the keeper works sees them in two places then, and never in none.
 pub(in super::super) fn find(fs: &dyn DurableFs, folders: &Folders) -> io::Result<Found> {
     let mut found = Found::default();
-    for path in fs.list(&folders.account)? {
-        match Account::boot_of(&path) {
-            Some(boot) => drop(found.accounts.insert(boot, path)),
-            None if is_temporary(&path) => found.temporary.push(path),
-            None => {}
-        }
-    }
     for name in fs
         .list(&folders.wal)?
         .iter()
         .filter_map(|path| WalName::of_path(path))
     {
         found.wal.entry(name.boot).or_default().push(name);
+    }
+    for path in fs.list(&folders.account)? {
+        match Account::boot_of(&path) {
+            Some(boot) => drop(found.accounts.insert(boot, path)),
+            None if is_temporary(&path) => found.temporary.push(path),
+            None => {}
+        }
     }
     let quarantined = fs.list(&folders.quarantine)?;
     found
@@ -535,7 +536,12 @@ pub(in super::super) fn find(fs: &dyn DurableFs, folders: &Folders) -> io::Resul
         let above = std::mem::take(&mut level);
         for folder in above {
             match fs.list(&folder) {
-                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+                // The folder of a day goes with its last file.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotADirectory | io::ErrorKind::NotFound
+                    ) => {}
                 Ok(entries) if entries.is_empty() && depth == 5 => found.empty.push(folder),
                 entries => level.extend(entries?),
             }
