@@ -23,6 +23,10 @@ use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
 use crate::scores::PostTransform;
 
+mod array_feature_extractor;
+mod binarizer;
+mod category_mapper;
+mod feature_vectorizer;
 mod imputer;
 mod label_encoder;
 mod labels;
@@ -30,6 +34,7 @@ mod linear;
 mod normalizer;
 mod one_hot_encoder;
 mod scaler;
+mod svm;
 mod tree_ensemble;
 mod zip_map;
 
@@ -44,6 +49,16 @@ pub(super) enum Evaluation {
 
 /// Puts our operators into `register`, in place of tract's where it has one of that name.
 pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
+    register.insert(
+        "ArrayFeatureExtractor",
+        build::<array_feature_extractor::ArrayFeatureExtractor>,
+    );
+    register.insert("Binarizer", build::<binarizer::Binarizer>);
+    register.insert("CategoryMapper", build::<category_mapper::CategoryMapper>);
+    register.insert(
+        "FeatureVectorizer",
+        build::<feature_vectorizer::FeatureVectorizer>,
+    );
     register.insert("Imputer", build::<imputer::Imputer>);
     register.insert("LabelEncoder", build::<label_encoder::LabelEncoder>);
     register.insert("LinearClassifier", build::<linear::LinearClassifier>);
@@ -51,6 +66,8 @@ pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
     register.insert("Normalizer", build::<normalizer::Normalizer>);
     register.insert("OneHotEncoder", build::<one_hot_encoder::OneHotEncoder>);
     register.insert("Scaler", build::<scaler::Scaler>);
+    register.insert("SVMClassifier", build::<svm::SvmClassifier>);
+    register.insert("SVMRegressor", build::<svm::SvmRegressor>);
     register.insert("ZipMap", build::<zip_map::ZipMap>);
     match evaluation {
         Evaluation::Kernel => {
@@ -95,6 +112,11 @@ trait MlOperator: Debug + Send + Sync + 'static {
 
     /// How many outputs it has.
     const OUTPUTS: usize = 1;
+
+    /// How many inputs this one takes, where that follows from its attributes.
+    fn inputs(&self) -> usize {
+        Self::INPUTS
+    }
 
     /// What comes out of inputs like these. Fails on element types and ranks that it cannot take.
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>>;
@@ -143,7 +165,7 @@ impl<K: MlOperator> Expansion for Ml<K> {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_input_arity(inputs, K::INPUTS)?;
+        check_input_arity(inputs, self.0.inputs())?;
         check_output_arity(outputs, K::OUTPUTS)?;
         let types = inputs.iter().map(|input| &input.datum_type);
         solver.given_all(types, move |solver, types| {
@@ -250,6 +272,15 @@ fn only_tensor<'a>(name: &str, inputs: &[&'a Tensor]) -> TractResult<&'a Tensor>
 /// The numeric elements of `tensor` as `f32`, without a copy when they are.
 fn as_f32(tensor: &Tensor) -> TractResult<std::borrow::Cow<'_, Tensor>> {
     tensor.cast_to::<f32>()
+}
+
+/// A number that was computed wider, as an output is.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "outputs of these operators are f32, as ONNX says"
+)]
+fn rounded(value: f64) -> f32 {
+    value as f32
 }
 
 /// Rows and columns of a matrix, or of a vector taken as one row of features.

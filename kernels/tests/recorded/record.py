@@ -311,11 +311,66 @@ def recurrent():
     graph("scan", scan, steps, {"Y": "float32", "last": "float32"}, [("start", np.ones(3, np.float32))])
 
 
+def machines():
+    """Support vector machines, and the operators that tract lacks or has in part."""
+    from sklearn.svm import SVC, SVR, NuSVC, OneClassSVM
+    from skl2onnx import to_onnx
+
+    own = np.random.default_rng(20261123)
+    opset = {"": 17, "ai.onnx.ml": 3}
+    x = own.normal(size=(120, 4)).astype(np.float32)
+    four = (x[:, 0] > 0) * 2 + (x[:, 1] * x[:, 2] > 0)
+    names = np.array(["a", "b", "c", "d"])
+    rows = own.normal(size=(40, 4)).astype(np.float32)
+
+    def machine(name, model, target):
+        made = to_onnx(model.fit(x, target), x[:1], target_opset=opset)
+        options = {"zipmap": False} if hasattr(model, "predict_proba") or hasattr(model, "decision_function") else None
+        if options and not isinstance(model, OneClassSVM):
+            made = to_onnx(model, x[:1], options=options, target_opset=opset)
+        save(f"svm_{name}", made, {"X": rows})
+
+    for kernel in ("linear", "poly", "rbf", "sigmoid"):
+        machine(f"{kernel}_two", SVC(kernel=kernel), four > 1)
+        machine(f"{kernel}_four", SVC(kernel=kernel), names[four])
+        machine(f"{kernel}_four_proba", SVC(kernel=kernel, probability=True, random_state=1), four)
+        machine(f"{kernel}_regressor", SVR(kernel=kernel), x[:, 0] + x[:, 1] ** 2)
+    machine("rbf_two_proba", SVC(probability=True, random_state=1), names[four // 2])
+    machine("nu_four_proba", NuSVC(nu=0.2, probability=True, random_state=1), names[four])
+    machine("one_class", OneClassSVM(), None)
+    for count, positive in ((2, False), (2, True), (3, False)):
+        weights = own.normal(size=(count, 4))
+        weights = (np.abs(weights) if positive else weights).astype(np.float32)
+        node = ml("SVMClassifier", ["X"], ["label", "scores"], coefficients=weights.ravel().tolist(), rho=[0.1],
+                  classlabels_ints=list(range(count)), kernel_type="LINEAR", kernel_params=[0.0, 0.0, 0.0])
+        graph(f"svm_coefficients_{count}{'_positive' * positive}", [node], {"X": rows},
+              {"label": "int64", "scores": "float32"})
+
+    holes = np.where(own.random((6, 3)) < 0.2, np.nan, own.normal(size=(6, 3)))
+    for name, values in (("scaler_near_offset", 1e6 + own.normal(size=(6, 3))), ("normalizer_float64", own.normal(size=(6, 3)))):
+        node = (ml("Scaler", ["X"], ["Y"], offset=[1e6], scale=[3.0]) if name.startswith("scaler") else
+                ml("Normalizer", ["X"], ["Y"], norm="L2"))
+        graph(name, [node], {"X": values}, {"Y": "float32"})
+    graph("binarizer", [ml("Binarizer", ["X"], ["Y"], threshold=0.5)], {"X": rows}, {"Y": "float32"})
+    pairs = {"cats_strings": ["a", "b", "c", "a"], "cats_int64s": [3, 5, 7, 5]}
+    words = np.array([["a"], ["c"], ["z"], ["b"]], object)
+    graph("category_mapper", [ml("CategoryMapper", ["X"], ["Y"], **pairs)], {"X": words}, {"Y": "int64"})
+    graph("category_mapper_back", [ml("CategoryMapper", ["X"], ["Y"], default_string="none", **pairs)],
+          {"X": np.array([[3], [5], [9]])}, {"Y": "string"})
+    sides = {"A": rows[:5], "B": rows[5:10, :2], "C": rows[10:15, :1]}
+    side_by_side = ml("FeatureVectorizer", list(sides), ["Y"], inputdimensions=[3, 2, 2])
+    graph("feature_vectorizer", [side_by_side], sides, {"Y": "float32"})
+    for kind, values in (("string", np.array([["p", "q", "r"], ["s", "t", "u"]], object)), ("float64", holes),
+                         ("int64", np.arange(12).reshape(2, 2, 3))):
+        extract = ml("ArrayFeatureExtractor", ["X", "at"], ["Y"])
+        graph(f"extract_{kind}", [extract], {"X": values}, {"Y": kind}, [("at", np.array([2, 0, 2]))])
+
+
 def refused():
     """Models that have to be refused, and one whose weights lie beside it."""
     folder = HERE.parent / "special"
     folder.mkdir(exist_ok=True)
-    kernel = ml("SVMRegressor", ["X"], ["Y"], kernel_type="LINEAR", coefficients=[1.0], rho=[0.0], n_supports=0)
+    kernel = ml("NoSuchOperator", ["X"], ["Y"])
     ins = [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 1])]
     outs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)]
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
@@ -400,4 +455,5 @@ if __name__ == "__main__":
     pipelines()
     networks()
     recurrent()
+    machines()
     refused()

@@ -264,7 +264,7 @@ fn an_unsupported_operator_is_named_with_its_node() {
         let error = try_load(&*engine, &special("unsupported")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unsupported operator: SVMRegressor (node \"svmregressor\")"
+            "unsupported operator: NoSuchOperator (node \"nosuchoperator\")"
         );
     }
 }

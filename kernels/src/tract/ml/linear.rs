@@ -8,7 +8,8 @@ use tract_onnx::tract_hir::internal::{
 
 use super::labels::Labels;
 use super::{
-    Build, MlOperator, Port, as_f32, dims_of, matrix_of, numeric, only, only_tensor, transform_of,
+    Build, MlOperator, Port, as_f32, dims_of, matrix_of, numeric, only, only_tensor, rounded,
+    transform_of,
 };
 use crate::scores::{Decision, PostTransform, Reading};
 
@@ -61,53 +62,48 @@ impl Linear {
     }
 
     /// Calls `emit` with the raw scores of each row.
-    fn compute(
-        &self,
-        name: &str,
-        input: &Tensor,
-        mut emit: impl FnMut(&mut [f64]),
-    ) -> TractResult<()> {
+    fn compute(&self, name: &str, input: &Tensor, emit: impl FnMut(&mut [f64])) -> TractResult<()> {
         let (_, columns) = matrix_of(name, input.shape())?;
         ensure!(
             columns == self.features,
             "{name} takes {} features, got {columns}",
             self.features
         );
-        let features = as_f32(input)?;
+        if input.datum_type() == DatumType::F64 {
+            let view = input.try_as_plain_ram()?;
+            self.score(view.as_slice::<f64>()?, emit);
+        } else {
+            let features = as_f32(input)?;
+            let view = features.try_as_plain_ram()?;
+            self.score(view.as_slice::<f32>()?, emit);
+        }
+        Ok(())
+    }
+
+    fn score<T: Copy + Into<f64>>(&self, features: &[T], mut emit: impl FnMut(&mut [f64])) {
         let mut scores = vec![0.0; self.intercepts.len()];
-        for row in features
-            .try_as_plain_ram()?
-            .as_slice::<f32>()?
-            .chunks_exact(columns)
-        {
-            let targets = self
-                .coefficients
-                .chunks_exact(columns)
-                .zip(&self.intercepts);
+        for row in features.chunks_exact(self.features) {
+            let targets = self.coefficients.chunks_exact(self.features);
+            let targets = targets.zip(&self.intercepts);
             for (score, (coefficients, intercept)) in scores.iter_mut().zip(targets) {
                 *score = dot(row, coefficients) + f64::from(*intercept);
             }
             emit(&mut scores);
         }
-        Ok(())
     }
 }
 
 /// Four running sums, so that one addition need not wait for the one before.
-fn dot(a: &[f32], b: &[f32]) -> f64 {
+fn dot<T: Copy + Into<f64>>(a: &[T], b: &[f32]) -> f64 {
     let mut sums = [0.0_f64; 4];
     let (heads, tails) = (a.chunks_exact(4).zip(b.chunks_exact(4)), a.len() / 4 * 4);
     for (a, b) in heads {
         for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += f64::from(*a) * f64::from(*b);
+            *sum += (*a).into() * f64::from(*b);
         }
     }
-    let rest: f64 = a
-        .iter()
-        .zip(b)
-        .skip(tails)
-        .map(|(a, b)| f64::from(*a) * f64::from(*b))
-        .sum();
+    let rest = a.iter().zip(b).skip(tails);
+    let rest: f64 = rest.map(|(a, b)| (*a).into() * f64::from(*b)).sum();
     sums.iter().sum::<f64>() + rest
 }
 
@@ -214,11 +210,7 @@ impl MlOperator for LinearRegressor {
         let mut output = Vec::with_capacity(rows * targets);
         self.linear.compute(Self::NAME, input, |scores| {
             self.transform.apply(scores);
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "the output is f32, as ONNX says"
-            )]
-            output.extend(scores.iter().map(|score| *score as f32));
+            output.extend(scores.iter().map(|score| rounded(*score)));
         })?;
         Ok(tvec![Tensor::from_shape(&[rows, targets], &output)?])
     }

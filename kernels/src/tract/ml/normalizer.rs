@@ -4,7 +4,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, TVec, Tensor, TractResult, bail, tvec};
 
-use super::{Build, MlOperator, Port, as_f32, matrix_of, numeric, only, only_tensor};
+use super::{Build, MlOperator, Port, matrix_of, numeric, only, only_tensor, rounded};
 
 /// Scales rows to norm 1. A row of norm 0 stays as it is.
 #[derive(Debug)]
@@ -38,17 +38,22 @@ impl MlOperator for Normalizer {
     }
 
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
-        let mut output = as_f32(only_tensor(Self::NAME, inputs)?)?.into_owned();
-        let (_, columns) = matrix_of(Self::NAME, output.shape())?;
+        let input = only_tensor(Self::NAME, inputs)?;
+        let (_, columns) = matrix_of(Self::NAME, input.shape())?;
+        let wide = input.cast_to::<f64>()?;
+        let wide = wide.try_as_plain_ram()?;
+        let mut output = Tensor::zero::<f32>(input.shape())?;
         let mut view = output.try_as_plain_ram_mut()?;
-        for row in view.as_slice_mut::<f32>()?.chunks_mut(columns.max(1)) {
+        let rows = view.as_slice_mut::<f32>()?.chunks_mut(columns.max(1));
+        for (to, row) in rows.zip(wide.as_slice::<f64>()?.chunks(columns.max(1))) {
             let norm = match self {
-                Self::Max => row.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+                Self::Max => row.iter().copied().fold(f64::NEG_INFINITY, f64::max),
                 Self::L1 => row.iter().map(|value| value.abs()).sum(),
-                Self::L2 => row.iter().map(|value| value * value).sum::<f32>().sqrt(),
+                Self::L2 => row.iter().map(|value| value * value).sum::<f64>().sqrt(),
             };
-            if norm != 0.0 {
-                row.iter_mut().for_each(|value| *value /= norm);
+            let norm = if norm == 0.0 { 1.0 } else { norm };
+            for (to, value) in to.iter_mut().zip(row) {
+                *to = rounded(value / norm);
             }
         }
         Ok(tvec![output])

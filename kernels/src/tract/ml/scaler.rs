@@ -4,7 +4,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, TVec, Tensor, TractResult, bail, ensure, tvec};
 
-use super::{Build, MlOperator, Port, as_f32, numeric, only, only_tensor};
+use super::{Build, MlOperator, Port, as_f32, numeric, only, only_tensor, rounded};
 
 /// Shifts and scales features.
 #[derive(Debug)]
@@ -57,12 +57,25 @@ impl MlOperator for Scaler {
     }
 
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
-        let mut output = as_f32(only_tensor(Self::NAME, inputs)?)?.into_owned();
+        let input = only_tensor(Self::NAME, inputs)?;
+        let features = || self.offset.iter().zip(&self.scale);
+        let mut output = as_f32(input)?.into_owned();
         let mut view = output.try_as_plain_ram_mut()?;
-        let values = view.as_slice_mut::<f32>()?;
-        for row in values.chunks_mut(self.offset.len()) {
-            for ((value, offset), scale) in row.iter_mut().zip(&self.offset).zip(&self.scale) {
-                *value = (*value - offset) * scale;
+        let rows = view.as_slice_mut::<f32>()?.chunks_mut(self.offset.len());
+        if input.datum_type() != DatumType::F64 {
+            for row in rows {
+                for (value, (offset, scale)) in row.iter_mut().zip(features()) {
+                    *value = (*value - offset) * scale;
+                }
+            }
+            return Ok(tvec![output]);
+        }
+        // What is near the offset would lose most of its digits if it were rounded before.
+        let wide = input.try_as_plain_ram()?;
+        let wide = wide.as_slice::<f64>()?.chunks(self.offset.len());
+        for (row, wide) in rows.zip(wide) {
+            for ((value, wide), (offset, scale)) in row.iter_mut().zip(wide).zip(features()) {
+                *value = rounded((wide - f64::from(*offset)) * f64::from(*scale));
             }
         }
         Ok(tvec![output])
