@@ -23,6 +23,7 @@ TYPES = {
     "float64": TensorProto.DOUBLE,
     "int64": TensorProto.INT64,
     "int32": TensorProto.INT32,
+    "int16": TensorProto.INT16,
     "bool": TensorProto.BOOL,
     "string": TensorProto.STRING,
 }
@@ -366,6 +367,27 @@ def machines():
         graph(f"extract_{kind}", [extract], {"X": values}, {"Y": kind}, [("at", np.array([2, 0, 2]))])
 
 
+def tables():
+    """LabelEncoder of version 4, whose tables are tensors, and of version 1, both ways."""
+    make = numpy_helper.from_array
+    for name, keys, values, default, inputs in (
+        ("strings_to_int16s", np.array(["a", "b"], object), np.array([7, 9], np.int16), np.array([-3], np.int16),
+         np.array([["b"], ["z"], ["a"]], object)),
+        ("float64s_to_strings", np.array([0.1, np.nan]), np.array(["tenth", "none"], object), None,
+         np.array([[0.1], [np.nan], [0.1 + 1e-9]])),
+        ("int64s_to_float64s", np.array([3, 4]), np.array([0.1, 0.2]), np.array([9.5]), np.array([[4], [5], [3]])),
+    ):
+        tensors = {"keys_tensor": make(keys), "values_tensor": make(values)}
+        tensors |= {"default_tensor": make(default)} if default is not None else {}
+        graph(f"label_{name}", [ml("LabelEncoder", ["X"], ["Y"], **tensors)], {"X": inputs},
+              {"Y": dtype(values)}, ml=4)
+    first = {"classes_strings": ["low", "high"], "default_int64": -7, "default_string": "none"}
+    words = np.array([["high"], ["?"], ["low"]], object)
+    graph("label_first_version", [ml("LabelEncoder", ["X"], ["Y"], **first)], {"X": words}, {"Y": "int64"}, ml=1)
+    graph("label_first_version_back", [ml("LabelEncoder", ["X"], ["Y"], **first)], {"X": np.array([[1], [0], [5]])},
+          {"Y": "string"}, ml=1)
+
+
 def refused():
     """Models that have to be refused, and one whose weights lie beside it."""
     folder = HERE.parent / "special"
@@ -456,4 +478,5 @@ if __name__ == "__main__":
     networks()
     recurrent()
     machines()
+    tables()
     refused()

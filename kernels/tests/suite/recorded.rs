@@ -61,6 +61,12 @@ fn tensor(json: &Value) -> Tensor {
                 .map(|element| element.as_i64().unwrap() as i32)
                 .collect(),
         ),
+        "int16" => TensorData::I16(
+            elements
+                .iter()
+                .map(|element| element.as_i64().unwrap() as i16)
+                .collect(),
+        ),
         "bool" => TensorData::Bool(
             elements
                 .iter()

@@ -1,13 +1,16 @@
 //! `LabelEncoder`: a table from one set of values to another, with a default for the rest.
+//!
+//! Versions 1 (strings to their position, or back), 2 (three types of lists) and 4 (tensors).
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::{NodeProto, TensorProto};
 use tract_onnx::prelude::Datum;
 use tract_onnx::tract_hir::internal::{
-    DatumType, IntoTensor, TVec, Tensor, TractResult, bail, ensure, tract_ndarray, tvec,
+    DatumType, IntoTensor, TVec, Tensor, TractResult, bail, ensure, tensor0, tensor1,
+    tract_ndarray, tvec,
 };
 
 use super::{Build, MlOperator, Port, only, only_tensor};
@@ -15,106 +18,193 @@ use super::{Build, MlOperator, Port, only, only_tensor};
 /// Maps values through a table.
 #[derive(Debug)]
 pub(super) struct LabelEncoder {
-    keys: Keys,
-    values: Values,
+    table: Table,
+    /// The other direction, of version 1: which one follows from the input.
+    back: Option<Table>,
 }
 
-/// The position of each key in the table. Floats are looked up by their bits, with one NaN and one
-/// zero.
+/// One direction.
+#[derive(Debug)]
+struct Table {
+    keys: Keys,
+    key_type: DatumType,
+    /// A vector of the values by position, and the default last.
+    values: Tensor,
+}
+
+/// The position of each key. Floats are looked up by their bits, with one NaN and one zero.
 #[derive(Debug)]
 enum Keys {
     Strings(HashMap<String, usize>),
     Integers(HashMap<i64, usize>),
-    Floats(HashMap<u32, usize>),
-}
-
-/// The values by position, and the default last.
-#[derive(Debug)]
-enum Values {
-    Strings(Vec<String>),
-    Integers(Vec<i64>),
-    Floats(Vec<f32>),
+    Floats(HashMap<u64, usize>),
 }
 
 impl Build for LabelEncoder {
-    fn build(_context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
-        for attribute in ["keys_tensor", "values_tensor"] {
-            let given = node.attribute.iter().any(|given| given.name == attribute);
-            ensure!(!given, "LabelEncoder's {attribute} is not supported");
-        }
+    fn build(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         if let Some(classes) = node.get_attr_opt_vec::<String>("classes_strings")? {
             return Self::first_version(node, &classes);
         }
-        let (keys, key_count) = Keys::read(node)?;
-        let values = Values::read(node)?;
-        ensure!(
-            values.positions() == key_count,
-            "LabelEncoder has {key_count} keys and {} values",
-            values.positions()
-        );
-        Ok(Self { keys, values })
+        let keys = list(context, node, "keys")?;
+        let values = list(context, node, "values")?;
+        let default = default_of(context, node, values.datum_type())?;
+        let table = Table::new(&keys, &values, &default)?;
+        Ok(Self { table, back: None })
     }
 }
 
 impl LabelEncoder {
-    /// Version 1 of the operator: strings to their position, default -1. Positions to strings, the
-    /// other direction of that version, was never written by an exporter in use.
     fn first_version(node: &NodeProto, classes: &[String]) -> TractResult<Self> {
-        let default = node.get_attr_opt::<i64>("default_int64")?.unwrap_or(-1);
-        let mut positions = (0..).take(classes.len()).collect::<Vec<i64>>();
-        positions.push(default);
-        let keys = classes.iter().cloned().zip(0..).collect();
+        let positions: Vec<i64> = (0..).take(classes.len()).collect();
+        let (classes, positions) = (tensor1(classes), tensor1(&positions));
+        let position: i64 = node.get_attr_opt("default_int64")?.unwrap_or(-1);
+        let class = node.get_attr_opt::<String>("default_string")?;
+        let class = class.unwrap_or_else(|| UNKNOWN.to_owned());
         Ok(Self {
-            keys: Keys::Strings(keys),
-            values: Values::Integers(positions),
+            table: Table::new(&classes, &positions, &tensor0(position))?,
+            back: Some(Table::new(&positions, &classes, &tensor0(class))?),
         })
+    }
+
+    fn table(&self, input: DatumType) -> TractResult<&Table> {
+        let tables = [Some(&self.table), self.back.as_ref()];
+        let mut tables = tables.into_iter().flatten();
+        match tables.find(|table| table.key_type == input) {
+            Some(table) => Ok(table),
+            None => bail!(
+                "LabelEncoder's keys are {:?}, its input {input:?}",
+                self.table.key_type
+            ),
+        }
+    }
+}
+
+const UNKNOWN: &str = "_Unused";
+
+/// The list of the attribute `{what}_tensor`, or of one of the typed ones.
+fn list(context: &ParsingContext<'_>, node: &NodeProto, what: &str) -> TractResult<Tensor> {
+    let named = |kind: &str| format!("{what}_{kind}");
+    if let Some(proto) = node.get_attr_opt::<&TensorProto>(&named("tensor"))? {
+        let tensor = context.load_tensor(proto)?;
+        let length = tensor.len();
+        Ok(tensor.into_tensor().into_shape(&[length])?)
+    } else if let Some(list) = node.get_attr_opt_vec::<String>(&named("strings"))? {
+        Ok(tensor1(&list))
+    } else if let Some(list) = node.get_attr_opt_vec::<i64>(&named("int64s"))? {
+        Ok(tensor1(&list))
+    } else if let Some(list) = node.get_attr_opt_vec::<f32>(&named("floats"))? {
+        Ok(tensor1(&list))
+    } else {
+        bail!("LabelEncoder needs {what}_strings, {what}_int64s, {what}_floats or {what}_tensor")
+    }
+}
+
+/// What stands for a key that is not in the table.
+fn default_of(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+    datum_type: DatumType,
+) -> TractResult<Tensor> {
+    if let Some(proto) = node.get_attr_opt::<&TensorProto>("default_tensor")? {
+        let tensor = context.load_tensor(proto)?;
+        ensure!(
+            tensor.len() == 1 && tensor.datum_type() == datum_type,
+            "LabelEncoder's default_tensor is no single {datum_type:?}"
+        );
+        return Ok(tensor.into_tensor());
+    }
+    Ok(match datum_type {
+        DatumType::String => {
+            let default = node.get_attr_opt::<String>("default_string")?;
+            tensor0(default.unwrap_or_else(|| UNKNOWN.to_owned()))
+        }
+        DatumType::F32 | DatumType::F64 => {
+            let default = node.get_attr_opt::<f32>("default_float")?.unwrap_or(-0.0);
+            tensor0(default).cast_to_dt(datum_type)?.into_owned()
+        }
+        _ => {
+            let default = node.get_attr_opt::<i64>("default_int64")?.unwrap_or(-1);
+            tensor0(default).cast_to_dt(datum_type)?.into_owned()
+        }
+    })
+}
+
+impl Table {
+    fn new(keys: &Tensor, values: &Tensor, default: &Tensor) -> TractResult<Self> {
+        ensure!(
+            keys.len() == values.len(),
+            "LabelEncoder has {} keys and {} values",
+            keys.len(),
+            values.len()
+        );
+        let default = default.clone().into_shape(&[1])?;
+        Ok(Self {
+            keys: Keys::of(keys)?,
+            key_type: keys.datum_type(),
+            values: Tensor::stack_tensors(0, &[values, &default])?,
+        })
+    }
+
+    /// The value of each element of `input`.
+    fn look_up(&self, input: &Tensor) -> TractResult<Tensor> {
+        let default = self.values.len() - 1;
+        let positions = self.keys.positions(input, default)?;
+        match self.values.datum_type() {
+            DatumType::String => gather::<String>(&self.values, &positions, input.shape()),
+            DatumType::I64 => gather::<i64>(&self.values, &positions, input.shape()),
+            DatumType::I32 => gather::<i32>(&self.values, &positions, input.shape()),
+            DatumType::I16 => gather::<i16>(&self.values, &positions, input.shape()),
+            DatumType::F32 => gather::<f32>(&self.values, &positions, input.shape()),
+            DatumType::F64 => gather::<f64>(&self.values, &positions, input.shape()),
+            other => bail!("LabelEncoder's values are {other:?}"),
+        }
     }
 }
 
 impl Keys {
-    fn read(node: &NodeProto) -> TractResult<(Self, usize)> {
-        if let Some(list) = node.get_attr_opt_vec::<String>("keys_strings")? {
-            let count = list.len();
-            Ok((Self::Strings(table(list)), count))
-        } else if let Some(list) = node.get_attr_opt_vec::<i64>("keys_int64s")? {
-            let count = list.len();
-            Ok((Self::Integers(table(list)), count))
-        } else if let Some(list) = node.get_attr_opt_vec::<f32>("keys_floats")? {
-            let count = list.len();
-            Ok((Self::Floats(table(list.into_iter().map(float_key))), count))
-        } else {
-            bail!("LabelEncoder needs keys_strings, keys_int64s or keys_floats")
-        }
-    }
-
-    fn datum_type(&self) -> DatumType {
-        match self {
-            Self::Strings(_) => DatumType::String,
-            Self::Integers(_) => DatumType::I64,
-            Self::Floats(_) => DatumType::F32,
-        }
+    fn of(keys: &Tensor) -> TractResult<Self> {
+        Ok(match keys.datum_type() {
+            DatumType::String => {
+                let view = keys.try_as_plain_ram()?;
+                Self::Strings(table(view.as_slice::<String>()?.iter().cloned()))
+            }
+            DatumType::F32 | DatumType::F64 => {
+                let keys = keys.cast_to::<f64>()?;
+                let view = keys.try_as_plain_ram()?;
+                Self::Floats(table(view.as_slice::<f64>()?.iter().map(float_key)))
+            }
+            DatumType::I64 | DatumType::I32 | DatumType::I16 => {
+                let keys = keys.cast_to::<i64>()?;
+                let view = keys.try_as_plain_ram()?;
+                Self::Integers(table(view.as_slice::<i64>()?.iter().copied()))
+            }
+            other => bail!("LabelEncoder's keys are {other:?}"),
+        })
     }
 
     /// The position of each element of `input`, `default` where there is none.
     fn positions(&self, input: &Tensor, default: usize) -> TractResult<Vec<usize>> {
-        let view = input.try_as_plain_ram()?;
         let or_default = |found: Option<&usize>| found.copied().unwrap_or(default);
         Ok(match self {
-            Self::Strings(keys) => view
-                .as_slice::<String>()?
-                .iter()
-                .map(|value| or_default(keys.get(value.as_str())))
-                .collect(),
-            Self::Integers(keys) => view
-                .as_slice::<i64>()?
-                .iter()
-                .map(|value| or_default(keys.get(value)))
-                .collect(),
-            Self::Floats(keys) => view
-                .as_slice::<f32>()?
-                .iter()
-                .map(|value| or_default(keys.get(&float_key(*value))))
-                .collect(),
+            Self::Strings(keys) => {
+                let view = input.try_as_plain_ram()?;
+                let elements = view.as_slice::<String>()?.iter();
+                elements.map(|key| or_default(keys.get(key))).collect()
+            }
+            Self::Integers(keys) => {
+                let input = input.cast_to::<i64>()?;
+                let view = input.try_as_plain_ram()?;
+                let elements = view.as_slice::<i64>()?.iter();
+                elements.map(|key| or_default(keys.get(key))).collect()
+            }
+            Self::Floats(keys) => {
+                let input = input.cast_to::<f64>()?;
+                let view = input.try_as_plain_ram()?;
+                let elements = view.as_slice::<f64>()?.iter();
+                elements
+                    .map(|key| or_default(keys.get(&float_key(key))))
+                    .collect()
+            }
         })
     }
 }
@@ -128,51 +218,13 @@ fn table<K: Hash + Eq>(keys: impl IntoIterator<Item = K>) -> HashMap<K, usize> {
     table
 }
 
-fn float_key(value: f32) -> u32 {
+fn float_key(value: &f64) -> u64 {
     if value.is_nan() {
-        f32::NAN.to_bits()
-    } else if value == 0.0 {
+        f64::NAN.to_bits()
+    } else if *value == 0.0 {
         0
     } else {
         value.to_bits()
-    }
-}
-
-impl Values {
-    fn read(node: &NodeProto) -> TractResult<Self> {
-        if let Some(mut list) = node.get_attr_opt_vec::<String>("values_strings")? {
-            list.push(
-                node.get_attr_opt::<String>("default_string")?
-                    .unwrap_or_else(|| "_Unused".to_owned()),
-            );
-            Ok(Self::Strings(list))
-        } else if let Some(mut list) = node.get_attr_opt_vec::<i64>("values_int64s")? {
-            list.push(node.get_attr_opt::<i64>("default_int64")?.unwrap_or(-1));
-            Ok(Self::Integers(list))
-        } else if let Some(mut list) = node.get_attr_opt_vec::<f32>("values_floats")? {
-            list.push(node.get_attr_opt::<f32>("default_float")?.unwrap_or(-0.0));
-            Ok(Self::Floats(list))
-        } else {
-            bail!("LabelEncoder needs values_strings, values_int64s or values_floats")
-        }
-    }
-
-    fn datum_type(&self) -> DatumType {
-        match self {
-            Self::Strings(_) => DatumType::String,
-            Self::Integers(_) => DatumType::I64,
-            Self::Floats(_) => DatumType::F32,
-        }
-    }
-
-    /// How many values there are besides the default; also the position of the default.
-    fn positions(&self) -> usize {
-        let with_default = match self {
-            Self::Strings(list) => list.len(),
-            Self::Integers(list) => list.len(),
-            Self::Floats(list) => list.len(),
-        };
-        with_default.saturating_sub(1)
     }
 }
 
@@ -181,35 +233,26 @@ impl MlOperator for LabelEncoder {
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {
         let (datum_type, shape) = only(Self::NAME, inputs)?;
-        let wanted = self.keys.datum_type();
-        ensure!(
-            *datum_type == wanted,
-            "LabelEncoder's keys are {wanted:?}, its input {datum_type:?}"
-        );
-        Ok(tvec![(self.values.datum_type(), shape.clone())])
+        let table = self.table(*datum_type)?;
+        Ok(tvec![(table.values.datum_type(), shape.clone())])
     }
 
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let input = only_tensor(Self::NAME, inputs)?;
-        let positions = self.keys.positions(input, self.values.positions())?;
-        let output = match &self.values {
-            Values::Strings(list) => gather(list, &positions, input.shape())?,
-            Values::Integers(list) => gather(list, &positions, input.shape())?,
-            Values::Floats(list) => gather(list, &positions, input.shape())?,
-        };
-        Ok(tvec![output])
+        Ok(tvec![self.table(input.datum_type())?.look_up(input)?])
     }
 }
 
 fn gather<T: Datum + Clone>(
-    list: &[T],
+    values: &Tensor,
     positions: &[usize],
     shape: &[usize],
 ) -> TractResult<Tensor> {
-    let values: Vec<T> = positions
+    let view = values.try_as_plain_ram()?;
+    let values = view.as_slice::<T>()?;
+    let found = positions
         .iter()
-        .filter_map(|position| list.get(*position))
-        .cloned()
-        .collect();
-    Ok(tract_ndarray::ArrayD::from_shape_vec(shape, values)?.into_tensor())
+        .filter_map(|position| values.get(*position));
+    let found: Vec<T> = found.cloned().collect();
+    Ok(tract_ndarray::ArrayD::from_shape_vec(shape, found)?.into_tensor())
 }
