@@ -19,6 +19,7 @@ use crate::tensor::{Tensor, TensorData, TensorSpec};
 
 mod bind;
 mod convert;
+mod domains;
 mod load;
 mod ml;
 mod plan;

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use tract_onnx::Onnx;
+use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::pb::{GraphProto, ModelProto};
 use tract_onnx::prelude::{
     DatumType, Framework, InferenceModel, InferenceModelExt, SpecialOps, Symbol, TypedModel,
@@ -15,6 +16,7 @@ use tract_onnx::tract_hir::internal::{TDim, ToDim, TractError};
 use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
 use super::convert::data_type;
+use super::domains::unsupported_operators;
 use super::ml::{self, Evaluation};
 use crate::engine::{LoadModelError, ModelFile};
 use crate::tensor::TensorSpec;
@@ -53,19 +55,21 @@ pub(super) fn graph(model: &ModelFile, evaluation: Evaluation) -> Result<Graph, 
         source,
     })?;
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    ml::register(&mut onnx.op_register, evaluation);
+    let mut ml = OnnxOpRegister::default();
+    ml::register(&mut ml, evaluation);
     let proto = onnx
         .proto_model_for_read(&mut bytes.as_slice())
         .map_err(|error| parse_failure(&error))?;
     let graph = proto.graph.as_ref().ok_or_else(|| LoadModelError::Parse {
         reason: "no graph".to_owned(),
     })?;
-    let unsupported = unsupported_operators(&onnx, graph);
+    let unsupported = unsupported_operators(&onnx.op_register, &ml, graph);
     if !unsupported.is_empty() {
         return Err(LoadModelError::Unsupported {
             operators: unsupported,
         });
     }
+    onnx.op_register.0.extend(ml.0);
     let mut inference = parse(&onnx, &proto, &model.path)?;
     name_free_axes(&mut inference).map_err(|error| parse_failure(&error))?;
     let mut typed = inference
@@ -97,33 +101,6 @@ fn parse_failure(error: &TractError) -> LoadModelError {
     LoadModelError::Parse {
         reason: format!("{error:#}"),
     }
-}
-
-/// Every operator that is not registered, with the first node that uses it, subgraphs included.
-fn unsupported_operators(onnx: &Onnx, graph: &GraphProto) -> Vec<String> {
-    let mut missing: Vec<(String, String)> = Vec::new();
-    let mut graphs = vec![graph];
-    while let Some(graph) = graphs.pop() {
-        for node in &graph.node {
-            let known = onnx.op_register.0.contains_key(&node.op_type);
-            if !known
-                && !missing
-                    .iter()
-                    .any(|(operator, _)| *operator == node.op_type)
-            {
-                missing.push((node.op_type.clone(), node.name.clone()));
-            }
-            graphs.extend(
-                node.attribute
-                    .iter()
-                    .filter_map(|attribute| attribute.g.as_ref()),
-            );
-        }
-    }
-    missing
-        .into_iter()
-        .map(|(operator, node)| format!("{operator} (node \"{node}\")"))
-        .collect()
 }
 
 /// Gives every free input axis a symbol.

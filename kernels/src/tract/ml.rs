@@ -79,6 +79,7 @@ pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
                 "TreeEnsembleRegressor",
                 build::<tree_ensemble::Regressor<false>>,
             );
+            register.insert("TreeEnsemble", build::<tree_ensemble::TreeEnsemble<false>>);
         }
         Evaluation::Reference => {
             register.insert(
@@ -89,6 +90,7 @@ pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
                 "TreeEnsembleRegressor",
                 build::<tree_ensemble::Regressor<true>>,
             );
+            register.insert("TreeEnsemble", build::<tree_ensemble::TreeEnsemble<true>>);
         }
     }
 }

@@ -388,6 +388,28 @@ def tables():
           {"Y": "string"}, ml=1)
 
 
+def version_5():
+    """TreeEnsemble of ai.onnx.ml 5: shared leaves, trees of one leaf, each aggregate, f32 and f64."""
+    own = np.random.default_rng(20261124)
+    leaf = own.normal(size=6)
+    for name, kind, function in (("sum", np.float32, 1), ("average", np.float64, 0), ("least", np.float32, 2), ("most", np.float64, 3)):
+        # Two trees of two levels, and one whose only node leads to one leaf either way.
+        node = ml(
+            "TreeEnsemble", ["X"], ["Y"], n_targets=2, aggregate_function=function, post_transform=0,
+            tree_roots=[0, 3, 6],
+            nodes_featureids=[0, 1, 2, 3, 0, 1, 0],
+            nodes_splits=numpy_helper.from_array(np.array([0.1, -0.2, 0.3, 0.0, 0.4, -0.5, 0.0], kind)),
+            nodes_modes=numpy_helper.from_array(np.array([0, 1, 2, 3, 0, 0, 0], np.uint8)),
+            nodes_missing_value_tracks_true=[0, 1, 0, 1, 0, 0, 0],
+            nodes_truenodeids=[1, 0, 2, 4, 1, 3, 5], nodes_trueleafs=[0, 1, 1, 0, 1, 1, 1],
+            nodes_falsenodeids=[2, 1, 3, 5, 4, 0, 5], nodes_falseleafs=[0, 1, 1, 0, 1, 1, 1],
+            leaf_targetids=[0, 1, 0, 1, 0, 1], leaf_weights=numpy_helper.from_array(leaf.astype(kind)),
+        )
+        rows = own.normal(size=(20, 4)).astype(kind)
+        rows[own.random(rows.shape) < 0.1] = np.nan
+        graph(f"trees_5_{name}", [node], {"X": rows}, {"Y": np.dtype(kind).name}, ml=5)
+
+
 def refused():
     """Models that have to be refused, and one whose weights lie beside it."""
     folder = HERE.parent / "special"
@@ -395,12 +417,13 @@ def refused():
     kernel = ml("NoSuchOperator", ["X"], ["Y"])
     ins = [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 1])]
     outs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)]
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    opsets = [helper.make_opsetid(*domain) for domain in (("", 17), ("ai.onnx.ml", 3), ("com.example", 1))]
     write = lambda name, nodes, constants=(): onnx.save(
         helper.make_model(helper.make_graph(nodes, name, ins, outs, list(constants)), opset_imports=opsets, ir_version=8),
         folder / f"{name}.onnx",
     )
     write("unsupported", [kernel])
+    write("other_domain", [helper.make_node("Relu", ["X"], ["Y"], domain="com.example", name="rectify")])
     clash = numpy_helper.from_array(np.ones((3, 3), np.float32), "w")
     write("shape_clash", [helper.make_node("MatMul", ["X", "w"], ["Y"], name="product")], [clash])
     bad = forest(1, 2, 1, lambda: [0], ["BRANCH_LEQ"], "target", missing=False)
@@ -479,4 +502,5 @@ if __name__ == "__main__":
     recurrent()
     machines()
     tables()
+    version_5()
     refused()

@@ -261,11 +261,17 @@ fn weights_beside_the_model_are_found() {
 #[test]
 fn an_unsupported_operator_is_named_with_its_node() {
     for engine in engines() {
-        let error = try_load(&*engine, &special("unsupported")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "unsupported operator: NoSuchOperator (node \"nosuchoperator\")"
-        );
+        for (model, refusal) in [
+            ("unsupported", "NoSuchOperator (node \"nosuchoperator\")"),
+            // The standard Relu is not what this is, whatever it may be.
+            ("other_domain", "com.example.Relu (node \"rectify\")"),
+        ] {
+            let error = try_load(&*engine, &special(model)).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("unsupported operator: {refusal}")
+            );
+        }
     }
 }
 

@@ -16,6 +16,10 @@ use super::{
 use crate::scores::{Decision, PostTransform, Reading};
 use crate::trees::{Aggregate, Mode, NodeEntry, Trees, VoteEntry, plain::Plain};
 
+mod v5;
+
+pub(super) use v5::TreeEnsemble;
+
 /// Classes by vote. `REFERENCE` evaluates by the plain walk.
 #[derive(Debug)]
 pub(super) struct Classifier<const REFERENCE: bool> {
