@@ -22,7 +22,9 @@ mod convert;
 mod domains;
 mod load;
 mod ml;
+mod operator;
 mod plan;
+mod recurrent;
 mod simplify;
 
 use bind::Binding;
@@ -54,7 +56,7 @@ impl Engine for TractEngine {
 
     fn load(&self, model: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {
         guarded(|| {
-            let graph = load::graph(model, ml::Evaluation::Kernel)?;
+            let graph = load::graph(model, operator::Evaluation::Kernel)?;
             let plans = Plans::optimised(&graph).map_err(|error| engine_failure(&error))?;
             Ok(Arc::new(TractSession::new(graph, plans)) as Arc<dyn Session>)
         })
@@ -68,7 +70,7 @@ impl Engine for TractEngine {
 /// As [`Engine::load`].
 pub(crate) fn reference(model: &ModelFile) -> Result<impl Session + use<>, LoadModelError> {
     guarded(|| {
-        let graph = load::graph(model, ml::Evaluation::Reference)?;
+        let graph = load::graph(model, operator::Evaluation::Reference)?;
         let plans = Plans::as_written(&graph).map_err(|error| engine_failure(&error))?;
         Ok(TractSession::new(graph, plans))
     })

@@ -17,7 +17,8 @@ use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
 use super::convert::data_type;
 use super::domains::unsupported_operators;
-use super::ml::{self, Evaluation};
+use super::operator::Evaluation;
+use super::{ml, recurrent};
 use crate::engine::{LoadModelError, ModelFile};
 use crate::tensor::TensorSpec;
 
@@ -55,6 +56,7 @@ pub(super) fn graph(model: &ModelFile, evaluation: Evaluation) -> Result<Graph, 
         source,
     })?;
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+    recurrent::register(&mut onnx.op_register, evaluation);
     let mut ml = OnnxOpRegister::default();
     ml::register(&mut ml, evaluation);
     let proto = onnx

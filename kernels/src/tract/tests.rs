@@ -14,7 +14,7 @@ fn recording(name: &str) -> ModelFile {
 }
 
 fn session(name: &str) -> TractSession {
-    let graph = load::graph(&recording(name), ml::Evaluation::Kernel).unwrap();
+    let graph = load::graph(&recording(name), operator::Evaluation::Kernel).unwrap();
     let plans = Plans::optimised(&graph).unwrap();
     TractSession::new(graph, plans)
 }

@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::internal::{
     tract_ndarray, tvec,
 };
 
-use super::{Build, MlOperator, Port};
+use super::{Build, Operator, Port};
 
 /// Takes the element at each index of its second input.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Build for ArrayFeatureExtractor {
     }
 }
 
-impl MlOperator for ArrayFeatureExtractor {
+impl Operator for ArrayFeatureExtractor {
     const NAME: &'static str = "ArrayFeatureExtractor";
     const INPUTS: usize = 2;
 

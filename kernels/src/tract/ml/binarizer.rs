@@ -5,7 +5,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::Datum;
 use tract_onnx::tract_hir::internal::{DatumType, TVec, Tensor, TractResult, bail, tvec};
 
-use super::{Build, MlOperator, Port, only, only_tensor};
+use super::{Build, Operator, Port, only, only_tensor};
 
 /// Compares each element with one threshold. The element type stays.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Build for Binarizer {
     }
 }
 
-impl MlOperator for Binarizer {
+impl Operator for Binarizer {
     const NAME: &'static str = "Binarizer";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

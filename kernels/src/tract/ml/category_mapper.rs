@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::internal::{
     DatumType, IntoTensor, TVec, Tensor, TractResult, bail, ensure, tract_ndarray, tvec,
 };
 
-use super::{Build, MlOperator, Port, only, only_tensor};
+use super::{Build, Operator, Port, only, only_tensor};
 
 /// The pairs, the last of several for one key. Which way it maps follows from the element type of
 /// its input.
@@ -41,7 +41,7 @@ impl Build for CategoryMapper {
     }
 }
 
-impl MlOperator for CategoryMapper {
+impl Operator for CategoryMapper {
     const NAME: &'static str = "CategoryMapper";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

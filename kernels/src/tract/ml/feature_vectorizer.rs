@@ -4,7 +4,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, TVec, Tensor, ToDim, TractResult, ensure, tvec};
 
-use super::{Build, MlOperator, Port, as_f32, dims_of, matrix_of, numeric};
+use super::{Build, Operator, Port, as_f32, dims_of, matrix_of, numeric};
 
 /// How wide each input is in the row: a wider one is cut, a narrower one filled up with zeros.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Build for FeatureVectorizer {
     }
 }
 
-impl MlOperator for FeatureVectorizer {
+impl Operator for FeatureVectorizer {
     const NAME: &'static str = "FeatureVectorizer";
 
     fn inputs(&self) -> usize {

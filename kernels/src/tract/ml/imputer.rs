@@ -4,7 +4,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, TVec, Tensor, TractResult, bail, tvec};
 
-use super::{Build, MlOperator, Port, only, only_tensor};
+use super::{Build, Operator, Port, only, only_tensor};
 
 /// Replaces missing values.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Build for Imputer {
     }
 }
 
-impl MlOperator for Imputer {
+impl Operator for Imputer {
     const NAME: &'static str = "Imputer";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

@@ -13,7 +13,7 @@ use tract_onnx::tract_hir::internal::{
     tract_ndarray, tvec,
 };
 
-use super::{Build, MlOperator, Port, only, only_tensor};
+use super::{Build, Operator, Port, only, only_tensor};
 
 /// Maps values through a table.
 #[derive(Debug)]
@@ -228,7 +228,7 @@ fn float_key(value: &f64) -> u64 {
     }
 }
 
-impl MlOperator for LabelEncoder {
+impl Operator for LabelEncoder {
     const NAME: &'static str = "LabelEncoder";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

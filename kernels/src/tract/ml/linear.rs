@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::internal::{
 
 use super::labels::Labels;
 use super::{
-    Build, MlOperator, Port, as_f32, dims_of, matrix_of, numeric, only, only_tensor, rounded,
+    Build, Operator, Port, as_f32, dims_of, matrix_of, numeric, only, only_tensor, rounded,
     transform_of,
 };
 use crate::scores::{Decision, PostTransform, Reading};
@@ -143,7 +143,7 @@ impl Build for LinearClassifier {
     }
 }
 
-impl MlOperator for LinearClassifier {
+impl Operator for LinearClassifier {
     const NAME: &'static str = "LinearClassifier";
     const OUTPUTS: usize = 2;
 
@@ -192,7 +192,7 @@ impl Build for LinearRegressor {
     }
 }
 
-impl MlOperator for LinearRegressor {
+impl Operator for LinearRegressor {
     const NAME: &'static str = "LinearRegressor";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

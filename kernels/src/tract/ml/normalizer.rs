@@ -4,7 +4,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, TVec, Tensor, TractResult, bail, tvec};
 
-use super::{Build, MlOperator, Port, matrix_of, numeric, only, only_tensor, rounded};
+use super::{Build, Operator, Port, matrix_of, numeric, only, only_tensor, rounded};
 
 /// Scales rows to norm 1. A row of norm 0 stays as it is.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Build for Normalizer {
     }
 }
 
-impl MlOperator for Normalizer {
+impl Operator for Normalizer {
     const NAME: &'static str = "Normalizer";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

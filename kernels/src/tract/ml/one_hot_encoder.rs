@@ -7,7 +7,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, TVec, Tensor, ToDim, TractResult, bail, tvec};
 
-use super::{Build, MlOperator, Port, only, only_tensor};
+use super::{Build, Operator, Port, only, only_tensor};
 
 /// Encodes categories.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Build for OneHotEncoder {
     }
 }
 
-impl MlOperator for OneHotEncoder {
+impl Operator for OneHotEncoder {
     const NAME: &'static str = "OneHotEncoder";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

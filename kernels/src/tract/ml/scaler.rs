@@ -4,7 +4,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, TVec, Tensor, TractResult, bail, ensure, tvec};
 
-use super::{Build, MlOperator, Port, as_f32, numeric, only, only_tensor, rounded};
+use super::{Build, Operator, Port, as_f32, numeric, only, only_tensor, rounded};
 
 /// Shifts and scales features.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Build for Scaler {
     }
 }
 
-impl MlOperator for Scaler {
+impl Operator for Scaler {
     const NAME: &'static str = "Scaler";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

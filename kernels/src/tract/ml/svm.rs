@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::internal::{
 
 use super::labels::Labels;
 use super::{
-    Build, MlOperator, Port, as_f32, dims_of, matrix_of, numeric, only, only_tensor, rounded,
+    Build, Operator, Port, as_f32, dims_of, matrix_of, numeric, only, only_tensor, rounded,
     transform_of,
 };
 use crate::scores::{Decision, PostTransform, Reading};
@@ -241,7 +241,7 @@ impl SvmClassifier {
     }
 }
 
-impl MlOperator for SvmClassifier {
+impl Operator for SvmClassifier {
     const NAME: &'static str = "SVMClassifier";
     const OUTPUTS: usize = 2;
 
@@ -394,7 +394,7 @@ impl SvmRegressor {
     }
 }
 
-impl MlOperator for SvmRegressor {
+impl Operator for SvmRegressor {
     const NAME: &'static str = "SVMRegressor";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

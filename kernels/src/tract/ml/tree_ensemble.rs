@@ -10,9 +10,7 @@ use tract_onnx::tract_hir::internal::{
 };
 
 use super::labels::Labels;
-use super::{
-    Build, MlOperator, Port, dims_of, matrix_of, numeric, only, only_tensor, transform_of,
-};
+use super::{Build, Operator, Port, dims_of, matrix_of, numeric, only, only_tensor, transform_of};
 use crate::scores::{Decision, PostTransform, Reading};
 use crate::trees::{Aggregate, Mode, NodeEntry, Trees, VoteEntry, plain::Plain};
 
@@ -74,7 +72,7 @@ impl<const REFERENCE: bool> Build for Classifier<REFERENCE> {
     }
 }
 
-impl<const REFERENCE: bool> MlOperator for Classifier<REFERENCE> {
+impl<const REFERENCE: bool> Operator for Classifier<REFERENCE> {
     const NAME: &'static str = "TreeEnsembleClassifier";
     const OUTPUTS: usize = 2;
 
@@ -135,7 +133,7 @@ impl<const REFERENCE: bool> Build for Regressor<REFERENCE> {
     }
 }
 
-impl<const REFERENCE: bool> MlOperator for Regressor<REFERENCE> {
+impl<const REFERENCE: bool> Operator for Regressor<REFERENCE> {
     const NAME: &'static str = "TreeEnsembleRegressor";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

@@ -5,7 +5,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{TVec, Tensor, TractResult, tvec};
 
-use super::{Build, MlOperator, Port, only, only_tensor};
+use super::{Build, Operator, Port, only, only_tensor};
 
 /// Passes scores through.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ impl Build for ZipMap {
     }
 }
 
-impl MlOperator for ZipMap {
+impl Operator for ZipMap {
     const NAME: &'static str = "ZipMap";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

@@ -15,7 +15,7 @@ use tract_onnx::tract_hir::internal::{
     DatumType, TVec, Tensor, ToDim, TractErrorContext as _, TractResult, bail, ensure, tvec,
 };
 
-use super::super::{Build, MlOperator, Port, dims_of, matrix_of, numeric, only, only_tensor};
+use super::super::{Build, Operator, Port, dims_of, matrix_of, numeric, only, only_tensor};
 use super::{Ensemble, Lists, of_length};
 use crate::scores::PostTransform;
 use crate::trees::{Aggregate, Mode, NodeEntry, VoteEntry};
@@ -56,7 +56,7 @@ impl<const REFERENCE: bool> Build for TreeEnsemble<REFERENCE> {
     }
 }
 
-impl<const REFERENCE: bool> MlOperator for TreeEnsemble<REFERENCE> {
+impl<const REFERENCE: bool> Operator for TreeEnsemble<REFERENCE> {
     const NAME: &'static str = "TreeEnsemble";
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {

@@ -1,0 +1,251 @@
+//! Operators of our own, as tract takes them.
+//!
+//! An operator reads its attributes once ([`Build`]), says what comes out of what goes in
+//! ([`Operator::outputs`]), and computes whole batches ([`Operator::compute`]); the wrapper
+//! [`Wrapped`] makes a tract operator of it.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::infer::{
+    InferenceResult, Solver, TensorProxy, check_input_arity, check_output_arity,
+};
+use tract_onnx::tract_hir::internal::{
+    DatumType, DatumTypeExt as _, EvalContext, EvalOp, Expansion, InferenceOp, Op, OutletId,
+    SpecialOps as _, StaticName, TDim, TValue, TVec, Tensor, TractResult, TypedFact, TypedModel,
+    TypedOp, as_op, bail, expand, op_as_typed_op, op_out_of_plan,
+};
+use tract_onnx::tract_hir::tract_core::ops::cast::cast;
+
+/// Which evaluation of an operator is wanted, where it has two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evaluation {
+    /// The kernel that serves.
+    Kernel,
+    /// The plain one that the kernel is held against.
+    Reference,
+}
+
+/// An operator that can be read from a model.
+pub(super) trait Build: Operator + Sized {
+    /// Reads and checks the attributes.
+    fn build(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self>;
+}
+
+/// The element type and shape of one input or output.
+pub(super) type Port = (DatumType, TVec<TDim>);
+
+/// One operator.
+pub(super) trait Operator: Debug + Send + Sync + 'static {
+    /// Its ONNX name.
+    const NAME: &'static str;
+
+    /// How many inputs it takes.
+    const INPUTS: usize = 1;
+
+    /// How many outputs it has.
+    const OUTPUTS: usize = 1;
+
+    /// How many inputs this one takes, where that follows from its attributes.
+    fn inputs(&self) -> usize {
+        Self::INPUTS
+    }
+
+    /// How many outputs this one has, where that follows from the node.
+    fn output_count(&self) -> usize {
+        Self::OUTPUTS
+    }
+
+    /// What comes out of inputs like these. Fails on element types and ranks that it cannot take.
+    fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>>;
+
+    /// The outputs for these inputs, of the element types and shapes of [`Operator::outputs`].
+    fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>>;
+}
+
+pub(super) fn build<K: Build>(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    Ok((expand(Wrapped(Arc::new(K::build(context, node)?))), vec![]))
+}
+
+/// Makes a tract operator of an [`Operator`].
+#[derive(Debug)]
+struct Wrapped<K>(Arc<K>);
+
+impl<K> Clone for Wrapped<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K> PartialEq for Wrapped<K> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<K> Eq for Wrapped<K> {}
+
+impl<K: Operator> Expansion for Wrapped<K> {
+    fn name(&self) -> StaticName {
+        K::NAME.into()
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        Ok(self.0.output_count())
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        solver: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        check_input_arity(inputs, self.0.inputs())?;
+        check_output_arity(outputs, self.0.output_count())?;
+        let types = inputs.iter().map(|input| &input.datum_type);
+        solver.given_all(types, move |solver, types| {
+            let shapes = inputs.iter().map(|input| &input.shape);
+            solver.given_all(shapes, move |solver, shapes| {
+                let types = types.iter().map(|datum_type| without_dims(*datum_type));
+                let ports: Vec<Port> = types.zip(shapes).collect();
+                for (output, (datum_type, shape)) in outputs.iter().zip(self.0.outputs(&ports)?) {
+                    solver.equals(&output.datum_type, datum_type)?;
+                    solver.equals(&output.shape, shape)?;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    fn wire(
+        &self,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        let mut numbers: TVec<OutletId> = inputs.into();
+        for (position, input) in numbers.iter_mut().enumerate() {
+            let datum_type = model.outlet_fact(*input)?.datum_type;
+            if datum_type != without_dims(datum_type) {
+                let name = format!("{prefix}.numbers.{position}");
+                let cast = cast(without_dims(datum_type));
+                *input = model
+                    .wire_node(name, cast, &[*input])?
+                    .first()
+                    .copied()
+                    .unwrap_or(*input);
+            }
+        }
+        model.wire_node(prefix, self.clone(), &numbers)
+    }
+}
+
+/// What an operator sees of an element type: tract takes every cast to `int64` for a computation
+/// on dimensions.
+fn without_dims(datum_type: DatumType) -> DatumType {
+    if datum_type == DatumType::TDim {
+        DatumType::I64
+    } else {
+        datum_type
+    }
+}
+
+impl<K: Operator> Op for Wrapped<K> {
+    fn name(&self) -> StaticName {
+        K::NAME.into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl<K: Operator> EvalOp for Wrapped<K> {
+    op_out_of_plan!();
+
+    fn eval(&self, _context: &EvalContext<'_>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let tensors: TVec<&Tensor> = inputs.iter().map(|value| &**value).collect();
+        Ok(self
+            .0
+            .compute(&tensors)?
+            .into_iter()
+            .map(TValue::from)
+            .collect())
+    }
+}
+
+impl<K: Operator> TypedOp for Wrapped<K> {
+    as_op!();
+
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let ports: Vec<Port> = inputs
+            .iter()
+            .map(|fact| (fact.datum_type, fact.shape.iter().cloned().collect()))
+            .collect();
+        let outputs = self.0.outputs(&ports)?;
+        Ok(outputs
+            .into_iter()
+            .map(|(datum_type, shape)| datum_type.fact(&*shape))
+            .collect())
+    }
+}
+
+/// The one port of an operator that takes one input.
+pub(super) fn only<'a>(name: &str, inputs: &'a [Port]) -> TractResult<&'a Port> {
+    match inputs {
+        [input] => Ok(input),
+        _ => bail!("{name} takes one input, got {}", inputs.len()),
+    }
+}
+
+/// The one tensor of an operator that takes one input.
+pub(super) fn only_tensor<'a>(name: &str, inputs: &[&'a Tensor]) -> TractResult<&'a Tensor> {
+    match inputs {
+        [input] => Ok(input),
+        _ => bail!("{name} takes one input, got {}", inputs.len()),
+    }
+}
+
+/// The numeric elements of `tensor` as `f32`, without a copy when they are.
+pub(super) fn as_f32(tensor: &Tensor) -> TractResult<std::borrow::Cow<'_, Tensor>> {
+    tensor.cast_to::<f32>()
+}
+
+/// A number that was computed wider, as an output is.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "outputs of these operators are f32, as ONNX says"
+)]
+pub(super) fn rounded(value: f64) -> f32 {
+    value as f32
+}
+
+/// Rows and columns of a matrix, or of a vector taken as one row of features.
+pub(super) fn matrix_of(name: &str, shape: &[usize]) -> TractResult<(usize, usize)> {
+    match shape {
+        [columns] => Ok((1, *columns)),
+        [rows, columns] => Ok((*rows, *columns)),
+        _ => bail!("{name} takes a matrix, got shape {shape:?}"),
+    }
+}
+
+/// Rows and columns of an input that is not known to the number yet.
+pub(super) fn dims_of(name: &str, shape: &[TDim]) -> TractResult<(TDim, TDim)> {
+    match shape {
+        [columns] => Ok((1.into(), columns.clone())),
+        [rows, columns] => Ok((rows.clone(), columns.clone())),
+        _ => bail!("{name} takes a matrix, got shape {shape:?}"),
+    }
+}
+
+/// Whether elements of this type can be taken as numbers.
+pub(super) fn numeric(name: &str, datum_type: DatumType) -> TractResult<()> {
+    if datum_type.is_number() || datum_type == DatumType::Bool {
+        Ok(())
+    } else {
+        bail!("{name} takes numbers, got {datum_type:?}")
+    }
+}
