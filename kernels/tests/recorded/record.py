@@ -300,7 +300,30 @@ def recurrent():
         ]
         constants = [("w", weight(1, gates * 5, 3)), ("r", weight(1, gates * 5, 5)), ("b", weight(1, gates * 10)),
                      ("axes", np.array([0]))]
-        graph(op.lower(), nodes, series, {"Y": "float32"}, constants, rows=4)
+        graph(op.lower(), nodes, series, {"Y": "float32"}, constants)
+        # Both directions, from given states, to given lengths, with every output.
+        states = ["h0", "c0", "p"] if op == "LSTM" else ["h0"]
+        outputs = ["every", "last", "cell"] if op == "LSTM" else ["every", "last"]
+        attributes = {"GRU": {"linear_before_reset": 1}, "LSTM": {"input_forget": 1}}.get(op, {"clip": 0.3})
+        whole = [
+            node("Transpose", ["X"], ["steps"], perm=[1, 0, 2]),
+            node(op, ["steps", "w", "r", "", "lengths", *states], outputs, hidden_size=5, direction="bidirectional",
+                 **attributes),
+            node("Transpose", ["every"], ["Y"], perm=[2, 0, 1, 3]),
+            *[node("Transpose", [name], [name + "_rows"], perm=[1, 0, 2]) for name in outputs[1:]],
+        ]
+        constants = [("w", weight(2, gates * 5, 3)), ("r", weight(2, gates * 5, 5)), ("h0", weight(2, 4, 5)),
+                     ("c0", weight(2, 4, 5)), ("p", weight(2, 15)), ("lengths", np.array([6, 1, 4, 6], np.int32))]
+        used = ["w", "r", "lengths", *states]
+        graph(f"{op.lower()}_whole", whole, series, {"Y": "float32", **{name + "_rows": "float32" for name in outputs[1:]}},
+              [(name, value) for name, value in constants if name in used], rows=4)
+    backwards = [
+        node("Transpose", ["X"], ["steps"], perm=[1, 0, 2]),
+        node("GRU", ["steps", "w", "r"], ["every"], hidden_size=5, direction="reverse",
+             activations=["HardSigmoid", "Softsign"], activation_alpha=[0.3], activation_beta=[0.4]),
+        node("Transpose", ["every"], ["Y"], perm=[2, 0, 1, 3]),
+    ]
+    graph("gru_backwards", backwards, series, {"Y": "float32"}, [("w", weight(1, 15, 3)), ("r", weight(1, 15, 5))])
     body = helper.make_graph(
         [node("Add", ["before", "x"], ["after"]), node("Identity", ["after"], ["y"])],
         "sum",
