@@ -20,6 +20,9 @@ const NAME: &str = "process.powercut";
 const SEED: u64 = 0xDEAD;
 /// Large enough that no disk here fills up.
 const DISK: ByteCount = ByteCount::mib(1024);
+/// All that a long round writes has room: the disk may stall for a minute, and rows over their
+/// budget are sampled.
+const BUDGET: &str = "budget = \"900MiB\"\n";
 /// How long the process may go on with a dead disk: milliseconds.
 const OUTLIVED: std::ops::RangeInclusive<u64> = 0..=80;
 /// In one of so many rounds the registry loses its power, too.
@@ -38,7 +41,8 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
         device: Some(&on_device),
         registry: Some(&on_registry),
     };
-    let Some(fleet) = Fleet::start_on(NAME, ROWS, disks) else {
+    let rows = format!("{ROWS}{BUDGET}");
+    let Some(fleet) = Fleet::start_on(NAME, &rows, disks) else {
         return;
     };
     let mut rounds = Rounds::new(NAME, fleet, SEED);

@@ -27,10 +27,10 @@ use load::Load;
 use state::Changer;
 pub(crate) use state::Known;
 
-/// Rows become durable soon, and however long the disk takes, all that wait find room, and so does
-/// all that a long round writes: a request that was answered is owed its row.
+/// Rows become durable soon, and however long the disk takes, all that wait find room: a request
+/// that was answered is owed its row.
 pub(crate) const ROWS: &str = "[inference_table]\ncommit_interval = \"50ms\"\nseal_after = \"1s\"\n\
-                               channel_size = \"256MiB\"\nbudget = \"900MiB\"\n";
+                               channel_size = \"256MiB\"\n";
 /// When a round ends, after the daemon is ready: milliseconds.
 const ENDS_AFTER: std::ops::RangeInclusive<u64> = 50..=900;
 /// How a start ended whose last row is known.
