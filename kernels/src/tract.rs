@@ -20,6 +20,7 @@ use crate::tensor::{Tensor, TensorData, TensorSpec};
 mod bind;
 mod convert;
 mod domains;
+mod doubles;
 mod load;
 mod ml;
 mod operator;

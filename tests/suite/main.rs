@@ -1,6 +1,8 @@
 //! The suite: several rooms of the product, in one process.
 
 #[cfg(test)]
+mod exports;
+#[cfg(test)]
 mod fit;
 #[cfg(test)]
 mod rooms;

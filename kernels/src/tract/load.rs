@@ -18,7 +18,7 @@ use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 use super::convert::data_type;
 use super::domains::unsupported_operators;
 use super::operator::Evaluation;
-use super::{ml, recurrent};
+use super::{doubles, ml, recurrent};
 use crate::engine::{LoadModelError, ModelFile};
 use crate::tensor::TensorSpec;
 
@@ -57,6 +57,7 @@ pub(super) fn graph(model: &ModelFile, evaluation: Evaluation) -> Result<Graph, 
     })?;
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     recurrent::register(&mut onnx.op_register, evaluation);
+    doubles::register(&mut onnx.op_register);
     let mut ml = OnnxOpRegister::default();
     ml::register(&mut ml, evaluation);
     let proto = onnx
