@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ import sklearn
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
-from sklearn.pipeline import Pipeline
+from sklearn.metrics import r2_score
 
 OPSET = {"": 17, "ai.onnx.ml": 3}
 IR_VERSION = 8
@@ -40,19 +41,25 @@ class Column:
         return {"type": self.type, "name": self.name, "required": self.required}
 
 
+def by_skl2onnx(sample: "Sample") -> onnx.ModelProto:
+    """What skl2onnx makes of a pipeline: label and probabilities of a classifier, or the value of a regressor."""
+    options = {} if sample.regression else {"options": {id(sample.model[-1]): {"zipmap": False}}}
+    return to_onnx(sample.model, initial_types=sample.onnx_inputs, target_opset=OPSET, name=sample.name, **options)
+
+
 @dataclass(frozen=True)
 class Sample:
-    """A trained pipeline with what is needed to export and check it.
+    """A trained model with what is needed to export and check it.
 
     `heldout` holds the rows kept from training, in the dtypes that the framework saw; the first `GOLDEN_ROWS` of them
     become the golden rows. `tensors` turns such a frame into the ONNX inputs by name, `as_sent` into the cells a client
-    puts in its JSON.
+    puts in its JSON. A classifier answers the probability of class 1, a regressor its value.
     """
 
     folder: Path
     name: str
     version: int
-    pipeline: Pipeline
+    model: Any
     onnx_inputs: list
     columns: list[Column]
     output: str
@@ -61,33 +68,44 @@ class Sample:
     example: pandas.DataFrame
     tensors: Callable[[pandas.DataFrame], dict[str, np.ndarray]]
     as_sent: Callable[[pandas.DataFrame], pandas.DataFrame] = lambda frame: frame
+    framework: str = f"scikit-learn {sklearn.__version__}"
+    export: Callable[["Sample"], onnx.ModelProto] = by_skl2onnx
+    regression: bool = False
+
+    def answer(self, frame: pandas.DataFrame) -> np.ndarray:
+        """What the framework answers, one number a row."""
+        return self.model.predict(frame) if self.regression else self.model.predict_proba(frame)[:, 1]
+
+    def quality(self, answers: np.ndarray) -> dict:
+        """How good the answers are on the held-out rows."""
+        if self.regression:
+            return {"r2": {"framework": round(float(r2_score(self.labels, answers)), 6), "rows": len(self.labels)}}
+        right = float(np.mean((answers >= 0.5) == self.labels))
+        return {"accuracy": {"framework": round(right, 6), "rows": len(self.labels)}}
 
 
 def write_version(sample: Sample) -> None:
     """Writes the version folder of `sample`, and fails if onnxruntime disagrees with the framework anywhere."""
     folder = sample.folder
     folder.mkdir(parents=True, exist_ok=True)
-    model = probability_graph(sample)
+    model = one_number_graph(sample)
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
 
-    framework = sample.pipeline.predict_proba(sample.heldout)[:, 1]
+    framework = sample.answer(sample.heldout)
     tensors = sample.tensors(sample.heldout)
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     (runtime,) = session.run([sample.output], tensors)
     check_agreement(sample, framework, runtime)
 
-    accuracy = {
-        "framework": round(float(np.mean((framework >= 0.5) == sample.labels)), 6),
-        "rows": len(sample.labels),
-    }
+    quality = sample.quality(framework)
     sent = sample.as_sent(sample.heldout)
     write_json(
         folder / "golden.json",
         {
-            "framework": f"scikit-learn {sklearn.__version__}",
+            "framework": sample.framework,
             "inputs": split(sent.head(GOLDEN_ROWS)),
             "outputs": {sample.output: doubles(framework[:GOLDEN_ROWS])},
-            "accuracy": accuracy,
+            **quality,
         },
     )
     write_json(
@@ -101,11 +119,11 @@ def write_version(sample: Sample) -> None:
     write_json(
         folder / "heldout.json",
         {
-            "framework": f"scikit-learn {sklearn.__version__}",
+            "framework": sample.framework,
             "inputs": split(sent),
-            "labels": [int(label) for label in sample.labels],
+            "labels": [float(label) if sample.regression else int(label) for label in sample.labels],
             "outputs": {sample.output: doubles(framework, digits=9)},
-            "accuracy": accuracy,
+            **quality,
         },
     )
     write_json(folder / "input_example.json", split(sample.example))
@@ -114,29 +132,28 @@ def write_version(sample: Sample) -> None:
     operators = sorted({f"{node.domain or 'ai.onnx'}.{node.op_type}" for node in model.graph.node})
     size = (folder / "model.onnx").stat().st_size
     worst = np.max(np.abs(runtime - framework) / np.maximum(framework, 1e-9))
+    ((measure, found),) = quality.items()
     print(
-        f"{sample.name} {sample.version}: {size} bytes, accuracy {accuracy['framework']:.4f} over {accuracy['rows']} rows, "
+        f"{sample.name} {sample.version}: {size} bytes, {measure} {found['framework']:.4f} over {found['rows']} rows, "
         f"onnxruntime differs by at most {np.max(np.abs(runtime - framework)):.1e} ({worst:.1e} relative)\n"
         f"    operators: {', '.join(operators)}"
     )
 
 
-def probability_graph(sample: Sample) -> onnx.ModelProto:
-    """The pipeline as ONNX with one output, the probability of class 1 with shape [N].
+def one_number_graph(sample: Sample) -> onnx.ModelProto:
+    """The model as ONNX with one output of shape [N]: the probability of class 1, or the value.
 
-    skl2onnx gives a label and a probability per class; a serving reply wants the one number.
+    A converter gives a label and a probability per class, or a matrix of values; a serving reply wants the one number.
     """
-    classifier = sample.pipeline[-1]
-    model = to_onnx(
-        sample.pipeline,
-        initial_types=sample.onnx_inputs,
-        options={id(classifier): {"zipmap": False}},
-        target_opset=OPSET,
-        name=sample.name,
-    )
+    model = sample.export(sample)
     graph = model.graph
-    graph.initializer.append(numpy_helper.from_array(np.array(1, dtype=np.int64), "class_1"))
-    graph.node.append(helper.make_node("Gather", ["probabilities", "class_1"], [sample.output], "class_1_probability", axis=1))
+    if sample.regression:
+        graph.initializer.append(numpy_helper.from_array(np.array([1], dtype=np.int64), "axis_1"))
+        node = helper.make_node("Squeeze", [graph.output[0].name, "axis_1"], [sample.output], "value")
+    else:
+        graph.initializer.append(numpy_helper.from_array(np.array(1, dtype=np.int64), "class_1"))
+        node = helper.make_node("Gather", ["probabilities", "class_1"], [sample.output], "class_1_probability", axis=1)
+    graph.node.append(node)
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(sample.output, TensorProto.FLOAT, ["N"]))
     for value in graph.input:
@@ -158,7 +175,8 @@ def check_agreement(sample: Sample, framework: np.ndarray, runtime: np.ndarray) 
     if runtime.shape != framework.shape:
         raise AssertionError(f"{sample.name}: output has shape {runtime.shape}, expected {framework.shape}")
     np.testing.assert_allclose(runtime, framework, rtol=RTOL, atol=ATOL, err_msg=f"{sample.name} {sample.version}")
-    np.testing.assert_array_equal(runtime >= 0.5, framework >= 0.5, err_msg=f"{sample.name}: a decision flipped")
+    if not sample.regression:
+        np.testing.assert_array_equal(runtime >= 0.5, framework >= 0.5, err_msg=f"{sample.name}: a decision flipped")
 
 
 def write_mlmodel(sample: Sample) -> None:

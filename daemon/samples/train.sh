@@ -17,3 +17,4 @@ fi
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 "$venv/bin/python" daemon/samples/fraud/train.py
 "$venv/bin/python" daemon/samples/tumour/train.py
+"$venv/bin/python" daemon/samples/diabetes/train.py

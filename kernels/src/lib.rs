@@ -9,6 +9,8 @@
 pub mod engine;
 pub mod scores;
 pub mod tensor;
+#[cfg(feature = "text")]
+pub mod text;
 pub mod tolerance;
 #[cfg(feature = "tract")]
 pub mod tract;

@@ -68,7 +68,7 @@ def read_golden(model: str, version: int) -> Golden:
     return Golden(content["inputs"]["columns"], content["inputs"]["data"], predictions)
 
 
-GOLDEN = {(model, version): read_golden(model, version) for model, version in [("fraud", 3), ("fraud", 4), ("tumour", 1), ("tumour", 2)]}
+GOLDEN = {(model, version): read_golden(model, version) for model, version in [("fraud", 3), ("fraud", 4), ("tumour", 1), ("tumour", 2), ("diabetes", 1)]}
 FORMS = ["dataframe_split", "dataframe_records", "inputs", "instances"]
 
 

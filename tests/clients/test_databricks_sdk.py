@@ -65,7 +65,7 @@ def query(serving, endpoint: str, form: str, golden):
 
 
 def test_list_names_the_endpoints_of_the_quickstart(serving):
-    assert {"fraud-detection", "tumour"} <= {endpoint.name for endpoint in serving.list()}
+    assert {"fraud-detection", "tumour", "diabetes"} <= {endpoint.name for endpoint in serving.list()}
 
 
 def test_get_describes_the_split(serving):

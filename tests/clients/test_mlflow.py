@@ -50,7 +50,7 @@ def wait_ready(deployments, name: str) -> dict:
 
 
 def test_list_endpoints(deployments):
-    assert {"fraud-detection", "tumour"} <= {endpoint["name"] for endpoint in deployments.list_endpoints()}
+    assert {"fraud-detection", "tumour", "diabetes"} <= {endpoint["name"] for endpoint in deployments.list_endpoints()}
 
 
 def test_get_endpoint(deployments):

@@ -62,6 +62,13 @@ def test_tumour(http, form):
     assert any(GOLDEN["tumour", version].matches(response.json()["predictions"]) for version in (1, 2))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_diabetes(http, form):
+    response = http.post("/serving-endpoints/diabetes/invocations", json={form: GOLDEN["diabetes", 1].forms[form]})
+    assert response.status_code == 200
+    assert GOLDEN["diabetes", 1].matches(response.json()["predictions"])
+
+
 @pytest.mark.parametrize(("served", "version"), [("champion", 3), ("challenger", 4)])
 def test_one_served_entity(http, served, version):
     path = f"/serving-endpoints/fraud-detection/served-models/{served}/invocations"

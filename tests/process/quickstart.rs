@@ -97,6 +97,7 @@ fn golden(endpoint: &str, served: &str) -> Golden {
     match (endpoint, served) {
         ("fraud-detection", "champion") => Golden::of("fraud", 3),
         ("fraud-detection", "challenger") => Golden::of("fraud", 4),
+        ("diabetes", _) => Golden::of("diabetes", 1),
         ("tumour", served) => {
             let version = if served.contains('1') { 1 } else { 2 };
             Golden::of("tumour", version)
@@ -120,7 +121,7 @@ fn a_new_machine_serves_what_the_framework_answers() {
     let folder = tempfile::tempdir().unwrap();
     let mut quickstart = Quickstart::start(&folder.path().join("quickstart"));
     let mut requests = Vec::new();
-    for endpoint in ["fraud-detection", "tumour"] {
+    for endpoint in ["fraud-detection", "tumour", "diabetes"] {
         let printed: Value = match &quickstart.endpoint(endpoint)["body"] {
             Value::String(text) => serde_json::from_str(text).unwrap(),
             body => body.clone(),

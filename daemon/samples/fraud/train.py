@@ -144,7 +144,7 @@ def main() -> None:
                 folder=HERE / str(version),
                 name=NAME,
                 version=version,
-                pipeline=fitted(classifier, rows, label),
+                model=fitted(classifier, rows, label),
                 onnx_inputs=ONNX_INPUTS,
                 columns=COLUMNS,
                 output=OUTPUT,

@@ -1,6 +1,6 @@
 """Trains main.default.tumour on the Wisconsin breast cancer data that ships with scikit-learn.
 
-Version 1 is a scaled logistic regression, version 2 a random forest. 30 measurements of a cell nucleus go in, the
+Version 1 is a scaled logistic regression, version 2 a random forest, version 3 boosted trees of XGBoost. 30 measurements of a cell nucleus go in, the
 probability that the tumour is malignant comes out.
 """
 
@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxmltools
 import pandas
+import xgboost
+from onnxmltools.convert.common.data_types import FloatTensorType as MatrixType
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import RandomForestClassifier
@@ -30,6 +34,25 @@ def tensors(frame: pandas.DataFrame) -> dict[str, np.ndarray]:
     return {"X": frame.to_numpy(np.float32)}
 
 
+def by_onnxmltools(sample: Sample) -> onnx.ModelProto:
+    """What onnxmltools makes of a booster: a tree ensemble that has a base value for each of the two classes."""
+    columns = len(sample.columns)
+    return onnxmltools.convert_xgboost(sample.model.trained, name=sample.name, initial_types=[("X", MatrixType([None, columns]))], target_opset=15)
+
+
+class Booster:
+    """XGBoost over the columns' places: its converter takes no names."""
+
+    def __init__(self, rows: pandas.DataFrame, label: np.ndarray) -> None:
+        self.trained = xgboost.XGBClassifier(
+            n_estimators=30, max_depth=3, learning_rate=0.3, base_score=0.37, random_state=3, n_jobs=1
+        )
+        self.trained.fit(rows.to_numpy(np.float32), label)
+
+    def predict_proba(self, rows: pandas.DataFrame) -> np.ndarray:
+        return self.trained.predict_proba(rows.to_numpy(np.float32))
+
+
 def main() -> None:
     data = load_breast_cancer(as_frame=True)
     # The graph computes in float32, so the framework must see the same numbers; the dataset says 0 for malignant.
@@ -42,13 +65,16 @@ def main() -> None:
         1: [("scaler", StandardScaler()), ("classifier", LogisticRegression(C=0.5, max_iter=1000))],
         2: [("classifier", RandomForestClassifier(n_estimators=50, max_depth=6, random_state=2))],
     }
-    for version, steps in classifiers.items():
+    models = {version: Pipeline(steps).fit(rows, label) for version, steps in classifiers.items()}
+    models[3] = Booster(rows, label)
+    for version, model in models.items():
+        boosted = {"framework": f"XGBoost {xgboost.__version__}", "export": by_onnxmltools} if version == 3 else {}
         write_version(
             Sample(
                 folder=HERE / str(version),
                 name=NAME,
                 version=version,
-                pipeline=Pipeline(steps).fit(rows, label),
+                model=model,
                 onnx_inputs=[("X", FloatTensorType([None, rows.shape[1]]))],
                 columns=[Column(name, "double") for name in rows.columns],
                 output=OUTPUT,
@@ -56,6 +82,7 @@ def main() -> None:
                 labels=kept_label,
                 example=kept.head(2),
                 tensors=tensors,
+                **boosted,
             )
         )
 

@@ -35,10 +35,17 @@ pub(crate) fn load(engine: &dyn Engine, path: &Path) -> Arc<dyn Session> {
 /// The sample models of the product.
 pub(crate) fn samples() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../daemon/samples");
-    ["fraud/3", "fraud/4", "tumour/1", "tumour/2"]
-        .iter()
-        .map(|version| root.join(version))
-        .collect()
+    [
+        "fraud/3",
+        "fraud/4",
+        "tumour/1",
+        "tumour/2",
+        "tumour/3",
+        "diabetes/1",
+    ]
+    .iter()
+    .map(|version| root.join(version))
+    .collect()
 }
 
 /// The models in `tests/recorded`, by name.
