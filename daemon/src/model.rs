@@ -28,6 +28,7 @@ mod prove;
 mod remove;
 pub mod samples;
 pub mod scoring;
+mod sentence;
 pub mod signature;
 mod source;
 mod version;
@@ -60,6 +61,7 @@ pub use scoring::{
     BindModelError, InputForm, Mistake, Predictions, ScoreError, Scorer, ScoringInput,
     ScoringRequest, parse_scoring_body,
 };
+pub use sentence::ReadSentenceError;
 pub use signature::{Column, ColumnType, Schema, Signature, TensorField};
 pub use source::ReadSourceError;
 pub use version::OpenVersionError;
@@ -253,7 +255,7 @@ impl ModelStore {
         Manifest::parse(&bytes).map_err(ReadManifestError::Parse)
     }
 
-    /// Imports a bare `.onnx` file or an MLflow model directory as `model`. Importing the same
+    /// Imports a bare model file or an MLflow model directory as `model`. Importing the same
     /// content again changes nothing and answers the record that is there.
     ///
     /// # Errors

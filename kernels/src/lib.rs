@@ -6,10 +6,12 @@
 //!
 //! This crate never opens a socket, never spawns a thread, and never keeps state on disk.
 
+#[cfg(feature = "trees")]
+pub mod boosted;
+pub mod chain;
 pub mod engine;
 pub mod scores;
 pub mod tensor;
-#[cfg(feature = "text")]
 pub mod text;
 pub mod tolerance;
 #[cfg(feature = "tract")]
@@ -19,7 +21,16 @@ pub mod verify;
 
 use std::sync::Arc;
 
-use engine::Engine;
+use engine::{Engine, LoadModelError, ModelFile, Session};
+
+/// Loads a model with `engine`, and puts the chain around it that makes an encoder a model of texts,
+/// where it has one.
+///
+/// # Errors
+/// As [`Engine::load`], and [`LoadModelError::Chain`].
+pub fn load(engine: &dyn Engine, model: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {
+    text::chained(model, engine.load(model)?)
+}
 
 /// The engines compiled into this build, in the order in which they are tried.
 #[must_use]
@@ -27,5 +38,7 @@ pub fn engines() -> Vec<Arc<dyn Engine>> {
     vec![
         #[cfg(feature = "tract")]
         Arc::new(tract::TractEngine::new()),
+        #[cfg(feature = "trees")]
+        Arc::new(boosted::TreesEngine::new()),
     ]
 }

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgeward_base::units::ByteCount;
 
-use crate::engine::{Rows, RunModelError, Session};
+use crate::chain::{Pooling, TextChain};
+use crate::engine::{LoadModelError, ModelFile, Rows, RunModelError, Session};
 use crate::tensor::{DataType, Tensor, TensorData, TensorSpec};
 
 mod encoder;
@@ -23,23 +24,7 @@ mod pooling;
 mod tokens;
 
 use encoder::{Encoder, Hidden};
-pub use pooling::Pooling;
 use tokens::{Tokenizer, Tokens};
-
-/// What makes an encoder a model of texts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TextChain {
-    /// The `tokenizer.json` of the `tokenizers` library; its digest was verified by the caller.
-    pub tokenizer: PathBuf,
-    /// A longer text is cut to so many tokens, those that begin and end it included.
-    pub longest: usize,
-    /// Whether a text is made lower case before it is cut into tokens.
-    pub lower_case: bool,
-    /// How the vectors of a text's tokens become one.
-    pub pooling: Pooling,
-    /// Whether each vector is divided by its length.
-    pub normalise: bool,
-}
 
 /// Why a chain cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +50,25 @@ pub enum ChainTextError {
         "encoder has no f32 output of shape [rows, tokens, width], nor a sentence_embedding [rows, width]"
     )]
     Output,
+}
+
+/// `session`, with the chain around it that `model` asks for.
+///
+/// # Errors
+/// [`LoadModelError::Chain`].
+pub fn chained(
+    model: &ModelFile,
+    session: Arc<dyn Session>,
+) -> Result<Arc<dyn Session>, LoadModelError> {
+    let Some(chain) = &model.text else {
+        return Ok(session);
+    };
+    match TextSession::new(session, chain) {
+        Ok(session) => Ok(Arc::new(session)),
+        Err(error) => Err(LoadModelError::Chain {
+            reason: error.to_string(),
+        }),
+    }
 }
 
 /// A chain that is loaded.

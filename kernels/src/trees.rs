@@ -1,128 +1,23 @@
 //! Tree ensembles, flattened for the processor rather than for the file format.
 //!
-//! [`Trees::build`] checks a model file's node and vote lists and lays the nodes out so that
+//! Every reader of a file format makes [`Lists`] of it: ONNX, XGBoost and LightGBM mean the same
+//! trees with other words. [`Trees::build`] checks the lists and lays the nodes out so that
 //! siblings are adjacent: one comparison gives the next node by addition. [`Trees::aggregate`]
 //! walks several rows (or, for a single row, several trees) at a time, because one walk is a chain
 //! of dependent loads that leaves the processor idle. [`plain`] is the same computation written as
-//! the specification states it; the property test holds one against the other.
+//! the specifications state it; the property test holds one against the other.
 
 use std::ops::Range;
 
 mod build;
+mod lists;
+mod members;
 pub mod plain;
 mod walk;
 
-pub use walk::Threshold;
-
-/// How a node compares a feature with its threshold; the comparison leads to the true branch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// `x <= threshold`
-    LessOrEqual,
-    /// `x < threshold`
-    Less,
-    /// `x >= threshold`
-    GreaterOrEqual,
-    /// `x > threshold`
-    Greater,
-    /// `x == threshold`
-    Equal,
-    /// `x != threshold`
-    NotEqual,
-    /// No comparison: the walk ends here.
-    Leaf,
-}
-
-impl Mode {
-    /// The mode of an ONNX attribute value.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "BRANCH_LEQ" => Self::LessOrEqual,
-            "BRANCH_LT" => Self::Less,
-            "BRANCH_GTE" => Self::GreaterOrEqual,
-            "BRANCH_GT" => Self::Greater,
-            "BRANCH_EQ" => Self::Equal,
-            "BRANCH_NEQ" => Self::NotEqual,
-            "LEAF" => Self::Leaf,
-            _ => return None,
-        })
-    }
-
-    /// Whether `x` takes the true branch. A leaf has none.
-    pub(crate) fn holds<T: PartialOrd + Copy>(self, x: T, threshold: T) -> bool {
-        match self {
-            Self::LessOrEqual => x <= threshold,
-            Self::Less => x < threshold,
-            Self::GreaterOrEqual => x >= threshold,
-            Self::Greater => x > threshold,
-            Self::Equal => x == threshold,
-            Self::NotEqual => x != threshold,
-            Self::Leaf => false,
-        }
-    }
-}
-
-/// How the votes of all trees for one target become one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aggregate {
-    /// Their sum.
-    Sum,
-    /// Their sum divided by the number of trees.
-    Average,
-    /// The smallest; 0 when no tree votes.
-    Min,
-    /// The largest; 0 when no tree votes.
-    Max,
-}
-
-impl Aggregate {
-    /// The aggregate of an ONNX attribute value.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "SUM" => Self::Sum,
-            "AVERAGE" => Self::Average,
-            "MIN" => Self::Min,
-            "MAX" => Self::Max,
-            _ => return None,
-        })
-    }
-}
-
-/// A node as a model file lists it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NodeEntry {
-    /// The tree it belongs to.
-    pub tree: i64,
-    /// Its number within the tree.
-    pub node: i64,
-    /// The column it looks at.
-    pub feature: u32,
-    /// The comparison.
-    pub mode: Mode,
-    /// What the feature is compared with.
-    pub threshold: f64,
-    /// The node where the comparison holds.
-    pub on_true: i64,
-    /// The node where it does not.
-    pub on_false: i64,
-    /// Whether NaN takes the true branch, whatever the comparison.
-    pub missing_is_true: bool,
-}
-
-/// A vote of a leaf as a model file lists it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VoteEntry {
-    /// The tree of the leaf.
-    pub tree: i64,
-    /// The leaf.
-    pub node: i64,
-    /// The class or target voted for.
-    pub target: u32,
-    /// The weight of the vote.
-    pub weight: f64,
-}
+pub use lists::{Aggregate, Lists, Missing, Mode, NodeEntry, VoteEntry, ZERO};
+pub use members::{Fractions, Members};
+pub use walk::{Score, Threshold};
 
 /// Why node and vote lists make no forest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -178,8 +73,20 @@ pub enum BuildTreesError {
         /// How many there are.
         targets: usize,
     },
-    /// More nodes than can be numbered.
-    #[error("more than 2^32 nodes or votes")]
+    /// A member node that asks a set which is not listed.
+    #[error("node {node} of tree {tree} asks set {set} of {sets}")]
+    Set {
+        /// The tree.
+        tree: i64,
+        /// The node.
+        node: i64,
+        /// The set asked for.
+        set: u32,
+        /// How many there are.
+        sets: usize,
+    },
+    /// More nodes than can be numbered, or a feature beyond them.
+    #[error("more than 2^32 nodes or votes, or 2^24 features")]
     Size,
 }
 
@@ -193,29 +100,100 @@ pub struct NarrowRowError {
     pub got: usize,
 }
 
-/// A node in evaluation order, 16 bytes for `f32` thresholds.
+/// A node in evaluation order: 12 bytes for `f32` thresholds, 16 for `f64`.
 ///
 /// A branch goes to `child` where the comparison holds and to `child + 1` where not. A leaf is its
 /// own child and looks at feature 0, so that a walk that has arrived stays without a branch; the
-/// weight of its first vote is in `threshold`.
+/// weight of its first vote is in `threshold`. A member node has the number of its set there.
 ///
 /// Invariants, which [`Trees::build`] establishes and the walk relies on: `child` is below the
-/// number of nodes, and so is `child + 1` of a branch; `feature` is below [`Trees::features`].
+/// number of nodes, and so is `child + 1` of a branch; the feature is below [`Trees::features`].
 #[derive(Debug, Clone, Copy)]
 struct Node<T> {
     threshold: T,
-    feature: u32,
     child: u32,
-    mode: Mode,
-    missing_is_true: bool,
-    branches: bool,
+    test: Test,
 }
 
-/// Where a tree begins, and how many steps its longest walk has.
+/// What a node looks at and how: the feature in the low 24 bits, then the mode, then flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Test(u32);
+
+impl Test {
+    /// Features from here on have no place.
+    const FEATURES: u32 = 1 << 24;
+    const MODE_SHIFT: u32 = 24;
+    const MISSING_IS_TRUE: u32 = 1 << 27;
+    const ZERO_IS_MISSING: u32 = 1 << 28;
+    const BRANCHES: u32 = 1 << 31;
+
+    const LEAF: Self = Self((Mode::Leaf as u32) << Self::MODE_SHIFT);
+
+    /// The test of a branch; `None` when the feature has no place.
+    fn of(entry: &NodeEntry) -> Option<Self> {
+        let mut word = entry.feature | (entry.mode as u32) << Self::MODE_SHIFT | Self::BRANCHES;
+        if entry.missing.is_true {
+            word |= Self::MISSING_IS_TRUE;
+        }
+        if entry.missing.zero {
+            word |= Self::ZERO_IS_MISSING;
+        }
+        (entry.feature < Self::FEATURES).then_some(Self(word))
+    }
+
+    #[inline(always)]
+    fn feature(self) -> usize {
+        (self.0 & (Self::FEATURES - 1)) as usize
+    }
+
+    #[inline(always)]
+    fn branches(self) -> bool {
+        self.0 & Self::BRANCHES != 0
+    }
+
+    #[inline(always)]
+    fn missing_is_true(self) -> bool {
+        self.0 & Self::MISSING_IS_TRUE != 0
+    }
+
+    #[inline(always)]
+    fn zero_is_missing(self) -> bool {
+        self.0 & Self::ZERO_IS_MISSING != 0
+    }
+
+    #[inline(always)]
+    fn mode(self) -> Mode {
+        match self.0 >> Self::MODE_SHIFT & 7 {
+            0 => Mode::LessOrEqual,
+            1 => Mode::Less,
+            2 => Mode::GreaterOrEqual,
+            3 => Mode::Greater,
+            4 => Mode::Equal,
+            5 => Mode::NotEqual,
+            6 => Mode::Member,
+            _ => Mode::Leaf,
+        }
+    }
+}
+
+/// Where a tree begins, how many steps its longest walk has, and whom it votes for where all its
+/// leaves vote for one target.
 #[derive(Debug, Clone, Copy)]
 struct Root {
     node: u32,
     depth: u32,
+    target: u32,
+}
+
+/// What some branch does with what is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Absent {
+    /// What the comparison says, always.
+    Compared,
+    /// NaN takes the true branch somewhere.
+    NaN,
+    /// Numbers next to 0 are missing somewhere.
+    Zero,
 }
 
 /// A checked, flattened ensemble whose thresholds are `T`.
@@ -223,19 +201,19 @@ struct Root {
 pub struct Trees<T> {
     nodes: Vec<Node<T>>,
     roots: Vec<Root>,
-    /// The votes of each node; empty where `single`.
+    /// The votes of each node; empty where `lone`.
     ballots: Vec<Range<u32>>,
-    /// Target and weight; empty where `single`.
+    /// Target and weight; empty where `lone`.
     votes: Vec<(u32, f64)>,
+    sets: Vec<Members>,
     targets: usize,
     /// How wide a row has to be.
     features: usize,
-    /// Every leaf votes exactly once, and for target 0: sums need no vote list.
-    single: bool,
+    /// Every leaf votes exactly once, and all of a tree for the same target: sums need no vote list.
+    lone: bool,
     /// The one comparison of all branches, where there is one.
     mode: Option<Mode>,
-    /// Whether any branch takes NaN as true.
-    missing: bool,
+    absent: Absent,
 }
 
 impl<T: Threshold> Trees<T> {
@@ -250,7 +228,9 @@ impl<T: Threshold> Trees<T> {
     pub fn resident(&self) -> usize {
         self.nodes.len() * size_of::<Node<T>>()
             + self.votes.len() * size_of::<(u32, f64)>()
-            + (self.ballots.len() + self.roots.len()) * size_of::<Root>()
+            + self.ballots.len() * size_of::<Range<u32>>()
+            + self.roots.len() * size_of::<Root>()
+            + self.sets.iter().map(Members::resident).sum::<usize>()
     }
 }
 
@@ -259,23 +239,25 @@ impl Trees<f32> {
     #[must_use]
     pub fn widen(&self) -> Trees<f64> {
         let widen = |node: &Node<f32>| Node {
-            threshold: f64::from(node.threshold),
-            feature: node.feature,
+            threshold: if node.test.mode() == Mode::Member {
+                f64::from_index(node.threshold.index())
+            } else {
+                f64::from(node.threshold)
+            },
             child: node.child,
-            mode: node.mode,
-            missing_is_true: node.missing_is_true,
-            branches: node.branches,
+            test: node.test,
         };
         Trees {
             nodes: self.nodes.iter().map(widen).collect(),
             roots: self.roots.clone(),
             ballots: self.ballots.clone(),
             votes: self.votes.clone(),
+            sets: self.sets.clone(),
             targets: self.targets,
             features: self.features,
-            single: self.single,
+            lone: self.lone,
             mode: self.mode,
-            missing: self.missing,
+            absent: self.absent,
         }
     }
 }

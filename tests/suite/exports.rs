@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use edgeward_base::digest::Digest;
 use edgeward_harness::{floors, workspace};
-use edgeward_kernels::engine::{Engine, ModelFile, Session};
+use edgeward_kernels::engine::{Engine, ModelFile, ModelForm, Session};
 use edgeward_kernels::verify::verify;
 
 use stored::{Export, Exports};
@@ -57,9 +57,11 @@ fn refusal(engines: &[Arc<dyn Engine>], exports: &Exports, export: &Export) -> O
     let model = ModelFile {
         digest: Digest::of_file(&path).unwrap(),
         path,
+        form: ModelForm::Onnx,
+        text: None,
     };
     let mut refusals = Vec::new();
-    for engine in engines {
+    for engine in engines.iter().filter(|engine| engine.takes(model.form)) {
         let session = match engine.load(&model) {
             Ok(session) => session,
             Err(error) => {

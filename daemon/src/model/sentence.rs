@@ -12,7 +12,7 @@
 //! Must never serve a step that it does not know: a model with a `Dense` layer answers something else
 //! without it.
 
-use edgeward_kernels::text::Pooling;
+use edgeward_kernels::chain::Pooling;
 use serde::Deserialize;
 
 /// The file that makes a directory one of sentence-transformers.
@@ -36,6 +36,15 @@ pub(super) struct Sentence {
     pub(super) normalise: bool,
 }
 
+impl Sentence {
+    /// Whether `path` is a file of the version that this says something of.
+    pub(super) fn names(&self, path: &str) -> bool {
+        path == self.tokenizer
+            || path == self.graph
+            || self.described_by.iter().any(|by| by == path)
+    }
+}
+
 /// Why a directory of sentence-transformers cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadSentenceError {
@@ -57,7 +66,9 @@ pub enum ReadSentenceError {
         source: serde_json::Error,
     },
     /// A step that is not served.
-    #[error("{MODULES} has a step {kind:?}; served are Transformer, Pooling and Normalize, once each and in this order")]
+    #[error(
+        "{MODULES} has a step {kind:?}; served are Transformer, Pooling and Normalize, once each and in this order"
+    )]
     Step {
         /// Its type.
         kind: String,
@@ -130,9 +141,17 @@ pub(super) fn read<E: From<ReadSentenceError>>(
         Limits::default()
     };
     let graphs = ["onnx/model.onnx", "model.onnx"].map(|name| beneath(&encoder.path, name));
-    let graph = first(&graphs, &mut has, "save the model with backend=\"onnx\", or export it with optimum-cli")?;
+    let graph = first(
+        &graphs,
+        &mut has,
+        "save the model with backend=\"onnx\", or export it with optimum-cli",
+    )?;
     let tokenizers = [beneath(&encoder.path, "tokenizer.json")];
-    let tokenizer = first(&tokenizers, &mut has, "save the model with a fast tokenizer")?;
+    let tokenizer = first(
+        &tokenizers,
+        &mut has,
+        "save the model with a fast tokenizer",
+    )?;
     Ok(Sentence {
         graph,
         tokenizer,

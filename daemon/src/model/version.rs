@@ -2,10 +2,11 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `MLmodel` | flavour and signature; absent in a version imported from a bare `.onnx` |
-//! | `model.onnx`, or what `MLmodel` names | the graph |
+//! | `MLmodel` | flavour and signature; absent in a version imported from a bare file |
+//! | `model.onnx`, `model.xgboost`, `model.lightgbm`, or what `MLmodel` names | the model |
 //! | `golden.json` | inputs with the training framework's outputs |
 //! | `serving_input_example.json`, `input_example.json` | inputs alone |
+//! | `modules.json`, `tokenizer.json` and others that [`sentence`] reads | a model of texts |
 //! | any other | external data of the graph's tensors |
 //!
 //! An engine wants external data beside the graph, under the names that the graph uses, and the
@@ -18,18 +19,54 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use edgeward_base::names::ModelRef;
-use edgeward_kernels::engine::ModelFile;
+use edgeward_kernels::chain::TextChain;
+use edgeward_kernels::engine::{ModelFile, ModelForm, Predictor};
 use edgeward_wire::manifest::{Manifest, ManifestFile};
 
 use super::artifacts::{ArtifactError, Artifacts};
 use super::mlmodel::{self, ParseMlModelError};
 use super::onnx_files::{ScanOnnxError, external_locations};
+use super::sentence::{self, ReadSentenceError, Sentence};
 use super::signature::Signature;
 
 /// The file that makes a directory an MLflow model.
 pub(super) const MLMODEL: &str = "MLmodel";
 /// What a bare graph is called in its version.
 pub(super) const BARE_ONNX: &str = "model.onnx";
+
+/// A bare file of boosted trees: what it is called in its version, and what its first bytes are.
+#[derive(Debug)]
+pub(super) struct BareFile {
+    pub(super) path: &'static str,
+    form: ModelForm,
+    start: &'static [u8],
+    /// Stands within the first bytes.
+    word: &'static [u8],
+}
+
+/// A bare file does not say by what it was trained: the booster's own answers are given.
+pub(super) const BARE: [BareFile; 2] = [
+    BareFile {
+        path: "model.xgboost",
+        form: ModelForm::XgBoost(Predictor::Booster),
+        start: b"{",
+        word: b"learner",
+    },
+    BareFile {
+        path: "model.lightgbm",
+        form: ModelForm::LightGbm(Predictor::Booster),
+        start: b"tree",
+        word: b"version=",
+    },
+];
+
+impl BareFile {
+    /// Whether a file with these first bytes is one.
+    pub(super) fn begins(&self, start: &[u8]) -> bool {
+        let mut windows = start.windows(self.word.len());
+        start.starts_with(self.start) && windows.any(|window| window == self.word)
+    }
+}
 /// Inputs with the training framework's outputs.
 pub(super) const GOLDEN: &str = "golden.json";
 /// A ready invocation body.
@@ -79,9 +116,12 @@ pub enum OpenVersionError {
     /// The MLmodel file cannot be used.
     #[error("cannot use MLmodel")]
     MlModel(#[source] ParseMlModelError),
-    /// The graph is not among the files.
-    #[error("the model version has no file {path}, which should be its ONNX graph")]
-    NoGraph {
+    /// The directory of sentence-transformers cannot be used.
+    #[error("cannot use the directory as a model of texts")]
+    Sentence(#[from] ReadSentenceError),
+    /// The model is not among the files.
+    #[error("the model version has no file {path}, which should be the model")]
+    NoModel {
         /// The file looked for.
         path: String,
     },
@@ -119,7 +159,8 @@ impl OpenVersionError {
             Self::Artifact(error) => error.is_lost(),
             Self::Size { .. }
             | Self::MlModel(_)
-            | Self::NoGraph { .. }
+            | Self::Sentence(_)
+            | Self::NoModel { .. }
             | Self::Scan { .. }
             | Self::ExternalData { .. }
             | Self::Link { .. } => false,
@@ -149,23 +190,42 @@ pub(super) fn open(
     let described = small(MLMODEL)?
         .map(|bytes| mlmodel::parse(&bytes).map_err(OpenVersionError::MlModel))
         .transpose()?;
-    let (graph, signature) = described.map_or_else(
-        || (BARE_ONNX.to_owned(), None),
-        |described| (described.onnx_file, described.signature),
-    );
-    let graph = find(manifest, &graph).ok_or(OpenVersionError::NoGraph { path: graph })?;
+    let sentence = match &described {
+        None => sentence_of(manifest, &small)?,
+        Some(_) => None,
+    };
+    let (path, form, signature) = match (described, &sentence) {
+        (Some(described), _) => (described.file, described.form, described.signature),
+        (None, Some(sentence)) => (sentence.graph.clone(), ModelForm::Onnx, None),
+        (None, None) => {
+            let (path, form) = bare(manifest);
+            (path.to_owned(), form, None)
+        }
+    };
+    let model = find(manifest, &path).ok_or(OpenVersionError::NoModel { path })?;
+    let is_known = |path: &str| {
+        has_meaning(path)
+            || sentence
+                .as_ref()
+                .is_some_and(|sentence| sentence.names(path))
+    };
     let alone = manifest
         .files
         .iter()
-        .all(|file| file.path == graph.path || has_meaning(&file.path));
-    let file = if alone && known == Known::Catalogued {
+        .all(|file| file.path == model.path || is_known(&file.path));
+    let mut file = if form != ModelForm::Onnx || alone && known == Known::Catalogued {
         ModelFile {
-            path: artifacts.path(&graph.digest),
-            digest: graph.digest,
+            path: artifacts.path(&model.digest),
+            digest: model.digest,
+            form,
+            text: None,
         }
     } else {
-        graph_file(manifest, graph, artifacts, index)?
+        graph_file(manifest, model, artifacts, index)?
     };
+    if let Some(sentence) = sentence {
+        file.text = Some(chain(&sentence, manifest, artifacts)?);
+    }
     Ok(Version {
         model: manifest.model(),
         manifest: manifest.digest(),
@@ -175,6 +235,43 @@ pub(super) fn open(
         serving_example: small(SERVING_EXAMPLE)?,
         input_example: small(INPUT_EXAMPLE)?,
     })
+}
+
+/// What a version says of itself that was imported from a directory of sentence-transformers.
+fn sentence_of(
+    manifest: &Manifest,
+    small: &impl Fn(&str) -> Result<Option<Vec<u8>>, OpenVersionError>,
+) -> Result<Option<Sentence>, OpenVersionError> {
+    if find(manifest, sentence::MODULES).is_none() {
+        return Ok(None);
+    }
+    let there = |path: &str| Ok(find(manifest, path).is_some());
+    sentence::read(small, there).map(Some)
+}
+
+/// The chain around the encoder.
+fn chain(
+    sentence: &Sentence,
+    manifest: &Manifest,
+    artifacts: &Artifacts,
+) -> Result<TextChain, OpenVersionError> {
+    let tokenizer =
+        find(manifest, &sentence.tokenizer).ok_or_else(|| OpenVersionError::NoModel {
+            path: sentence.tokenizer.clone(),
+        })?;
+    Ok(TextChain {
+        tokenizer: artifacts.path(&tokenizer.digest),
+        longest: sentence.longest,
+        lower_case: sentence.lower_case,
+        pooling: sentence.pooling,
+        normalise: sentence.normalise,
+    })
+}
+
+/// The model of a version that was imported from a bare file.
+fn bare(manifest: &Manifest) -> (&'static str, ModelForm) {
+    let found = BARE.iter().find(|bare| find(manifest, bare.path).is_some());
+    found.map_or((BARE_ONNX, ModelForm::Onnx), |bare| (bare.path, bare.form))
 }
 
 fn find<'m>(manifest: &'m Manifest, path: &str) -> Option<&'m ManifestFile> {
@@ -222,6 +319,8 @@ fn graph_file(
         return Ok(ModelFile {
             path: stored,
             digest: graph.digest,
+            form: ModelForm::Onnx,
+            text: None,
         });
     }
     let view = index.join(manifest.digest().to_string());
@@ -234,6 +333,8 @@ fn graph_file(
     Ok(ModelFile {
         path: view.join(&graph.path),
         digest: graph.digest,
+        form: ModelForm::Onnx,
+        text: None,
     })
 }
 

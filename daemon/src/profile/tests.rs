@@ -1,4 +1,4 @@
-use edgeward_kernels::engine::{LoadModelError, ModelFile, Session};
+use edgeward_kernels::engine::{LoadModelError, ModelFile, ModelForm, Session};
 
 use super::*;
 
@@ -131,6 +131,10 @@ struct Named(&'static str);
 impl Engine for Named {
     fn name(&self) -> &'static str {
         self.0
+    }
+
+    fn takes(&self, _: ModelForm) -> bool {
+        true
     }
 
     fn load(&self, _: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {

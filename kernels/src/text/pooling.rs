@@ -2,21 +2,7 @@
 //!
 //! Sums are formed in `f64` in the order of the tokens and rounded once.
 
-use serde::{Deserialize, Serialize};
-
-/// How the vectors of a text's tokens become one, as sentence-transformers names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pooling {
-    /// Their mean.
-    Mean,
-    /// The first, of the token that begins the text.
-    Cls,
-    /// The last.
-    LastToken,
-    /// The largest of each component.
-    Max,
-}
+use crate::chain::Pooling;
 
 impl Pooling {
     /// Pools the first `count` vectors of `hidden`, `[tokens, width]`; what follows is padding.

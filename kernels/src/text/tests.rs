@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::groups;
 use super::tokens::Tokens;
-use super::{ChainTextError, Pooling, TextChain, TextSession};
+use super::{ChainTextError, TextSession};
+use crate::chain::{Pooling, TextChain};
 use crate::engine::{Rows, RunModelError, Session};
 use crate::tensor::{DataType, Tensor, TensorData, TensorSpec};
 

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use tokenizers::{TruncationParams, TruncationStrategy};
 
-use super::{ChainTextError, TextChain};
+use super::ChainTextError;
+use crate::chain::TextChain;
 use crate::engine::RunModelError;
 
 /// The tokens of one text, special ones included.

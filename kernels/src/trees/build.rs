@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{BuildTreesError, Mode, Node, NodeEntry, Root, Threshold, Trees, VoteEntry};
+use super::{
+    Absent, BuildTreesError, Lists, Mode, Node, NodeEntry, Root, Test, Threshold, Trees, VoteEntry,
+};
 
 type NodeId = (i64, i64);
 
@@ -12,28 +14,28 @@ impl<T: Threshold> Trees<T> {
     ///
     /// # Errors
     /// [`BuildTreesError`]: the first thing wrong with the lists.
-    pub fn build(
-        entries: &[NodeEntry],
-        votes: &[VoteEntry],
-        targets: usize,
-    ) -> Result<Self, BuildTreesError> {
-        let forest = Forest::read(entries, votes, targets)?;
+    pub fn build(lists: &Lists) -> Result<Self, BuildTreesError> {
+        let forest = Forest::read(lists)?;
         let mut trees = Self {
-            nodes: Vec::with_capacity(entries.len()),
+            nodes: Vec::with_capacity(lists.nodes.len()),
             roots: Vec::new(),
             ballots: Vec::new(),
             votes: Vec::new(),
-            targets,
+            sets: lists.sets.clone(),
+            targets: lists.targets,
             features: 1,
-            single: forest.votes_once_for_one_target(),
-            mode: common_mode(entries),
-            missing: entries.iter().any(|entry| entry.missing_is_true),
+            lone: false,
+            mode: common_mode(&lists.nodes),
+            absent: absent(&lists.nodes),
         };
-        for root in forest.roots()? {
-            trees.flatten(&forest, root)?;
+        let lone = forest.lone_targets();
+        trees.lone = lone.is_some();
+        let targets = lone.into_iter().flatten().chain(std::iter::repeat(0));
+        for (root, target) in forest.roots()?.into_iter().zip(targets) {
+            trees.flatten(&forest, root, target)?;
         }
         // One root per tree, no node with two parents, and still some not reached: they form a ring.
-        if trees.nodes.len() == entries.len() {
+        if trees.nodes.len() == lists.nodes.len() {
             Ok(trees)
         } else {
             Err(BuildTreesError::Ring)
@@ -41,7 +43,12 @@ impl<T: Threshold> Trees<T> {
     }
 
     /// Lays out one tree, parents before children and siblings adjacent.
-    fn flatten(&mut self, forest: &Forest<'_>, root: NodeId) -> Result<(), BuildTreesError> {
+    fn flatten(
+        &mut self,
+        forest: &Forest<'_>,
+        root: NodeId,
+        target: u32,
+    ) -> Result<(), BuildTreesError> {
         let start = self.nodes.len();
         let mut deepest = 0;
         self.nodes.push(leaf_node(index(start)?, 0.0));
@@ -59,7 +66,7 @@ impl<T: Threshold> Trees<T> {
                 waiting.push((child + 1, (entry.tree, entry.on_false), depth + 1));
                 waiting.push((child, (entry.tree, entry.on_true), depth + 1));
                 self.features = self.features.max(entry.feature as usize + 1);
-                branch_node(entry, index(child)?)
+                branch_node(entry, index(child)?)?
             };
             if let Some(place) = self.nodes.get_mut(at) {
                 *place = node;
@@ -68,12 +75,13 @@ impl<T: Threshold> Trees<T> {
         self.roots.push(Root {
             node: index(start)?,
             depth: deepest,
+            target,
         });
         Ok(())
     }
 
     fn leaf(&mut self, at: usize, votes: &[&VoteEntry]) -> Result<Node<T>, BuildTreesError> {
-        if !self.single {
+        if !self.lone {
             let first = index(self.votes.len())?;
             self.votes
                 .extend(votes.iter().map(|vote| (vote.target, vote.weight)));
@@ -90,25 +98,23 @@ impl<T: Threshold> Trees<T> {
     }
 }
 
-fn branch_node<T: Threshold>(entry: &NodeEntry, child: u32) -> Node<T> {
-    Node {
-        threshold: T::from_f64(entry.threshold),
-        feature: entry.feature,
+fn branch_node<T: Threshold>(entry: &NodeEntry, child: u32) -> Result<Node<T>, BuildTreesError> {
+    Ok(Node {
+        threshold: if entry.mode == Mode::Member {
+            T::from_index(entry.set)
+        } else {
+            T::from_f64(entry.threshold)
+        },
         child,
-        mode: entry.mode,
-        missing_is_true: entry.missing_is_true,
-        branches: true,
-    }
+        test: Test::of(entry).ok_or(BuildTreesError::Size)?,
+    })
 }
 
 fn leaf_node<T: Threshold>(at: u32, weight: f64) -> Node<T> {
     Node {
         threshold: T::from_f64(weight),
-        feature: 0,
         child: at,
-        mode: Mode::Leaf,
-        missing_is_true: false,
-        branches: false,
+        test: Test::LEAF,
     }
 }
 
@@ -125,6 +131,17 @@ fn common_mode(entries: &[NodeEntry]) -> Option<Mode> {
     modes.all(|mode| mode == first).then_some(first)
 }
 
+fn absent(entries: &[NodeEntry]) -> Absent {
+    let rules = entries
+        .iter()
+        .map(|entry| match (entry.missing.zero, entry.missing.is_true) {
+            (true, _) => Absent::Zero,
+            (false, true) => Absent::NaN,
+            (false, false) => Absent::Compared,
+        });
+    rules.max().unwrap_or(Absent::Compared)
+}
+
 /// The lists of a model file, checked and indexed.
 struct Forest<'a> {
     entries: HashMap<NodeId, &'a NodeEntry>,
@@ -134,18 +151,14 @@ struct Forest<'a> {
 }
 
 impl<'a> Forest<'a> {
-    fn read(
-        entries: &'a [NodeEntry],
-        votes: &'a [VoteEntry],
-        targets: usize,
-    ) -> Result<Self, BuildTreesError> {
+    fn read(lists: &'a Lists) -> Result<Self, BuildTreesError> {
         let mut forest = Self {
-            entries: HashMap::new(),
-            votes: HashMap::new(),
+            entries: HashMap::with_capacity(lists.nodes.len()),
+            votes: HashMap::with_capacity(lists.votes.len()),
             trees: Vec::new(),
         };
         let mut places = HashMap::new();
-        for entry in entries {
+        for entry in &lists.nodes {
             if forest
                 .entries
                 .insert((entry.tree, entry.node), entry)
@@ -156,6 +169,14 @@ impl<'a> Forest<'a> {
                     node: entry.node,
                 });
             }
+            if entry.mode == Mode::Member && entry.set as usize >= lists.sets.len() {
+                return Err(BuildTreesError::Set {
+                    tree: entry.tree,
+                    node: entry.node,
+                    set: entry.set,
+                    sets: lists.sets.len(),
+                });
+            }
             let place = *places.entry(entry.tree).or_insert_with(|| {
                 forest.trees.push((entry.tree, Vec::new()));
                 forest.trees.len() - 1
@@ -164,11 +185,11 @@ impl<'a> Forest<'a> {
                 nodes.push(entry);
             }
         }
-        for vote in votes {
-            if vote.target as usize >= targets {
+        for vote in &lists.votes {
+            if vote.target as usize >= lists.targets {
                 return Err(BuildTreesError::Target {
                     target: vote.target,
-                    targets,
+                    targets: lists.targets,
                 });
             }
             if forest.entry((vote.tree, vote.node))?.mode != Mode::Leaf {
@@ -200,15 +221,20 @@ impl<'a> Forest<'a> {
         self.votes.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether every leaf votes exactly once, and for target 0.
-    fn votes_once_for_one_target(&self) -> bool {
-        let leaves = self
-            .entries
-            .values()
-            .filter(|entry| entry.mode == Mode::Leaf);
-        leaves
-            .into_iter()
-            .all(|leaf| matches!(self.votes_of((leaf.tree, leaf.node)), [vote] if vote.target == 0))
+    /// The target of each tree, where every leaf votes exactly once and all of a tree for the same.
+    fn lone_targets(&self) -> Option<Vec<u32>> {
+        let target = |(_, nodes): &(i64, Vec<&NodeEntry>)| {
+            let mut leaves = nodes.iter().filter(|entry| entry.mode == Mode::Leaf);
+            let vote = |leaf: &&NodeEntry| match self.votes_of((leaf.tree, leaf.node)) {
+                [vote] => Some(vote.target),
+                _ => None,
+            };
+            let first = vote(leaves.next()?)?;
+            leaves
+                .all(|leaf| vote(leaf) == Some(first))
+                .then_some(first)
+        };
+        self.trees.iter().map(target).collect()
     }
 
     /// The root of each tree: the one node that is nobody's child.

@@ -1,15 +1,16 @@
-//! The ensemble as the ONNX specification states it: one row at a time, nodes by number. Slow and
+//! The ensemble as the specifications state it: one row at a time, nodes by number. Slow and
 //! obvious; it judges the flattened walk.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Aggregate, Mode, NodeEntry, VoteEntry};
+use super::{Aggregate, Lists, Members, Mode, NodeEntry, Score, VoteEntry, ZERO};
 
 /// Node and vote lists by number. They have to be lists that [`super::Trees::build`] accepts.
 #[derive(Debug)]
 pub struct Plain {
     nodes: HashMap<(i64, i64), NodeEntry>,
     votes: HashMap<(i64, i64), Vec<VoteEntry>>,
+    sets: Vec<Members>,
     /// The node of each tree that is nobody's child.
     roots: Vec<(i64, i64)>,
     targets: usize,
@@ -18,28 +19,27 @@ pub struct Plain {
 impl Plain {
     /// Indexes the lists.
     #[must_use]
-    pub fn new(entries: Vec<NodeEntry>, list: Vec<VoteEntry>, targets: usize) -> Self {
-        let branches = entries.iter().filter(|entry| entry.mode != Mode::Leaf);
+    pub fn new(lists: Lists) -> Self {
+        let branches = lists.nodes.iter().filter(|entry| entry.mode != Mode::Leaf);
         let children: HashSet<(i64, i64)> = branches
             .flat_map(|entry| [(entry.tree, entry.on_true), (entry.tree, entry.on_false)])
             .collect();
-        let numbers = entries.iter().map(|entry| (entry.tree, entry.node));
-        let roots = numbers
-            .filter(|number| !children.contains(number))
-            .collect();
+        let roots = roots_in_order(&lists.nodes, &children);
         let mut votes: HashMap<_, Vec<VoteEntry>> = HashMap::new();
-        for vote in list {
+        for vote in lists.votes {
             votes.entry((vote.tree, vote.node)).or_default().push(vote);
         }
-        let nodes = entries
+        let nodes = lists
+            .nodes
             .into_iter()
             .map(|entry| ((entry.tree, entry.node), entry))
             .collect();
         Self {
             nodes,
             votes,
+            sets: lists.sets,
             roots,
-            targets,
+            targets: lists.targets,
         }
     }
 
@@ -73,15 +73,60 @@ impl Plain {
         )
     }
 
+    /// Adds the votes of one row to what `scores` has, one number per target, in the order of the
+    /// trees. `None` when the row is too narrow.
+    #[must_use]
+    pub fn add_to<S: Score>(&self, row: &[f64], scores: &mut [S]) -> Option<()> {
+        for root in &self.roots {
+            let leaf = self.leaf(*root, row)?;
+            for vote in self.votes.get(&leaf).into_iter().flatten() {
+                let score = scores.get_mut(vote.target as usize)?;
+                *score = score.add(Aggregate::Sum, S::from_f64(vote.weight));
+            }
+        }
+        Some(())
+    }
+
     /// The leaf that a row falls into.
     fn leaf(&self, root: (i64, i64), row: &[f64]) -> Option<(i64, i64)> {
         let mut node = self.nodes.get(&root)?;
         while node.mode != Mode::Leaf {
             let x = *row.get(node.feature as usize)?;
-            let holds = node.mode.holds(x, node.threshold) || (x.is_nan() && node.missing_is_true);
-            let next = if holds { node.on_true } else { node.on_false };
+            let next = if self.holds(node, x)? {
+                node.on_true
+            } else {
+                node.on_false
+            };
             node = self.nodes.get(&(node.tree, next))?;
         }
         Some((node.tree, node.node))
     }
+
+    fn holds(&self, node: &NodeEntry, x: f64) -> Option<bool> {
+        if node.missing.zero && x.abs() <= f64::from(ZERO) {
+            return Some(node.missing.is_true);
+        }
+        if node.missing.is_true && x.is_nan() {
+            return Some(true);
+        }
+        Some(match node.mode {
+            Mode::Member => self.sets.get(node.set as usize)?.contains(x),
+            mode => mode.holds(x, node.threshold),
+        })
+    }
+}
+
+/// The node of each tree that is nobody's child, in the order in which the trees first appear.
+fn roots_in_order(nodes: &[NodeEntry], children: &HashSet<(i64, i64)>) -> Vec<(i64, i64)> {
+    let mut places: HashMap<i64, usize> = HashMap::new();
+    for entry in nodes {
+        let next = places.len();
+        places.entry(entry.tree).or_insert(next);
+    }
+    let numbers = nodes.iter().map(|entry| (entry.tree, entry.node));
+    let mut roots: Vec<_> = numbers
+        .filter(|number| !children.contains(number))
+        .collect();
+    roots.sort_by_key(|(tree, _)| places.get(tree).copied());
+    roots
 }

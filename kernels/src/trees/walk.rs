@@ -1,6 +1,6 @@
 //! The walk: from the roots to the leaves, several rows or several trees at a time.
 
-use super::{Aggregate, Mode, NarrowRowError, Node, Trees};
+use super::{Absent, Aggregate, Members, Mode, NarrowRowError, Node, Trees, ZERO};
 
 /// How many walks run interleaved: enough to cover the latency of their loads.
 const LANES: usize = 8;
@@ -21,6 +21,15 @@ pub trait Threshold: Copy + PartialOrd + std::fmt::Debug + Send + Sync + 'static
 
     /// Whether the value is missing.
     fn is_missing(self) -> bool;
+
+    /// Whether the value is next to 0, and missing where that counts.
+    fn is_zero(self) -> bool;
+
+    /// The number of a set, kept where a threshold would be.
+    fn from_index(index: u32) -> Self;
+
+    /// The number of a set.
+    fn index(self) -> u32;
 }
 
 impl Threshold for f32 {
@@ -39,6 +48,18 @@ impl Threshold for f32 {
     fn is_missing(self) -> bool {
         self.is_nan()
     }
+
+    fn is_zero(self) -> bool {
+        self.abs() <= ZERO
+    }
+
+    fn from_index(index: u32) -> Self {
+        Self::from_bits(index)
+    }
+
+    fn index(self) -> u32 {
+        self.to_bits()
+    }
 }
 
 impl Threshold for f64 {
@@ -53,11 +74,65 @@ impl Threshold for f64 {
     fn is_missing(self) -> bool {
         self.is_nan()
     }
+
+    fn is_zero(self) -> bool {
+        self.abs() <= f64::from(ZERO)
+    }
+
+    fn from_index(index: u32) -> Self {
+        Self::from_bits(u64::from(index))
+    }
+
+    fn index(self) -> u32 {
+        // Only ever asked of what `from_index` made.
+        u32::try_from(self.to_bits()).unwrap_or(u32::MAX)
+    }
 }
+
+/// The type in which votes are counted.
+pub trait Score: Copy + std::fmt::Debug + 'static {
+    /// The nearest value.
+    fn from_f64(value: f64) -> Self;
+
+    /// The value, widened.
+    fn to_f64(self) -> f64;
+
+    /// One more vote.
+    #[must_use]
+    fn add(self, aggregate: Aggregate, weight: Self) -> Self;
+}
+
+macro_rules! score {
+    ($score:ty) => {
+        impl Score for $score {
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                Threshold::from_f64(value)
+            }
+
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                Threshold::to_f64(self)
+            }
+
+            #[inline(always)]
+            fn add(self, aggregate: Aggregate, weight: Self) -> Self {
+                match aggregate {
+                    Aggregate::Sum | Aggregate::Average => self + weight,
+                    Aggregate::Min => self.min(weight),
+                    Aggregate::Max => self.max(weight),
+                }
+            }
+        }
+    };
+}
+
+score!(f32);
+score!(f64);
 
 /// One comparison for all nodes, chosen once per call so that the walk does not branch on it.
 trait Compare {
-    fn holds<T: Threshold>(node: &Node<T>, x: T) -> bool;
+    fn holds<T: Threshold>(node: &Node<T>, x: T, sets: &[Members]) -> bool;
 }
 
 struct LessOrEqual;
@@ -66,22 +141,58 @@ struct PerNode;
 
 impl Compare for LessOrEqual {
     #[inline(always)]
-    fn holds<T: Threshold>(node: &Node<T>, x: T) -> bool {
+    fn holds<T: Threshold>(node: &Node<T>, x: T, _: &[Members]) -> bool {
         x <= node.threshold
     }
 }
 
 impl Compare for Less {
     #[inline(always)]
-    fn holds<T: Threshold>(node: &Node<T>, x: T) -> bool {
+    fn holds<T: Threshold>(node: &Node<T>, x: T, _: &[Members]) -> bool {
         x < node.threshold
     }
 }
 
 impl Compare for PerNode {
     #[inline(always)]
-    fn holds<T: Threshold>(node: &Node<T>, x: T) -> bool {
-        node.mode.holds(x, node.threshold)
+    fn holds<T: Threshold>(node: &Node<T>, x: T, sets: &[Members]) -> bool {
+        match node.test.mode() {
+            Mode::Member => sets
+                .get(node.threshold.index() as usize)
+                .is_some_and(|set| set.contains(x.to_f64())),
+            mode => mode.holds(x, node.threshold),
+        }
+    }
+}
+
+/// What is missing, chosen once per call.
+trait Rule {
+    fn apply<T: Threshold>(node: &Node<T>, x: T, holds: bool) -> bool;
+}
+
+struct Compared;
+struct NaN;
+struct Zero;
+
+impl Rule for Compared {
+    #[inline(always)]
+    fn apply<T: Threshold>(_: &Node<T>, _: T, holds: bool) -> bool {
+        holds
+    }
+}
+
+impl Rule for NaN {
+    #[inline(always)]
+    fn apply<T: Threshold>(node: &Node<T>, x: T, holds: bool) -> bool {
+        holds | (node.test.missing_is_true() & x.is_missing())
+    }
+}
+
+impl Rule for Zero {
+    #[inline(always)]
+    fn apply<T: Threshold>(node: &Node<T>, x: T, holds: bool) -> bool {
+        let zero = node.test.zero_is_missing() & x.is_zero();
+        (holds & !zero) | (node.test.missing_is_true() & (zero | x.is_missing()))
     }
 }
 
@@ -92,15 +203,6 @@ impl Aggregate {
             Self::Sum | Self::Average => 0.0,
             Self::Min => f64::INFINITY,
             Self::Max => f64::NEG_INFINITY,
-        }
-    }
-
-    /// One more vote.
-    pub(super) fn add(self, so_far: f64, weight: f64) -> f64 {
-        match self {
-            Self::Sum | Self::Average => so_far + weight,
-            Self::Min => so_far.min(weight),
-            Self::Max => so_far.max(weight),
         }
     }
 
@@ -122,43 +224,74 @@ impl<T: Threshold> Trees<T> {
     ///
     /// # Errors
     /// When rows have fewer features than the trees look at.
-    pub fn aggregate(
+    pub fn aggregate<S: Score>(
         &self,
         rows: &[T],
         width: usize,
         aggregate: Aggregate,
-        scores: &mut [f64],
+        scores: &mut [S],
     ) -> Result<(), NarrowRowError> {
-        if width < self.features {
-            return Err(NarrowRowError {
-                needed: self.features,
-                got: width,
-            });
-        }
-        scores.fill(aggregate.start());
-        let rows = (rows, width);
-        match (self.mode, self.missing) {
-            (Some(Mode::LessOrEqual), false) => {
-                self.run::<LessOrEqual, false>(rows, aggregate, scores);
-            }
-            (Some(Mode::LessOrEqual), true) => {
-                self.run::<LessOrEqual, true>(rows, aggregate, scores);
-            }
-            (Some(Mode::Less), false) => self.run::<Less, false>(rows, aggregate, scores),
-            (Some(Mode::Less), true) => self.run::<Less, true>(rows, aggregate, scores),
-            _ => self.run::<PerNode, true>(rows, aggregate, scores),
-        }
+        scores.fill(S::from_f64(aggregate.start()));
+        self.count((rows, width), aggregate, scores)?;
         for score in scores.iter_mut() {
-            *score = aggregate.finish(*score, self.roots.len());
+            *score = S::from_f64(aggregate.finish(score.to_f64(), self.roots.len()));
         }
         Ok(())
     }
 
-    fn run<C: Compare, const MISSING: bool>(
+    /// Adds the votes of `rows`, row-major and `width` wide, to what `scores` has: one number per
+    /// row and target, row-major. Each sum is made in the order of the trees.
+    ///
+    /// # Errors
+    /// When rows have fewer features than the trees look at.
+    pub fn add_to<S: Score>(
+        &self,
+        rows: &[T],
+        width: usize,
+        scores: &mut [S],
+    ) -> Result<(), NarrowRowError> {
+        self.count((rows, width), Aggregate::Sum, scores)
+    }
+
+    fn count<S: Score>(
+        &self,
+        rows: (&[T], usize),
+        aggregate: Aggregate,
+        scores: &mut [S],
+    ) -> Result<(), NarrowRowError> {
+        if rows.1 < self.features {
+            return Err(NarrowRowError {
+                needed: self.features,
+                got: rows.1,
+            });
+        }
+        match (self.mode, self.absent) {
+            (Some(Mode::LessOrEqual), Absent::Compared) => {
+                self.run::<LessOrEqual, Compared, S>(rows, aggregate, scores);
+            }
+            (Some(Mode::LessOrEqual), Absent::NaN) => {
+                self.run::<LessOrEqual, NaN, S>(rows, aggregate, scores);
+            }
+            (Some(Mode::LessOrEqual), Absent::Zero) => {
+                self.run::<LessOrEqual, Zero, S>(rows, aggregate, scores);
+            }
+            (Some(Mode::Less), Absent::Compared) => {
+                self.run::<Less, Compared, S>(rows, aggregate, scores);
+            }
+            (Some(Mode::Less), Absent::NaN) => self.run::<Less, NaN, S>(rows, aggregate, scores),
+            (_, Absent::Compared | Absent::NaN) => {
+                self.run::<PerNode, NaN, S>(rows, aggregate, scores);
+            }
+            (_, Absent::Zero) => self.run::<PerNode, Zero, S>(rows, aggregate, scores),
+        }
+        Ok(())
+    }
+
+    fn run<C: Compare, R: Rule, S: Score>(
         &self,
         (rows, width): (&[T], usize),
         aggregate: Aggregate,
-        scores: &mut [f64],
+        scores: &mut [S],
     ) {
         let targets = self.targets.max(1);
         for (rows, scores) in rows
@@ -173,9 +306,9 @@ impl<T: Threshold> Trees<T> {
                 let groups = many.chunks_exact(LANES * width);
                 for (rows, scores) in groups.zip(many_scores.chunks_exact_mut(LANES * targets)) {
                     let mut at = [root.node; LANES];
-                    self.descend::<C, MISSING>(&mut at, root.depth, rows, offsets);
+                    self.descend::<C, R>(&mut at, root.depth, rows, offsets);
                     for (leaf, scores) in at.iter().zip(scores.chunks_exact_mut(targets)) {
-                        self.vote(*leaf, aggregate, scores);
+                        self.vote(*leaf, root.target, aggregate, scores);
                     }
                 }
             }
@@ -183,17 +316,17 @@ impl<T: Threshold> Trees<T> {
                 .chunks_exact(width)
                 .zip(few_scores.chunks_exact_mut(targets));
             for (row, scores) in few {
-                self.all_trees::<C, MISSING>(row, aggregate, scores);
+                self.all_trees::<C, R, S>(row, aggregate, scores);
             }
         }
     }
 
     /// One row down all trees, several at a time. The lanes left over stand at the first root.
-    fn all_trees<C: Compare, const MISSING: bool>(
+    fn all_trees<C: Compare, R: Rule, S: Score>(
         &self,
         row: &[T],
         aggregate: Aggregate,
-        scores: &mut [f64],
+        scores: &mut [S],
     ) {
         for roots in self.roots.chunks(LANES) {
             let mut at = [0; LANES];
@@ -202,9 +335,9 @@ impl<T: Threshold> Trees<T> {
                 *at = root.node;
                 depth = depth.max(root.depth);
             }
-            self.descend::<C, MISSING>(&mut at, depth, row, [0; LANES]);
-            for leaf in at.iter().take(roots.len()) {
-                self.vote(*leaf, aggregate, scores);
+            self.descend::<C, R>(&mut at, depth, row, [0; LANES]);
+            for (leaf, root) in at.iter().zip(roots) {
+                self.vote(*leaf, root.target, aggregate, scores);
             }
         }
     }
@@ -216,7 +349,7 @@ impl<T: Threshold> Trees<T> {
         reason = "checked, a batch of 32 takes half as long again"
     )]
     #[inline(always)]
-    fn descend<C: Compare, const MISSING: bool>(
+    fn descend<C: Compare, R: Rule>(
         &self,
         at: &mut [u32; LANES],
         depth: u32,
@@ -233,22 +366,21 @@ impl<T: Threshold> Trees<T> {
             for _ in 0..left.min(BURST) {
                 for (at, offset) in at.iter_mut().zip(offsets) {
                     let node = self.node(*at);
-                    let place = offset + node.feature as usize;
+                    let place = offset + node.test.feature();
                     debug_assert!(
                         place < rows.len(),
                         "feature {} is beyond the row",
-                        node.feature
+                        node.test.feature()
                     );
-                    // SAFETY: `feature` is below `features` by the invariant of `Node`, and the
+                    // SAFETY: the feature is below `features` by the invariant of `Node`, and the
                     // assertion above leaves that many values after every offset.
                     let x = unsafe { *rows.get_unchecked(place) };
-                    let holds =
-                        C::holds(node, x) | (MISSING && node.missing_is_true && x.is_missing());
-                    *at = node.child + u32::from(!holds & node.branches);
+                    let holds = R::apply(node, x, C::holds(node, x, &self.sets));
+                    *at = node.child + u32::from(!holds & node.test.branches());
                 }
             }
             left -= left.min(BURST);
-            if left > 0 && at.iter().all(|at| !self.node(*at).branches) {
+            if left > 0 && at.iter().all(|at| !self.node(*at).test.branches()) {
                 return;
             }
         }
@@ -268,10 +400,11 @@ impl<T: Threshold> Trees<T> {
     }
 
     #[inline(always)]
-    fn vote(&self, leaf: u32, aggregate: Aggregate, scores: &mut [f64]) {
-        if self.single {
-            if let Some(score) = scores.first_mut() {
-                *score = aggregate.add(*score, self.node(leaf).threshold.to_f64());
+    fn vote<S: Score>(&self, leaf: u32, target: u32, aggregate: Aggregate, scores: &mut [S]) {
+        if self.lone {
+            if let Some(score) = scores.get_mut(target as usize) {
+                let weight = S::from_f64(self.node(leaf).threshold.to_f64());
+                *score = score.add(aggregate, weight);
             }
             return;
         }
@@ -279,7 +412,7 @@ impl<T: Threshold> Trees<T> {
         let votes = self.votes.get(ballot.start as usize..ballot.end as usize);
         for (target, weight) in votes.unwrap_or_default() {
             if let Some(score) = scores.get_mut(*target as usize) {
-                *score = aggregate.add(*score, *weight);
+                *score = score.add(aggregate, S::from_f64(*weight));
             }
         }
     }

@@ -433,6 +433,29 @@ def version_5():
         graph(f"trees_5_{name}", [node], {"X": rows}, {"Y": np.dtype(kind).name}, ml=5)
 
 
+def members():
+    """TreeEnsemble of ai.onnx.ml 5 whose nodes ask whether a category is in a set."""
+    own = np.random.default_rng(20261129)
+    sets = [[1, 4, 7], [0, 2, 3, 40], [5, 6, 100000]]
+    members = np.array([x for values in sets for x in [*values, np.nan]][:-1])
+    for name, kind in (("float32", np.float32), ("float64", np.float64)):
+        node = ml(
+            "TreeEnsemble", ["X"], ["Y"], n_targets=1, aggregate_function=1, post_transform=0,
+            tree_roots=[0, 3],
+            nodes_featureids=[0, 1, 1, 0],
+            nodes_splits=numpy_helper.from_array(np.array([0, 0.25, 0, 0], kind)),
+            nodes_modes=numpy_helper.from_array(np.array([6, 0, 6, 6], np.uint8)),
+            nodes_missing_value_tracks_true=[0, 1, 1, 0],
+            nodes_truenodeids=[1, 0, 2, 4], nodes_trueleafs=[0, 1, 1, 1],
+            nodes_falsenodeids=[2, 1, 3, 5], nodes_falseleafs=[0, 1, 1, 1],
+            leaf_targetids=[0] * 6, leaf_weights=numpy_helper.from_array(own.normal(size=6).astype(kind)),
+            membership_values=numpy_helper.from_array(members.astype(kind)),
+        )
+        # No fractions: onnxruntime cuts them off, where the specification asks for equality.
+        rows = own.choice([-2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 40, 41, 100000, np.nan], (60, 2)).astype(kind)
+        graph(f"trees_5_members_{name}", [node], {"X": rows}, {"Y": np.dtype(kind).name}, ml=5)
+
+
 def refused():
     """Models that have to be refused, and one whose weights lie beside it."""
     folder = HERE.parent / "special"
@@ -526,4 +549,5 @@ if __name__ == "__main__":
     machines()
     tables()
     version_5()
+    members()
     refused()

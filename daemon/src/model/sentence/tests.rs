@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edgeward_kernels::text::Pooling;
+use edgeward_kernels::chain::Pooling;
 
 use super::{ReadSentenceError, Sentence, read};
 
@@ -41,9 +41,13 @@ fn a_published_model_is_read_whole() {
     let wanted = Sentence {
         graph: "onnx/model.onnx".to_owned(),
         tokenizer: "tokenizer.json".to_owned(),
-        described_by: ["modules.json", "1_Pooling/config.json", "sentence_bert_config.json"]
-            .map(str::to_owned)
-            .to_vec(),
+        described_by: [
+            "modules.json",
+            "1_Pooling/config.json",
+            "sentence_bert_config.json",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         longest: 256,
         lower_case: false,
         pooling: Pooling::Mean,
@@ -56,7 +60,10 @@ fn a_published_model_is_read_whole() {
 fn what_is_not_said_has_a_default_and_names_of_poolings_are_read_too() {
     let mut files = files();
     files.remove("sentence_bert_config.json");
-    files.insert("1_Pooling/config.json", r#"{"pooling_mode": "lasttoken", "include_prompt": true}"#);
+    files.insert(
+        "1_Pooling/config.json",
+        r#"{"pooling_mode": "lasttoken", "include_prompt": true}"#,
+    );
     let read = parse(&files).unwrap();
     assert_eq!((read.longest, read.pooling), (512, Pooling::LastToken));
     files.insert(
@@ -86,8 +93,16 @@ fn what_would_change_the_answer_is_refused_by_name() {
         r#"{"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true}"#,
     );
     let refused = parse(&pooling).unwrap_err();
-    assert!(matches!(refused, ReadSentenceError::Pooling { .. }), "{refused}");
-    for missing in ["onnx/model.onnx", "tokenizer.json", "modules.json", "1_Pooling/config.json"] {
+    assert!(
+        matches!(refused, ReadSentenceError::Pooling { .. }),
+        "{refused}"
+    );
+    for missing in [
+        "onnx/model.onnx",
+        "tokenizer.json",
+        "modules.json",
+        "1_Pooling/config.json",
+    ] {
         let mut files = files();
         files.remove(missing);
         let refused = parse(&files).unwrap_err();
@@ -98,5 +113,8 @@ fn what_would_change_the_answer_is_refused_by_name() {
     }
     let mut broken = files();
     broken.insert("modules.json", "[");
-    assert!(matches!(parse(&broken).unwrap_err(), ReadSentenceError::Json { .. }));
+    assert!(matches!(
+        parse(&broken).unwrap_err(),
+        ReadSentenceError::Json { .. }
+    ));
 }

@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::internal::{
 use super::labels::Labels;
 use super::{Build, Operator, Port, dims_of, matrix_of, numeric, only, only_tensor, transform_of};
 use crate::scores::{Decision, PostTransform, Reading};
-use crate::trees::{Aggregate, Mode, NodeEntry, Trees, VoteEntry, plain::Plain};
+use crate::trees::{Aggregate, Lists, Missing, Mode, NodeEntry, Trees, VoteEntry, plain::Plain};
 
 mod v5;
 
@@ -39,7 +39,7 @@ pub(super) struct Regressor<const REFERENCE: bool> {
 impl<const REFERENCE: bool> Build for Classifier<REFERENCE> {
     fn build(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let labels = Labels::read(node, "classlabels_int64s")?;
-        let lists = Lists::read(context, node, "class")?;
+        let (mut lists, wide) = read_lists(context, node, "class")?;
         let transform = transform_of(node)?;
         let base = floats(context, node, "base_values")?.unwrap_or_default().0;
         // Exporters of two-class models let every tree vote for class 0 and mean the second one.
@@ -61,8 +61,8 @@ impl<const REFERENCE: bool> Build for Classifier<REFERENCE> {
         } else {
             base
         };
-        let targets = if one_score { 1 } else { labels.len() };
-        let ensemble = Ensemble::new(lists, targets, REFERENCE)?;
+        lists.targets = if one_score { 1 } else { labels.len() };
+        let ensemble = Ensemble::new(lists, wide, REFERENCE)?;
         Ok(Self {
             ensemble,
             labels,
@@ -111,7 +111,8 @@ impl<const REFERENCE: bool> Build for Regressor<REFERENCE> {
     fn build(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         let targets: usize = node.get_attr_opt("n_targets")?.unwrap_or(1);
         ensure!(targets > 0, "TreeEnsembleRegressor has no targets");
-        let lists = Lists::read(context, node, "target")?;
+        let (mut lists, wide) = read_lists(context, node, "target")?;
+        lists.targets = targets;
         let base = floats(context, node, "base_values")?.unwrap_or_default().0;
         ensure!(
             base.is_empty() || base.len() == targets,
@@ -123,7 +124,7 @@ impl<const REFERENCE: bool> Build for Regressor<REFERENCE> {
             .unwrap_or("SUM");
         let aggregate = Aggregate::parse(name)
             .with_context(|| format!("aggregate_function {name:?} is unknown"))?;
-        let ensemble = Ensemble::new(lists, targets, REFERENCE)?;
+        let ensemble = Ensemble::new(lists, wide, REFERENCE)?;
         Ok(Self {
             ensemble,
             transform: transform_of(node)?,
@@ -188,13 +189,15 @@ enum Form {
 }
 
 impl Ensemble {
-    fn new(lists: Lists, targets: usize, reference: bool) -> TractResult<Self> {
+    /// `wide`: thresholds or weights were given as `f64`.
+    fn new(lists: Lists, wide: bool, reference: bool) -> TractResult<Self> {
+        let targets = lists.targets;
         // Built in any case: the plain walk relies on the checks.
-        let narrow = Trees::<f32>::build(&lists.nodes, &lists.votes, targets)?;
+        let narrow = Trees::<f32>::build(&lists)?;
         let form = if reference {
-            Form::Reference(Plain::new(lists.nodes, lists.votes, targets), lists.wide)
-        } else if lists.wide {
-            Form::Wide(Trees::build(&lists.nodes, &lists.votes, targets)?)
+            Form::Reference(Plain::new(lists), wide)
+        } else if wide {
+            Form::Wide(Trees::build(&lists)?)
         } else {
             Form::Narrow(narrow, OnceLock::new())
         };
@@ -258,26 +261,22 @@ fn reference_features(input: &Tensor, wide: bool) -> TractResult<Vec<f64>> {
     Ok(wide.try_as_plain_ram()?.as_slice::<f64>()?.to_vec())
 }
 
-/// Node and vote lists as the attributes give them.
-#[derive(Debug)]
-struct Lists {
-    nodes: Vec<NodeEntry>,
-    votes: Vec<VoteEntry>,
-    /// Whether thresholds or weights were given as `f64`.
-    wide: bool,
-}
-
-impl Lists {
-    /// Reads the lists; votes are in attributes that begin with `votes`.
-    fn read(context: &ParsingContext<'_>, node: &NodeProto, votes: &str) -> TractResult<Self> {
-        let (nodes, wide_nodes) = read_nodes(context, node)?;
-        let (votes, wide_votes) = read_votes(context, node, votes)?;
-        Ok(Self {
-            nodes,
-            votes,
-            wide: wide_nodes || wide_votes,
-        })
-    }
+/// Node and vote lists as the attributes give them, and whether thresholds or weights were given as
+/// `f64`; votes are in attributes that begin with `votes`. How many targets there are is for the
+/// caller to say.
+fn read_lists(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+    votes: &str,
+) -> TractResult<(Lists, bool)> {
+    let (nodes, wide_nodes) = read_nodes(context, node)?;
+    let (votes, wide_votes) = read_votes(context, node, votes)?;
+    let lists = Lists {
+        nodes,
+        votes,
+        ..Lists::default()
+    };
+    Ok((lists, wide_nodes || wide_votes))
 }
 
 fn read_nodes(
@@ -331,9 +330,13 @@ fn read_nodes(
             feature,
             mode,
             threshold: *threshold,
+            set: 0,
             on_true: *on_true,
             on_false: *on_false,
-            missing_is_true: *missing != 0,
+            missing: Missing {
+                is_true: *missing != 0,
+                zero: false,
+            },
         });
     }
     Ok((entries, wide))

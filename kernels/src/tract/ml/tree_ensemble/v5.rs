@@ -16,9 +16,9 @@ use tract_onnx::tract_hir::internal::{
 };
 
 use super::super::{Build, Operator, Port, dims_of, matrix_of, numeric, only, only_tensor};
-use super::{Ensemble, Lists, of_length};
+use super::{Ensemble, of_length};
 use crate::scores::PostTransform;
-use crate::trees::{Aggregate, Mode, NodeEntry, VoteEntry};
+use crate::trees::{Aggregate, Fractions, Lists, Members, Missing, Mode, NodeEntry, VoteEntry};
 
 /// Numbers by vote, of the element type of the input. `REFERENCE` evaluates by the plain walk.
 #[derive(Debug)]
@@ -47,9 +47,10 @@ impl<const REFERENCE: bool> Build for TreeEnsemble<REFERENCE> {
             4 => PostTransform::Probit,
             other => bail!("post_transform is {other}, not 0 to 4"),
         };
-        let lists = Attributes::read(context, node)?.lists(node)?;
+        let attributes = Attributes::read(context, node)?;
+        let lists = attributes.lists(node, targets)?;
         Ok(Self {
-            ensemble: Ensemble::new(lists, targets, REFERENCE)?,
+            ensemble: Ensemble::new(lists, attributes.wide, REFERENCE)?,
             transform,
             aggregate,
         })
@@ -96,6 +97,8 @@ struct Node {
     feature: u32,
     mode: Mode,
     split: f64,
+    /// Which set a member node asks.
+    set: u32,
     missing_is_true: bool,
     on_true: Branch,
     on_false: Branch,
@@ -107,6 +110,8 @@ struct Attributes {
     nodes: Vec<Node>,
     /// Target and weight of each leaf.
     leaves: Vec<(u32, f64)>,
+    /// The sets of the member nodes, in their order.
+    sets: Vec<Members>,
     wide: bool,
 }
 
@@ -131,16 +136,25 @@ impl Attributes {
             &integers("nodes_falsenodeids")?,
         )?;
         let modes = of_length("nodes_modes", modes, count)?;
+        let sets = sets(context, node)?;
+        let mut asked = 0..;
         let tests = integers("nodes_featureids")?;
         let tests = tests.into_iter().zip(modes).zip(splits).zip(missing);
         let mut nodes = Vec::with_capacity(count);
         for ((((feature, mode), split), missing), (on_true, on_false)) in
             tests.zip(on_true.into_iter().zip(on_false))
         {
+            let mode = mode_of(mode)?;
+            let set = if mode == Mode::Member {
+                asked.next()
+            } else {
+                None
+            };
             nodes.push(Node {
                 feature: u32::try_from(feature)?,
-                mode: mode_of(mode)?,
+                mode,
                 split,
+                set: set.unwrap_or_default(),
                 missing_is_true: missing != 0,
                 on_true,
                 on_false,
@@ -153,17 +167,18 @@ impl Attributes {
         Ok(Self {
             nodes,
             leaves: targets.into_iter().zip(weights).collect(),
+            sets,
             wide: wide_splits || wide_weights,
         })
     }
 
     /// The same as lists of nodes by tree, walked from each root.
-    fn lists(&self, node: &NodeProto) -> TractResult<Lists> {
+    fn lists(&self, node: &NodeProto, targets: usize) -> TractResult<Lists> {
         let roots = node.get_attr_vec::<usize>("tree_roots")?;
         let mut lists = Lists {
-            nodes: Vec::new(),
-            votes: Vec::new(),
-            wide: self.wide,
+            sets: self.sets.clone(),
+            targets,
+            ..Lists::default()
         };
         for (tree, root) in (0..).zip(roots) {
             self.add_tree(tree, root, &mut lists)?;
@@ -189,7 +204,7 @@ impl Attributes {
             if branch.is_leaf {
                 let leaf = self.leaves.get(branch.at);
                 let (target, weight) = *leaf.with_context(|| format!("no leaf {}", branch.at))?;
-                lists.nodes.push(entry(tree, number, None, (0, 0)));
+                lists.nodes.push(NodeEntry::leaf(tree, number));
                 lists.votes.push(VoteEntry {
                     tree,
                     node: number,
@@ -202,24 +217,48 @@ impl Attributes {
             let node = node.with_context(|| format!("no node {}", branch.at))?;
             let children = (next, next + 1);
             next += 2;
-            lists.nodes.push(entry(tree, number, Some(node), children));
+            lists.nodes.push(entry(tree, number, node, children));
             open.extend([(children.1, node.on_false), (children.0, node.on_true)]);
         }
         Ok(())
     }
 }
 
-fn entry(tree: i64, node: i64, test: Option<&Node>, children: (i64, i64)) -> NodeEntry {
+fn entry(tree: i64, number: i64, node: &Node, children: (i64, i64)) -> NodeEntry {
     NodeEntry {
         tree,
-        node,
-        feature: test.map_or(0, |test| test.feature),
-        mode: test.map_or(Mode::Leaf, |test| test.mode),
-        threshold: test.map_or(0.0, |test| test.split),
+        node: number,
+        feature: node.feature,
+        mode: node.mode,
+        threshold: node.split,
+        set: node.set,
         on_true: children.0,
         on_false: children.1,
-        missing_is_true: test.is_some_and(|test| test.missing_is_true),
+        missing: Missing {
+            is_true: node.missing_is_true,
+            zero: false,
+        },
     }
+}
+
+/// The sets of the member nodes: one list of values, with a NaN between two sets.
+fn sets(context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Vec<Members>> {
+    if node
+        .get_attr_opt::<&TensorProto>("membership_values")?
+        .is_none()
+    {
+        return Ok(Vec::new());
+    }
+    let (values, _) = numbers(context, node, "membership_values")?;
+    let mut sets: Vec<Members> = values
+        .split(|value| value.is_nan())
+        .map(|set| Members::new(Fractions::Outside, set.iter().copied()))
+        .collect();
+    // A NaN may end the last set too.
+    if values.last().is_none_or(|last| last.is_nan()) {
+        sets.pop();
+    }
+    Ok(sets)
 }
 
 fn branches(leaves: &[i64], places: &[i64]) -> TractResult<Vec<Branch>> {
@@ -233,19 +272,19 @@ fn branches(leaves: &[i64], places: &[i64]) -> TractResult<Vec<Branch>> {
 }
 
 fn mode_of(number: f64) -> TractResult<Mode> {
-    const MODES: [Mode; 6] = [
+    const MODES: [Mode; 7] = [
         Mode::LessOrEqual,
         Mode::Less,
         Mode::GreaterOrEqual,
         Mode::Greater,
         Mode::Equal,
         Mode::NotEqual,
+        Mode::Member,
     ];
     let mut numbered = (0_u8..).zip(MODES);
     let found = numbered.find(|(of_mode, _)| f64::from(*of_mode) == number);
     match found {
         Some((_, mode)) => Ok(mode),
-        None if number == 6.0 => bail!("nodes_modes has BRANCH_MEMBER, which is not supported"),
         None => bail!("nodes_modes has {number}, not 0 to 6"),
     }
 }
