@@ -253,7 +253,7 @@ impl ModelStore {
         Manifest::parse(&bytes).map_err(ReadManifestError::Parse)
     }
 
-    /// Imports a bare `.onnx` file or an MLflow model directory as `model`. Importing the same
+    /// Imports a bare model file or an MLflow model directory as `model`. Importing the same
     /// content again changes nothing and answers the record that is there.
     ///
     /// # Errors

@@ -19,6 +19,42 @@ pub struct ModelFile {
     pub path: PathBuf,
     /// The digest of the file's bytes; names the model in logs.
     pub digest: Digest,
+    /// What the file is.
+    pub form: ModelForm,
+}
+
+/// What a model file is, and what is asked of it. Each engine says which forms it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ModelForm {
+    /// An ONNX graph.
+    Onnx,
+    /// A model that `XGBoost` saved, as JSON or UBJSON.
+    XgBoost(Predictor),
+    /// A model that `LightGBM` saved, as text.
+    LightGbm(Predictor),
+}
+
+impl ModelForm {
+    /// What the form is called in messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Onnx => "ONNX",
+            Self::XgBoost(_) => "XGBoost",
+            Self::LightGbm(_) => "LightGBM",
+        }
+    }
+}
+
+/// Whose `predict` is answered: a file of boosted trees does not say by what it was trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Predictor {
+    /// The booster itself: probabilities or values, of all trees.
+    Booster,
+    /// An estimator of the scikit-learn interface that answers values: up to its best iteration.
+    Estimator,
+    /// A classifier of the scikit-learn interface: class labels, up to its best iteration.
+    Classifier,
 }
 
 /// Whether the rows of a batch may be computed together with rows that nobody asked for.
@@ -40,6 +76,9 @@ pub trait Engine: Debug + Send + Sync {
     /// The name in logs, rows and reported state, for example `tract`.
     fn name(&self) -> &'static str;
 
+    /// Whether it loads models of that form.
+    fn takes(&self, form: ModelForm) -> bool;
+
     /// Parses, checks and prepares a model. Blocking, and as slow as the model is big.
     ///
     /// # Errors
@@ -54,6 +93,24 @@ pub trait Session: Debug + Send + Sync {
 
     /// The outputs in the order in which [`Session::run`] returns them.
     fn outputs(&self) -> &[TensorSpec];
+
+    /// What the model calls the columns of its one matrix input, in their order; empty where it
+    /// calls them nothing.
+    fn columns(&self) -> &[String] {
+        &[]
+    }
+
+    /// Whether the one output is the whole answer, as the training framework's `predict` returns an
+    /// array, rather than one tensor by its name.
+    fn answers_array(&self) -> bool {
+        false
+    }
+
+    /// Inputs that the model has a meaning for; `None` where any of its types will do. They are run
+    /// where nobody brought others.
+    fn example(&self) -> Option<Vec<Tensor>> {
+        None
+    }
 
     /// Computes the outputs. Blocking. Never pads or batches unless [`Session::permit_rows`] was
     /// told that rows are independent.
@@ -85,9 +142,11 @@ pub enum LoadModelError {
         #[source]
         source: std::io::Error,
     },
-    /// The bytes are not an ONNX model, or a tensor in it is damaged.
-    #[error("not a valid ONNX model: {reason}")]
+    /// The bytes are not a model of the form, or a part of it is damaged.
+    #[error("not a valid {} model: {reason}", form.as_str())]
     Parse {
+        /// What the file should be.
+        form: ModelForm,
         /// What is wrong with it.
         reason: String,
     },
@@ -96,6 +155,12 @@ pub enum LoadModelError {
     Unsupported {
         /// Each operator with the node that uses it, as `SVMClassifier (node "svc")`.
         operators: Vec<String>,
+    },
+    /// The model uses something that is not computed here.
+    #[error("unsupported: {what}")]
+    NotServed {
+        /// What it is, and what to do instead.
+        what: String,
     },
     /// An input or output has an element type that does not cross the engine boundary.
     #[error("{place} \"{name}\" has element type {data_type}, which is not supported")]
@@ -152,6 +217,16 @@ pub enum RunModelError {
         /// What was given.
         got: Vec<usize>,
     },
+    /// An element that the model has no meaning for.
+    #[error("input \"{name}\", row {row}: {reason}")]
+    InputValue {
+        /// The input, or the column of it.
+        name: String,
+        /// The row, from 0.
+        row: usize,
+        /// What is wrong with the element.
+        reason: String,
+    },
     /// The engine failed on inputs that fit the model.
     #[error("engine failed: {reason}")]
     Engine {
@@ -173,7 +248,10 @@ impl RunModelError {
     pub fn is_input_mistake(&self) -> bool {
         matches!(
             self,
-            Self::InputCount { .. } | Self::InputType { .. } | Self::InputShape { .. }
+            Self::InputCount { .. }
+                | Self::InputType { .. }
+                | Self::InputShape { .. }
+                | Self::InputValue { .. }
         )
     }
 }

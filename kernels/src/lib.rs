@@ -6,6 +6,8 @@
 //!
 //! This crate never opens a socket, never spawns a thread, and never keeps state on disk.
 
+#[cfg(feature = "trees")]
+pub mod boosted;
 pub mod engine;
 pub mod scores;
 pub mod tensor;
@@ -25,5 +27,7 @@ pub fn engines() -> Vec<Arc<dyn Engine>> {
     vec![
         #[cfg(feature = "tract")]
         Arc::new(tract::TractEngine::new()),
+        #[cfg(feature = "trees")]
+        Arc::new(boosted::TreesEngine::new()),
     ]
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use edgeward_base::units::ByteCount;
 use tract_onnx::prelude::{TValue, TVec, TractResult};
 
-use crate::engine::{Engine, LoadModelError, ModelFile, Rows, RunModelError, Session};
+use crate::engine::{Engine, LoadModelError, ModelFile, ModelForm, Rows, RunModelError, Session};
 use crate::tensor::{Tensor, TensorData, TensorSpec};
 
 mod bind;
@@ -52,6 +52,10 @@ impl TractEngine {
 impl Engine for TractEngine {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn takes(&self, form: ModelForm) -> bool {
+        form == ModelForm::Onnx
     }
 
     fn load(&self, model: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {

@@ -2,14 +2,14 @@
 //!
 //! [`verify`] holds a freshly loaded session against known answers: golden outputs that came with
 //! the model from its training framework, else answers of the reference evaluation (node by node,
-//! no optimisation) over the model's input example, else over rows made from its input specs. It
+//! no optimisation) over the model's input example, else over rows made from its input specs or by the session. It
 //! then measures whether the model's rows are independent of one another, and tells the session.
 //!
 //! The tolerance is the one table of [`crate::tolerance`]; nothing here can widen it.
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, LoadModelError, ModelFile, Rows, RunModelError, Session};
+use crate::engine::{Engine, LoadModelError, ModelFile, ModelForm, Rows, RunModelError, Session};
 use crate::tensor::Tensor;
 use crate::tolerance::{self, Difference};
 
@@ -103,7 +103,8 @@ pub enum VerifyModelError {
 }
 
 /// Holds `session`, loaded by `engine` from `model`, against known answers: `golden` if given, else
-/// the reference evaluation over `example` if given, else over 16 seeded rows. Then measures whether
+/// the reference evaluation over `example` if given, else over 16 rows made here or by the session.
+/// Then measures whether
 /// rows are independent over the same inputs, and tells the session by [`Session::permit_rows`].
 ///
 /// # Errors
@@ -120,7 +121,10 @@ pub fn verify(
         hold(engine.name(), session, &known.inputs, &known.outputs)?;
         (Verified::Framework, known.inputs.clone())
     } else {
-        let inputs = example.map_or_else(|| seeded::inputs(session.inputs()), <[Tensor]>::to_vec);
+        let inputs = example
+            .map(<[Tensor]>::to_vec)
+            .or_else(|| session.example())
+            .unwrap_or_else(|| seeded::inputs(session.inputs()));
         let expected = reference_outputs(model, &inputs)?;
         hold(engine.name(), session, &inputs, &expected)?;
         (Verified::Reference, inputs)
@@ -130,6 +134,8 @@ pub fn verify(
         source,
     })?;
     session.permit_rows(rows);
+    // A session that knows better than sixteen rows can show keeps to it.
+    let rows = session.rows();
     Ok(Verdict { verified, rows })
 }
 
@@ -163,18 +169,29 @@ fn hold(
     Ok(())
 }
 
-#[cfg(feature = "tract")]
+/// What the reference evaluation of the model's form answers.
 fn reference_outputs(
     model: &ModelFile,
     inputs: &[Tensor],
 ) -> Result<Vec<Tensor>, VerifyModelError> {
-    let reference = crate::tract::reference(model).map_err(VerifyModelError::LoadReference)?;
-    reference
+    reference(model)?
         .run(inputs)
         .map_err(VerifyModelError::RunReference)
 }
 
-#[cfg(not(feature = "tract"))]
-fn reference_outputs(_: &ModelFile, _: &[Tensor]) -> Result<Vec<Tensor>, VerifyModelError> {
-    Err(VerifyModelError::NoReference)
+fn reference(model: &ModelFile) -> Result<Box<dyn Session>, VerifyModelError> {
+    match model.form {
+        #[cfg(feature = "tract")]
+        ModelForm::Onnx => match crate::tract::reference(model) {
+            Ok(session) => Ok(Box::new(session)),
+            Err(error) => Err(VerifyModelError::LoadReference(error)),
+        },
+        #[cfg(feature = "trees")]
+        ModelForm::XgBoost(_) | ModelForm::LightGbm(_) => match crate::boosted::reference(model) {
+            Ok(session) => Ok(Box::new(session)),
+            Err(error) => Err(VerifyModelError::LoadReference(error)),
+        },
+        #[cfg(not(all(feature = "tract", feature = "trees")))]
+        _ => Err(VerifyModelError::NoReference),
+    }
 }

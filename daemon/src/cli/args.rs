@@ -163,7 +163,7 @@ pub(super) enum TokenVerb {
 /// `edgeward model`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ModelVerb {
-    /// Import a bare .onnx file or an MLflow model directory as one version of a model
+    /// Import a bare model file or an MLflow model directory as one version of a model
     Import {
         /// The file or directory
         path: PathBuf,
@@ -307,7 +307,7 @@ pub(super) enum RegistryDeviceVerb {
 pub(super) enum RegistryModelVerb {
     /// Import a model version and publish it to devices
     Publish {
-        /// A bare .onnx file or an MLflow model directory
+        /// A bare file of ONNX, XGBoost or LightGBM, or an MLflow model directory
         path: PathBuf,
         /// The model's name: catalog.schema.model
         #[arg(long)]

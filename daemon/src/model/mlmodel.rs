@@ -1,4 +1,4 @@
-//! The `MLmodel` file of an MLflow model directory: which flavour it is, where its ONNX file lies,
+//! The `MLmodel` file of an MLflow model directory: which flavour it is, where its model file lies,
 //! and its signature.
 //!
 //! The file comes from outside and is not trusted: its size is bounded before it is parsed, nothing
@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use edgeward_base::units::ByteCount;
+use edgeward_kernels::engine::{ModelForm, Predictor};
 use serde::Deserialize;
 
 use super::signature::{ParseSignatureError, Signature};
@@ -22,8 +23,10 @@ const NESTING_LIMIT: usize = 100;
 /// What is used of an MLmodel file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MlModel {
-    /// The ONNX file, relative to the directory.
-    pub onnx_file: String,
+    /// The model file, relative to the directory.
+    pub file: String,
+    /// What it is.
+    pub form: ModelForm,
     /// The signature, where the file has one.
     pub signature: Option<Signature>,
 }
@@ -51,6 +54,16 @@ pub enum ParseMlModelError {
         /// What to convert the model to, and how.
         advice: &'static str,
     },
+    /// A model class of which nobody says what it answers.
+    #[error("model has flavour {flavor} with model_class {class:?}, which is not served: {advice}")]
+    Class {
+        /// The flavour.
+        flavor: &'static str,
+        /// The class.
+        class: String,
+        /// What to do instead.
+        advice: &'static str,
+    },
     /// The signature cannot be used.
     #[error("MLmodel has a signature that cannot be served")]
     Signature(#[source] ParseSignatureError),
@@ -68,6 +81,7 @@ struct RawMlModel {
 #[serde(default)]
 struct RawFlavor {
     data: Option<String>,
+    model_class: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -91,13 +105,15 @@ const ADVICE: [(&str, &str); 10] = [
     ),
     (
         "xgboost",
-        "convert it to ONNX with onnxmltools.convert_xgboost and log it with \
-         mlflow.onnx.log_model",
+        "a pickle or the binary format that XGBoost gave up is not read; save the model with \
+         model.save_model(\"model.ubj\"), or log it with mlflow.xgboost.log_model(model, \
+         model_format=\"ubj\")",
     ),
     (
         "lightgbm",
-        "convert it to ONNX with onnxmltools.convert_lightgbm and log it with \
-         mlflow.onnx.log_model",
+        "a pickle is never loaded; save the booster with \
+         model.booster_.save_model(\"model.txt\"), or log it with \
+         mlflow.lightgbm.log_model(model.booster_)",
     ),
     (
         "catboost",
@@ -128,7 +144,7 @@ const ADVICE: [(&str, &str); 10] = [
 /// Reads an MLmodel file.
 ///
 /// # Errors
-/// [`ParseMlModelError`]; a flavour other than onnx says what to convert the model to.
+/// [`ParseMlModelError`]; a flavour that is not served says what to convert the model to.
 pub fn parse(bytes: &[u8]) -> Result<MlModel, ParseMlModelError> {
     if bytes.len() > MLMODEL_LIMIT.as_usize() {
         return Err(ParseMlModelError::TooBig { got: bytes.len() });
@@ -137,9 +153,7 @@ pub fn parse(bytes: &[u8]) -> Result<MlModel, ParseMlModelError> {
         return Err(ParseMlModelError::TooDeep);
     }
     let raw: RawMlModel = serde_norway::from_slice(bytes).map_err(ParseMlModelError::Yaml)?;
-    let Some(onnx) = raw.flavors.get("onnx") else {
-        return Err(refuse_flavors(&raw.flavors));
-    };
+    let (file, form) = served(&raw.flavors)?;
     let signature = raw
         .signature
         .and_then(|signature| {
@@ -153,9 +167,48 @@ pub fn parse(bytes: &[u8]) -> Result<MlModel, ParseMlModelError> {
         .transpose()
         .map_err(ParseMlModelError::Signature)?;
     Ok(MlModel {
-        onnx_file: onnx.data.clone().unwrap_or_else(|| "model.onnx".to_owned()),
+        file,
+        form,
         signature,
     })
+}
+
+/// The model file of the flavour that is served, and its form.
+fn served(flavors: &BTreeMap<String, RawFlavor>) -> Result<(String, ModelForm), ParseMlModelError> {
+    let file = |flavor: &RawFlavor, usual: &str| {
+        let named = flavor.data.clone();
+        named.unwrap_or_else(|| usual.to_owned())
+    };
+    if let Some(onnx) = flavors.get("onnx") {
+        return Ok((file(onnx, "model.onnx"), ModelForm::Onnx));
+    }
+    if let Some(xgboost) = flavors.get("xgboost") {
+        let predictor = predictor("xgboost", xgboost)?;
+        return Ok((file(xgboost, "model.ubj"), ModelForm::XgBoost(predictor)));
+    }
+    if let Some(lightgbm) = flavors.get("lightgbm") {
+        let predictor = predictor("lightgbm", lightgbm)?;
+        return Ok((file(lightgbm, "model.lgb"), ModelForm::LightGbm(predictor)));
+    }
+    Err(refuse_flavors(flavors))
+}
+
+/// Whose `predict` the model's class has. MLflow before 1.28 wrote none: there were boosters alone.
+fn predictor(flavor: &'static str, raw: &RawFlavor) -> Result<Predictor, ParseMlModelError> {
+    let Some(class) = &raw.model_class else {
+        return Ok(Predictor::Booster);
+    };
+    match class.rsplit('.').next().unwrap_or_default() {
+        "Booster" => Ok(Predictor::Booster),
+        "XGBRegressor" | "XGBRFRegressor" | "XGBRanker" | "XGBModel" | "LGBMRegressor"
+        | "LGBMRanker" | "LGBMModel" => Ok(Predictor::Estimator),
+        "XGBClassifier" | "XGBRFClassifier" | "LGBMClassifier" => Ok(Predictor::Classifier),
+        _ => Err(ParseMlModelError::Class {
+            flavor,
+            class: class.clone(),
+            advice: "log its booster, or an estimator of the scikit-learn interface",
+        }),
+    }
 }
 
 /// The most brackets open at once, those in quoted texts too: the JSON in there closes its own.
@@ -179,14 +232,33 @@ pub fn advice_for_file(name: &str) -> Option<&'static str> {
     let flavor = match extension.as_str() {
         "pkl" | "pickle" | "joblib" | "skops" => "sklearn",
         "pt" | "pth" | "pt2" => "pytorch",
-        "ubj" | "xgb" => "xgboost",
-        "lgb" => "lightgbm",
         "cbm" => "catboost",
         "h5" | "keras" => "keras",
         "pb" => "tensorflow",
         _ => return None,
     };
     advice(flavor)
+}
+
+/// What to do with a file whose name says that XGBoost or LightGBM saved it, and whose bytes do not.
+#[must_use]
+pub fn advice_for_unread(name: &str) -> Option<&'static str> {
+    let extension = name.rsplit_once('.')?.1.to_ascii_lowercase();
+    match extension.as_str() {
+        "ubj" | "xgb" => advice("xgboost"),
+        "lgb" => advice("lightgbm"),
+        _ => None,
+    }
+}
+
+/// What to do with a pickle where a model of this form should be.
+#[must_use]
+pub fn advice_for_form(form: ModelForm) -> Option<&'static str> {
+    match form {
+        ModelForm::Onnx => None,
+        ModelForm::XgBoost(_) => advice("xgboost"),
+        ModelForm::LightGbm(_) => advice("lightgbm"),
+    }
 }
 
 fn advice(flavor: &str) -> Option<&'static str> {
@@ -203,8 +275,8 @@ fn refuse_flavors(flavors: &BTreeMap<String, RawFlavor>) -> ParseMlModelError {
     known.map_or_else(
         || ParseMlModelError::Flavor {
             flavor: flavors.keys().cloned().collect::<Vec<_>>().join(", "),
-            advice: "only flavour onnx is served; convert the model to ONNX and log it with \
-                     mlflow.onnx.log_model",
+            advice: "only flavours onnx, xgboost and lightgbm are served; convert the model to ONNX \
+                     and log it with mlflow.onnx.log_model",
         },
         |(flavor, advice)| ParseMlModelError::Flavor {
             flavor: (*flavor).to_owned(),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use edgeward_base::clock::SharedClock;
-use edgeward_kernels::engine::{Engine, LoadModelError, Rows, RunModelError, Session};
+use edgeward_kernels::engine::{Engine, LoadModelError, ModelForm, Rows, RunModelError, Session};
 use edgeward_kernels::verify::{Verdict, Verified, VerifyModelError, verify};
 
 use super::catalog::VerdictRecord;
@@ -23,6 +23,12 @@ const MEASURED_RUNS: usize = 5;
 /// Why one engine may not serve a version.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineRefusal {
+    /// It takes models of other forms.
+    #[error("takes no {form} models")]
+    Form {
+        /// The form of this one.
+        form: &'static str,
+    },
     /// It cannot load the model.
     #[error("{}", whole(.0))]
     Load(LoadModelError),
@@ -94,6 +100,9 @@ impl Prover {
         let mut candidates = Vec::new();
         let mut refusals = Vec::new();
         for engine in &self.engines {
+            if !engine.takes(version.file.form) {
+                continue;
+            }
             match self.try_engine(engine.as_ref(), version, known(engine.name())) {
                 Ok(candidate) => candidates.push(candidate),
                 Err(refusal) => refusals.push((engine.name(), refusal)),
@@ -108,6 +117,7 @@ impl Prover {
             .min_by_key(|(_, candidate)| candidate.record.run_micros.unwrap_or(u64::MAX))
             .map(|(at, _)| at);
         let Some(quickest) = quickest else {
+            refusals.extend(self.strangers(version.file.form));
             return Err(ProveModelError { refusals });
         };
         for (engine, refusal) in refusals {
@@ -124,6 +134,18 @@ impl Prover {
         })
     }
 
+    /// The engines that take models of other forms.
+    fn strangers(&self, form: ModelForm) -> impl Iterator<Item = (&'static str, EngineRefusal)> {
+        let strangers = self
+            .engines
+            .iter()
+            .filter(move |engine| !engine.takes(form));
+        strangers.map(move |engine| {
+            let form = form.as_str();
+            (engine.name(), EngineRefusal::Form { form })
+        })
+    }
+
     fn try_engine(
         &self,
         engine: &dyn Engine,
@@ -134,7 +156,7 @@ impl Prover {
         let signature = version
             .signature
             .clone()
-            .unwrap_or_else(|| Signature::derive(session.inputs(), session.outputs()));
+            .unwrap_or_else(|| Signature::of_session(session.as_ref()));
         // Only to read the known answers with; what serves is bound with the verdict below.
         let unproved = Verdict {
             verified: Verified::Reference,

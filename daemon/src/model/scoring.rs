@@ -24,8 +24,9 @@
 //!   refused, and so is a number for text;
 //! - `binary` is base64 of UTF-8 text, `datetime` is ISO 8601 and reaches an int64 input as
 //!   nanoseconds since 1970 UTC;
-//! - with one ONNX input the whole table becomes one matrix in the order of the signature; with
-//!   several, each column feeds the input of its name.
+//! - with one input the whole table becomes one matrix, in the order of the names that the model has
+//!   for its columns or else of the signature; with several, each column feeds the input of its name;
+//! - what the signature calls float32 is rounded to it, also where the model computes in float64.
 //!
 //! # Output
 //!
@@ -33,7 +34,7 @@
 //! |---|---|
 //! | one column | list of values |
 //! | several columns | list of row objects |
-//! | tensors | object of nested lists, by name |
+//! | tensors | object of nested lists, by name; of boosted trees, whose frameworks answer one array, the nested list alone |
 //!
 //! NaN and infinities, which JSON lacks, are null. A float32 prints its shortest text that reads
 //! back to the same float32: MLflow prints the digits of its conversion to double, which says the
@@ -61,7 +62,7 @@ use edgeward_kernels::verify::Verdict;
 use super::signature::{Schema, Signature};
 
 pub use binding::BindModelError;
-use binding::{Binding, TensorPlan};
+use binding::{Binding, Interface, TensorPlan};
 pub use body::{ScoringRequest, parse_scoring_body};
 
 /// Which of the four forms the rows of a request have.
@@ -232,7 +233,7 @@ impl Scorer {
         signature: Signature,
         session: Arc<dyn Session>,
     ) -> Result<Self, BindModelError> {
-        let binding = Binding::new(&signature, session.inputs(), session.outputs())?;
+        let binding = Binding::new(&signature, Interface::of(session.as_ref()))?;
         Ok(Self {
             model,
             engine,

@@ -1,4 +1,4 @@
-//! What a model takes and gives: the signature of an MLmodel file, or one derived from ONNX specs.
+//! What a model takes and gives: the signature of an MLmodel file, or one derived from the model.
 //!
 //! MLflow keeps three JSON texts inside YAML strings, `inputs`, `outputs` and `params`:
 //!
@@ -12,6 +12,7 @@
 
 use std::fmt;
 
+use edgeward_kernels::engine::Session;
 use edgeward_kernels::tensor::{DataType, TensorSpec};
 use serde::Deserialize;
 use serde_json::Value;
@@ -217,6 +218,35 @@ impl Signature {
     }
 
     /// The signature of a model that comes without one.
+    ///
+    /// A model that names its features takes columns of these names; of those with texts, null is a
+    /// missing value. Any other is derived from its inputs and outputs.
+    #[must_use]
+    pub fn of_session(session: &dyn Session) -> Self {
+        let column = |name: &str, column_type| Column {
+            name: name.to_owned(),
+            column_type,
+            required: column_type != ColumnType::String,
+        };
+        let columns: Vec<Column> = if !session.columns().is_empty() {
+            let names = session.columns().iter();
+            names.map(|name| column(name, ColumnType::Double)).collect()
+        } else if session.answers_array() && session.inputs().len() > 1 {
+            let specs = session.inputs().iter();
+            specs
+                .map(|spec| column(&spec.name, ColumnType::of(spec.data_type)))
+                .collect()
+        } else {
+            return Self::derive(session.inputs(), session.outputs());
+        };
+        Self {
+            inputs: Schema::Columns(columns),
+            outputs: None,
+            params: Vec::new(),
+        }
+    }
+
+    /// The signature of a model by its inputs and outputs alone.
     ///
     /// Several inputs that hold one value per row become columns; anything else stays tensors under
     /// the model's own names. The same holds for the outputs of a model with columns.

@@ -1,4 +1,5 @@
-//! What can be imported: a bare `.onnx` file, or an MLflow model directory of flavour onnx.
+//! What can be imported: a bare file of ONNX, XGBoost or LightGBM, or an MLflow model directory of one
+//! of these flavours.
 //!
 //! Finds the files that make up the version and nothing else: what a directory holds beside them
 //! (conda.yaml, requirements.txt) stays where it is. Nothing is loaded or run. A file that a
@@ -7,9 +8,14 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use edgeward_kernels::engine::ModelForm;
+
 use super::mlmodel::{self, ParseMlModelError};
 use super::onnx_files::{ScanOnnxError, external_locations};
-use super::version::{BARE_ONNX, GOLDEN, INPUT_EXAMPLE, MLMODEL, SERVING_EXAMPLE, beside};
+use super::version::{BARE, BARE_ONNX, GOLDEN, INPUT_EXAMPLE, MLMODEL, SERVING_EXAMPLE, beside};
+
+/// Enough bytes to tell what a file is.
+const START_BYTES: u64 = 256;
 
 /// A file of the version to be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,8 +46,11 @@ pub enum ReadSourceError {
         /// What to convert it to, and how.
         advice: &'static str,
     },
-    /// Neither a graph nor an MLflow directory.
-    #[error("{path} is neither an .onnx file nor an MLflow model directory with an MLmodel file")]
+    /// Neither a model file nor an MLflow directory.
+    #[error(
+        "{path} is neither an .onnx file, a model that XGBoost or LightGBM saved, nor an MLflow model \
+         directory with an MLmodel file"
+    )]
     NotAModel {
         /// What was given.
         path: PathBuf,
@@ -100,14 +109,12 @@ fn bare(path: &Path) -> Result<Vec<SourceFile>, ReadSourceError> {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    refuse_other_formats(path, &name)?;
+    refuse_other_formats(path, &name, ModelForm::Onnx)?;
     if name == MLMODEL {
         return directory(edgeward_base::durable::parent(path));
     }
     if !name.to_ascii_lowercase().ends_with(".onnx") {
-        return Err(ReadSourceError::NotAModel {
-            path: path.to_owned(),
-        });
+        return boosted(path, &name);
     }
     let folder = edgeward_base::durable::parent(path);
     let mut files = external_files(folder, path, BARE_ONNX)?;
@@ -116,6 +123,22 @@ fn bare(path: &Path) -> Result<Vec<SourceFile>, ReadSourceError> {
         from: path.to_owned(),
     });
     Ok(files)
+}
+
+/// A bare file that XGBoost or LightGBM saved: its first bytes say so, whatever its name.
+fn boosted(path: &Path, name: &str) -> Result<Vec<SourceFile>, ReadSourceError> {
+    let start = start_of(path)?;
+    let Some(file) = BARE.iter().find(|bare| bare.begins(&start)) else {
+        let path = path.to_owned();
+        return Err(match mlmodel::advice_for_unread(name) {
+            Some(advice) => ReadSourceError::Convert { path, advice },
+            None => ReadSourceError::NotAModel { path },
+        });
+    };
+    Ok(vec![SourceFile {
+        path: file.path.to_owned(),
+        from: path.to_owned(),
+    }])
 }
 
 fn directory(path: &Path) -> Result<Vec<SourceFile>, ReadSourceError> {
@@ -128,12 +151,16 @@ fn directory(path: &Path) -> Result<Vec<SourceFile>, ReadSourceError> {
         path: described,
         source,
     })?;
-    let graph = inside(path, &model.onnx_file)?;
-    refuse_other_formats(&graph, &model.onnx_file)?;
-    let mut files = external_files(path, &graph, &model.onnx_file)?;
+    let file = inside(path, &model.file)?;
+    refuse_other_formats(&file, &model.file, model.form)?;
+    let mut files = if model.form == ModelForm::Onnx {
+        external_files(path, &file, &model.file)?
+    } else {
+        Vec::new()
+    };
     files.push(SourceFile {
-        path: model.onnx_file,
-        from: graph,
+        path: model.file,
+        from: file,
     });
     for name in [MLMODEL, GOLDEN, SERVING_EXAMPLE, INPUT_EXAMPLE] {
         let there = path.join(name).try_exists().map_err(failed(path))?;
@@ -206,24 +233,34 @@ fn inside(directory: &Path, name: &str) -> Result<PathBuf, ReadSourceError> {
     }
 }
 
-/// A pickle or an archive is refused by its name, and by its first bytes whatever its name.
-fn refuse_other_formats(path: &Path, name: &str) -> Result<(), ReadSourceError> {
-    let mut start = [0; 4];
-    let mut file = std::fs::File::open(path).map_err(failed(path))?;
-    let read = file.read(&mut start).map_err(failed(path))?;
-    let disguised = match start.get(..read) {
+/// A pickle or an archive is refused by its name, and by its first bytes whatever its name. The
+/// advice is that of the form which the file should have.
+fn refuse_other_formats(path: &Path, name: &str, form: ModelForm) -> Result<(), ReadSourceError> {
+    let start = start_of(path)?;
+    let disguised = match start.as_slice() {
         // A pickle of protocol 2 to 5: never a protobuf message, whose first byte is a small tag.
-        Some([0x80, 2..=5, ..]) => mlmodel::advice_for_file("model.pkl"),
-        Some(b"PK\x03\x04") => mlmodel::advice_for_file("model.pth"),
+        [0x80, 2..=5, ..] => Some("model.pkl"),
+        [b'P', b'K', 3, 4, ..] => Some("model.pth"),
         _ => None,
     };
+    let disguised = disguised.and_then(mlmodel::advice_for_file);
     match mlmodel::advice_for_file(name).or(disguised) {
         Some(advice) => Err(ReadSourceError::Convert {
             path: path.to_owned(),
-            advice,
+            advice: mlmodel::advice_for_form(form).unwrap_or(advice),
         }),
         None => Ok(()),
     }
+}
+
+/// The first bytes of a file.
+fn start_of(path: &Path) -> Result<Vec<u8>, ReadSourceError> {
+    let file = std::fs::File::open(path).map_err(failed(path))?;
+    let mut start = Vec::new();
+    file.take(START_BYTES)
+        .read_to_end(&mut start)
+        .map_err(failed(path))?;
+    Ok(start)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The model store as a whole: importing, loading, removing.
 
+mod boosted;
 mod external_data;
 pub(super) mod fake;
 mod importing;

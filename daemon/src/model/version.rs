@@ -2,8 +2,8 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `MLmodel` | flavour and signature; absent in a version imported from a bare `.onnx` |
-//! | `model.onnx`, or what `MLmodel` names | the graph |
+//! | `MLmodel` | flavour and signature; absent in a version imported from a bare file |
+//! | `model.onnx`, `model.xgboost`, `model.lightgbm`, or what `MLmodel` names | the model |
 //! | `golden.json` | inputs with the training framework's outputs |
 //! | `serving_input_example.json`, `input_example.json` | inputs alone |
 //! | any other | external data of the graph's tensors |
@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use edgeward_base::names::ModelRef;
-use edgeward_kernels::engine::ModelFile;
+use edgeward_kernels::engine::{ModelFile, ModelForm, Predictor};
 use edgeward_wire::manifest::{Manifest, ManifestFile};
 
 use super::artifacts::{ArtifactError, Artifacts};
@@ -30,6 +30,40 @@ use super::signature::Signature;
 pub(super) const MLMODEL: &str = "MLmodel";
 /// What a bare graph is called in its version.
 pub(super) const BARE_ONNX: &str = "model.onnx";
+
+/// A bare file of boosted trees: what it is called in its version, and what its first bytes are.
+#[derive(Debug)]
+pub(super) struct BareFile {
+    pub(super) path: &'static str,
+    form: ModelForm,
+    start: &'static [u8],
+    /// Stands within the first bytes.
+    word: &'static [u8],
+}
+
+/// A bare file does not say by what it was trained: the booster's own answers are given.
+pub(super) const BARE: [BareFile; 2] = [
+    BareFile {
+        path: "model.xgboost",
+        form: ModelForm::XgBoost(Predictor::Booster),
+        start: b"{",
+        word: b"learner",
+    },
+    BareFile {
+        path: "model.lightgbm",
+        form: ModelForm::LightGbm(Predictor::Booster),
+        start: b"tree",
+        word: b"version=",
+    },
+];
+
+impl BareFile {
+    /// Whether a file with these first bytes is one.
+    pub(super) fn begins(&self, start: &[u8]) -> bool {
+        let mut windows = start.windows(self.word.len());
+        start.starts_with(self.start) && windows.any(|window| window == self.word)
+    }
+}
 /// Inputs with the training framework's outputs.
 pub(super) const GOLDEN: &str = "golden.json";
 /// A ready invocation body.
@@ -79,9 +113,9 @@ pub enum OpenVersionError {
     /// The MLmodel file cannot be used.
     #[error("cannot use MLmodel")]
     MlModel(#[source] ParseMlModelError),
-    /// The graph is not among the files.
-    #[error("the model version has no file {path}, which should be its ONNX graph")]
-    NoGraph {
+    /// The model is not among the files.
+    #[error("the model version has no file {path}, which should be the model")]
+    NoModel {
         /// The file looked for.
         path: String,
     },
@@ -119,7 +153,7 @@ impl OpenVersionError {
             Self::Artifact(error) => error.is_lost(),
             Self::Size { .. }
             | Self::MlModel(_)
-            | Self::NoGraph { .. }
+            | Self::NoModel { .. }
             | Self::Scan { .. }
             | Self::ExternalData { .. }
             | Self::Link { .. } => false,
@@ -149,22 +183,26 @@ pub(super) fn open(
     let described = small(MLMODEL)?
         .map(|bytes| mlmodel::parse(&bytes).map_err(OpenVersionError::MlModel))
         .transpose()?;
-    let (graph, signature) = described.map_or_else(
-        || (BARE_ONNX.to_owned(), None),
-        |described| (described.onnx_file, described.signature),
-    );
-    let graph = find(manifest, &graph).ok_or(OpenVersionError::NoGraph { path: graph })?;
+    let (path, form, signature) = match described {
+        Some(described) => (described.file, described.form, described.signature),
+        None => {
+            let (path, form) = bare(manifest);
+            (path.to_owned(), form, None)
+        }
+    };
+    let model = find(manifest, &path).ok_or(OpenVersionError::NoModel { path })?;
     let alone = manifest
         .files
         .iter()
-        .all(|file| file.path == graph.path || has_meaning(&file.path));
-    let file = if alone && known == Known::Catalogued {
+        .all(|file| file.path == model.path || has_meaning(&file.path));
+    let file = if form != ModelForm::Onnx || alone && known == Known::Catalogued {
         ModelFile {
-            path: artifacts.path(&graph.digest),
-            digest: graph.digest,
+            path: artifacts.path(&model.digest),
+            digest: model.digest,
+            form,
         }
     } else {
-        graph_file(manifest, graph, artifacts, index)?
+        graph_file(manifest, model, artifacts, index)?
     };
     Ok(Version {
         model: manifest.model(),
@@ -175,6 +213,12 @@ pub(super) fn open(
         serving_example: small(SERVING_EXAMPLE)?,
         input_example: small(INPUT_EXAMPLE)?,
     })
+}
+
+/// The model of a version that was imported from a bare file.
+fn bare(manifest: &Manifest) -> (&'static str, ModelForm) {
+    let found = BARE.iter().find(|bare| find(manifest, bare.path).is_some());
+    found.map_or((BARE_ONNX, ModelForm::Onnx), |bare| (bare.path, bare.form))
 }
 
 fn find<'m>(manifest: &'m Manifest, path: &str) -> Option<&'m ManifestFile> {
@@ -222,6 +266,7 @@ fn graph_file(
         return Ok(ModelFile {
             path: stored,
             digest: graph.digest,
+            form: ModelForm::Onnx,
         });
     }
     let view = index.join(manifest.digest().to_string());
@@ -234,6 +279,7 @@ fn graph_file(
     Ok(ModelFile {
         path: view.join(&graph.path),
         digest: graph.digest,
+        form: ModelForm::Onnx,
     })
 }
 

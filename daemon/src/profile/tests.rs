@@ -1,4 +1,4 @@
-use edgeward_kernels::engine::{LoadModelError, ModelFile, Session};
+use edgeward_kernels::engine::{LoadModelError, ModelFile, ModelForm, Session};
 
 use super::*;
 
@@ -95,7 +95,7 @@ fn values_out_of_range_are_named_together() {
     let text = BUILT_IN[0]
         .1
         .replace("1GiB", "1MiB")
-        .replace("\"tract\"", "");
+        .replace("[\"tract\", \"trees\"]", "[]");
     let error = Profile::parse("test", &text).unwrap_err().to_string();
     assert!(
         error.contains("memory_ceiling") && error.contains("engines"),
@@ -131,6 +131,10 @@ struct Named(&'static str);
 impl Engine for Named {
     fn name(&self) -> &'static str {
         self.0
+    }
+
+    fn takes(&self, _: ModelForm) -> bool {
+        true
     }
 
     fn load(&self, _: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {

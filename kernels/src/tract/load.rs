@@ -19,7 +19,7 @@ use super::convert::data_type;
 use super::domains::unsupported_operators;
 use super::operator::Evaluation;
 use super::{ml, recurrent};
-use crate::engine::{LoadModelError, ModelFile};
+use crate::engine::{LoadModelError, ModelFile, ModelForm};
 use crate::tensor::TensorSpec;
 
 /// A typed graph, neither decluttered nor optimised.
@@ -63,6 +63,7 @@ pub(super) fn graph(model: &ModelFile, evaluation: Evaluation) -> Result<Graph, 
         .proto_model_for_read(&mut bytes.as_slice())
         .map_err(|error| parse_failure(&error))?;
     let graph = proto.graph.as_ref().ok_or_else(|| LoadModelError::Parse {
+        form: ModelForm::Onnx,
         reason: "no graph".to_owned(),
     })?;
     let unsupported = unsupported_operators(&onnx.op_register, &ml, graph);
@@ -94,6 +95,7 @@ fn parse(onnx: &Onnx, proto: &ModelProto, path: &Path) -> Result<InferenceModel,
         Ok(parsed.model)
     } else {
         Err(LoadModelError::Parse {
+            form: ModelForm::Onnx,
             reason: format!("nothing gives {}", parsed.unresolved_inputs.join(", ")),
         })
     }
@@ -101,6 +103,7 @@ fn parse(onnx: &Onnx, proto: &ModelProto, path: &Path) -> Result<InferenceModel,
 
 fn parse_failure(error: &TractError) -> LoadModelError {
     LoadModelError::Parse {
+        form: ModelForm::Onnx,
         reason: format!("{error:#}"),
     }
 }

@@ -10,6 +10,7 @@ fn recording(name: &str) -> ModelFile {
     ModelFile {
         digest: Digest::of_file(&path).unwrap(),
         path,
+        form: ModelForm::Onnx,
     }
 }
 

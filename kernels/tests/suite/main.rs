@@ -1,6 +1,8 @@
 //! One list of cases, run against every engine compiled in.
 
 #[cfg(test)]
+mod boosted;
+#[cfg(test)]
 mod edges;
 #[cfg(test)]
 mod operators;

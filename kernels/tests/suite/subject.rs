@@ -4,12 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use edgeward_base::digest::Digest;
-use edgeward_kernels::engine::{Engine, LoadModelError, ModelFile, Session};
+use edgeward_kernels::engine::{Engine, LoadModelError, ModelFile, ModelForm, Session};
 
-/// The engines under test.
+/// The engines under test: those that take ONNX graphs.
 pub(crate) fn engines() -> Vec<Arc<dyn Engine>> {
-    let engines = edgeward_kernels::engines();
-    assert!(!engines.is_empty(), "this build has no engine");
+    engines_for(ModelForm::Onnx)
+}
+
+/// The engines that take models of a form.
+pub(crate) fn engines_for(form: ModelForm) -> Vec<Arc<dyn Engine>> {
+    let mut engines = edgeward_kernels::engines();
+    engines.retain(|engine| engine.takes(form));
+    assert!(!engines.is_empty(), "this build has no engine for {form:?}");
     engines
 }
 
@@ -17,6 +23,7 @@ pub(crate) fn model_file(path: &Path) -> ModelFile {
     ModelFile {
         path: path.to_owned(),
         digest: Digest::of_file(path).unwrap(),
+        form: ModelForm::Onnx,
     }
 }
 

@@ -16,7 +16,10 @@ fn the_samples_files_are_read() {
             .unwrap()
             .1;
         let model = parse(bytes).unwrap();
-        assert_eq!(model.onnx_file, "model.onnx");
+        assert_eq!(
+            (model.file.as_str(), model.form),
+            ("model.onnx", ModelForm::Onnx)
+        );
         let Schema::Columns(columns) = model.signature.unwrap().inputs else {
             panic!("{} has tensors", sample.reference);
         };
@@ -36,10 +39,7 @@ fn a_signature_is_optional_and_must_be_sound() {
         parse(b"flavors: {onnx: {data: a.onnx}}").unwrap().signature,
         None
     );
-    assert_eq!(
-        parse(b"flavors: {onnx: {}}").unwrap().onnx_file,
-        "model.onnx"
-    );
+    assert_eq!(parse(b"flavors: {onnx: {}}").unwrap().file, "model.onnx");
     let broken = parse(b"flavors: {onnx: {}}\nsignature: {inputs: '[{]'}");
     assert!(matches!(broken, Err(ParseMlModelError::Signature(_))));
     let params = parse(
@@ -64,6 +64,49 @@ fn a_flavour_that_is_not_served_says_what_to_do() {
             .contains("ONNX")
     );
     assert!(parse(b"artifact_path: model").is_err());
+}
+
+#[test]
+fn the_class_of_a_booster_says_what_is_answered() {
+    for (flavor, file, form) in [
+        (
+            "xgboost: {}",
+            "model.ubj",
+            ModelForm::XgBoost(Predictor::Booster),
+        ),
+        (
+            "xgboost: {data: model.json, model_class: xgboost.core.Booster}",
+            "model.json",
+            ModelForm::XgBoost(Predictor::Booster),
+        ),
+        (
+            "xgboost: {data: model.xgb, model_class: xgboost.sklearn.XGBClassifier}",
+            "model.xgb",
+            ModelForm::XgBoost(Predictor::Classifier),
+        ),
+        (
+            "xgboost: {model_class: xgboost.sklearn.XGBRanker}",
+            "model.ubj",
+            ModelForm::XgBoost(Predictor::Estimator),
+        ),
+        (
+            "lightgbm: {model_class: lightgbm.basic.Booster}",
+            "model.lgb",
+            ModelForm::LightGbm(Predictor::Booster),
+        ),
+        (
+            "lightgbm: {data: model.txt, model_class: lightgbm.sklearn.LGBMClassifier}",
+            "model.txt",
+            ModelForm::LightGbm(Predictor::Classifier),
+        ),
+    ] {
+        let text = format!("flavors: {{{flavor}, python_function: {{}}}}");
+        let model = parse(text.as_bytes()).unwrap();
+        assert_eq!((model.file.as_str(), model.form), (file, form), "{flavor}");
+    }
+    let refused = parse(b"flavors: {xgboost: {model_class: xgboost.dask.DaskXGBRegressor}}");
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("DaskXGBRegressor"), "{refused}");
 }
 
 #[test]

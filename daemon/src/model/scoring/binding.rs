@@ -1,10 +1,11 @@
-//! How a signature's columns and tensors meet the inputs and outputs of an ONNX graph.
+//! How a signature's columns and tensors meet the inputs and outputs of a model.
 //!
-//! Made once per loaded model; a request only follows it. A signature that does not fit the graph
+//! Made once per loaded model; a request only follows it. A signature that does not fit the model
 //! is refused here, at import, and never at the first request.
 
 use std::collections::HashMap;
 
+use edgeward_kernels::engine::Session;
 use edgeward_kernels::tensor::{DataType, Tensor, TensorSpec};
 
 use super::render::OutputPlan;
@@ -15,7 +16,7 @@ use crate::model::signature::{Column, ColumnType, Schema, Signature, TensorField
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BindModelError {
     /// The graph wants an input that no column or tensor of the signature feeds.
-    #[error("ONNX input {input:?} is fed by nothing in the signature, which has {}", known.join(", "))]
+    #[error("model input {input:?} is fed by nothing in the signature, which has {}", known.join(", "))]
     InputNotFed {
         /// The ONNX input.
         input: String,
@@ -23,17 +24,34 @@ pub enum BindModelError {
         known: Vec<String>,
     },
     /// The signature has a column or tensor that the graph does not take.
-    #[error("{field:?} of the signature feeds no ONNX input; the graph has {}", known.join(", "))]
+    #[error("{field:?} of the signature feeds no input of the model, which has {}", known.join(", "))]
     FieldNotTaken {
         /// The column or tensor.
         field: String,
         /// The ONNX inputs.
         known: Vec<String>,
     },
-    /// A column whose values the input's element type cannot hold.
+    /// A feature that the model knows by name and no column feeds.
     #[error(
-        "column {column:?} of type {column_type} cannot feed ONNX input {input:?} of {data_type}"
+        "the model has a feature {feature:?}, and the signature no such column; it has {}",
+        known.join(", ")
     )]
+    FeatureNotFed {
+        /// The feature.
+        feature: String,
+        /// The columns of the signature.
+        known: Vec<String>,
+    },
+    /// A column of the signature that is none of the features that the model knows by name.
+    #[error("column {column:?} of the signature is no feature of the model, which has {}", known.join(", "))]
+    NotAFeature {
+        /// The column.
+        column: String,
+        /// The model's features.
+        known: Vec<String>,
+    },
+    /// A column whose values the input's element type cannot hold.
+    #[error("column {column:?} of type {column_type} cannot feed input {input:?} of {data_type}")]
     ColumnType {
         /// The column.
         column: String,
@@ -73,11 +91,33 @@ pub enum BindModelError {
         known: Vec<String>,
     },
     /// Parameters, which no ONNX graph takes.
-    #[error("signature has params ({}), and an ONNX graph takes none: remove them", params.join(", "))]
+    #[error("signature has params ({}), and a model takes none here: remove them", params.join(", "))]
     Params {
         /// Their names.
         params: Vec<String>,
     },
+}
+
+/// What a model takes and gives, as its session says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Interface<'s> {
+    pub(super) inputs: &'s [TensorSpec],
+    pub(super) outputs: &'s [TensorSpec],
+    /// The model's names for the columns of its one matrix.
+    pub(super) columns: &'s [String],
+    /// Whether the one output is the whole answer.
+    pub(super) array: bool,
+}
+
+impl<'s> Interface<'s> {
+    pub(super) fn of(session: &'s dyn Session) -> Self {
+        Self {
+            inputs: session.inputs(),
+            outputs: session.outputs(),
+            columns: session.columns(),
+            array: session.answers_array(),
+        }
+    }
 }
 
 /// How requests become tensors and tensors answers, for one model.
@@ -138,6 +178,8 @@ pub(super) struct NamedTensor {
     pub(super) data_type: DataType,
     /// What the signature and the graph say together.
     pub(super) shape: Vec<Option<usize>>,
+    /// Whether the signature has float32 where the model has float64: values are rounded first.
+    pub(super) rounded: bool,
 }
 
 impl TensorPlan {
@@ -150,6 +192,7 @@ impl TensorPlan {
                 input: spec.name.clone(),
                 data_type: spec.data_type,
                 shape: spec.shape.clone(),
+                rounded: false,
             })
             .collect();
         Self { tensors }
@@ -176,8 +219,7 @@ impl TensorPlan {
 impl Binding {
     pub(super) fn new(
         signature: &Signature,
-        inputs: &[TensorSpec],
-        outputs: &[TensorSpec],
+        interface: Interface<'_>,
     ) -> Result<Self, BindModelError> {
         if !signature.params.is_empty() {
             return Err(BindModelError::Params {
@@ -185,12 +227,13 @@ impl Binding {
             });
         }
         let inputs = match &signature.inputs {
-            Schema::Columns(columns) => InputPlan::Columns(bind_columns(columns, inputs)?),
-            Schema::Tensors(fields) => InputPlan::Tensors(bind_tensors(fields, inputs)?),
+            Schema::Columns(columns) => InputPlan::Columns(bind_columns(columns, interface)?),
+            Schema::Tensors(fields) => InputPlan::Tensors(bind_tensors(fields, interface.inputs)?),
         };
+        let outputs = signature.outputs.as_ref();
         Ok(Self {
             inputs,
-            outputs: OutputPlan::new(signature.outputs.as_ref(), outputs)?,
+            outputs: OutputPlan::new(outputs, interface.outputs, interface.array)?,
         })
     }
 
@@ -222,9 +265,12 @@ pub(super) fn names_of(specs: &[TensorSpec]) -> Vec<String> {
     specs.iter().map(|spec| spec.name.clone()).collect()
 }
 
-fn bind_columns(columns: &[Column], inputs: &[TensorSpec]) -> Result<ColumnPlan, BindModelError> {
-    let (slots, tensors) = match inputs {
-        [one] => bind_matrix(columns, one)?,
+fn bind_columns(
+    columns: &[Column],
+    interface: Interface<'_>,
+) -> Result<ColumnPlan, BindModelError> {
+    let (slots, tensors) = match interface.inputs {
+        [one] => bind_matrix(columns, one, interface.columns)?,
         several => bind_by_name(columns, several)?,
     };
     let by_name = slots
@@ -241,8 +287,14 @@ fn bind_columns(columns: &[Column], inputs: &[TensorSpec]) -> Result<ColumnPlan,
 
 type Places = (Vec<Slot>, Vec<TableTensor>);
 
-/// One input: the whole table as one matrix, in the order of the signature.
-fn bind_matrix(columns: &[Column], input: &TensorSpec) -> Result<Places, BindModelError> {
+/// One input: the whole table as one matrix, in the order of the model's names for its columns, or
+/// else of the signature.
+fn bind_matrix(
+    columns: &[Column],
+    input: &TensorSpec,
+    names: &[String],
+) -> Result<Places, BindModelError> {
+    let offsets = offsets(columns, names)?;
     let width = columns.len();
     let matrix = match input.shape.as_slice() {
         [_] if width == 1 => false,
@@ -258,8 +310,8 @@ fn bind_matrix(columns: &[Column], input: &TensorSpec) -> Result<Places, BindMod
     };
     let slots = columns
         .iter()
-        .enumerate()
-        .map(|(offset, column)| slot(column, 0, offset, input))
+        .zip(offsets)
+        .map(|(column, offset)| slot(column, 0, offset, input))
         .collect::<Result<_, _>>()?;
     Ok((
         slots,
@@ -269,6 +321,41 @@ fn bind_matrix(columns: &[Column], input: &TensorSpec) -> Result<Places, BindMod
             matrix,
         }],
     ))
+}
+
+/// Where each column stands in the model's matrix.
+fn offsets(columns: &[Column], names: &[String]) -> Result<Vec<usize>, BindModelError> {
+    // A column without a name is called by its position.
+    let unnamed = (0..)
+        .zip(columns)
+        .all(|(position, column): (usize, _)| column.name == position.to_string());
+    if names.is_empty() || unnamed && columns.len() == names.len() {
+        return Ok((0..columns.len()).collect());
+    }
+    let places: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
+    let mut fed = vec![false; names.len()];
+    let mut offsets = Vec::with_capacity(columns.len());
+    for column in columns {
+        // LightGBM writes its names without spaces.
+        let found = places.get(column.name.as_str());
+        let found = found.or_else(|| places.get(column.name.replace(' ', "_").as_str()));
+        let free = found.and_then(|at| Some((*at, fed.get_mut(*at).filter(|fed| !**fed)?)));
+        let Some((at, place)) = free else {
+            return Err(BindModelError::NotAFeature {
+                column: column.name.clone(),
+                known: names.to_vec(),
+            });
+        };
+        *place = true;
+        offsets.push(at);
+    }
+    match names.iter().zip(fed).find(|(_, fed)| !fed) {
+        Some((feature, _)) => Err(BindModelError::FeatureNotFed {
+            feature: feature.clone(),
+            known: columns.iter().map(|column| column.name.clone()).collect(),
+        }),
+        None => Ok(offsets),
+    }
 }
 
 /// Several inputs: each takes the column of its name.
@@ -394,7 +481,10 @@ fn bind_tensors(
 }
 
 fn bind_tensor(field: &TensorField, input: &TensorSpec) -> Result<NamedTensor, BindModelError> {
-    if field.data_type != input.data_type {
+    // Whatever is a number is one of float64 too.
+    let widens = input.data_type == DataType::F64
+        && !matches!(field.data_type, DataType::Bool | DataType::String);
+    if field.data_type != input.data_type && !widens {
         return Err(BindModelError::TensorType {
             tensor: input.name.clone(),
             expected: field.data_type,
@@ -423,6 +513,7 @@ fn bind_tensor(field: &TensorField, input: &TensorSpec) -> Result<NamedTensor, B
             .zip(&input.shape)
             .map(|(said, is)| said.or(*is))
             .collect(),
+        rounded: field.data_type == DataType::F32 && input.data_type == DataType::F64,
     })
 }
 

@@ -91,6 +91,7 @@ pub(super) fn typed<'a>(
             Cell::Big(_) if target == DataType::U64 => Ok(cell),
             other => i64::from_cell(&other).map(Cell::Int),
         },
+        ColumnType::Float if target == DataType::F64 => to_float32(&cell),
         ColumnType::Float => f32::from_cell(&cell).map(|_| cell),
         ColumnType::Double => f64::from_cell(&cell).map(|_| cell),
         ColumnType::String => match cell {
@@ -100,6 +101,11 @@ pub(super) fn typed<'a>(
         ColumnType::Binary => decode(&cell),
         ColumnType::Datetime => moment(cell, target),
     }
+}
+
+/// The number that a float32 makes of a cell.
+pub(super) fn to_float32(cell: &Cell<'_>) -> Result<Cell<'static>, Mismatch> {
+    f32::from_cell(cell).map(|rounded| Cell::Float(f64::from(rounded)))
 }
 
 fn decode<'a>(cell: &Cell<'a>) -> Result<Cell<'a>, Mismatch> {

@@ -18,6 +18,8 @@ pub(super) enum OutputPlan {
     Rows(Vec<Source>),
     /// Tensors: an object of nested lists.
     Tensors(Vec<Source>),
+    /// The one output as it is: a nested list.
+    Array(Source),
 }
 
 /// Where a column or tensor of the answer comes from.
@@ -38,8 +40,10 @@ impl OutputPlan {
     pub(super) fn new(
         schema: Option<&Schema>,
         outputs: &[TensorSpec],
+        array: bool,
     ) -> Result<Self, BindModelError> {
         match schema {
+            None | Some(Schema::Tensors(_)) if array => Ok(Self::Array(source("", 0, None))),
             None => Ok(Self::Tensors(
                 outputs
                     .iter()
@@ -74,6 +78,10 @@ impl OutputPlan {
                     view.write_row(&mut body, row);
                 }
                 body.push(b']');
+            }
+            Self::Array(only) => {
+                let whole = only.of(outputs)?;
+                write_nested(&mut body, whole.data(), whole.shape(), 0);
             }
             Self::Rows(columns) => write_rows(&mut body, columns, outputs)?,
             Self::Tensors(tensors) => {

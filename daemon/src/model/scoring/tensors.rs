@@ -149,6 +149,8 @@ struct Builder {
     rank: Option<usize>,
     /// Whether the request has it at all.
     given: bool,
+    /// Whether numbers are rounded to float32 on their way.
+    rounded: bool,
 }
 
 impl Builder {
@@ -158,6 +160,7 @@ impl Builder {
             dims: Vec::with_capacity(tensor.shape.len()),
             rank: None,
             given: false,
+            rounded: tensor.rounded,
         }
     }
 
@@ -165,6 +168,9 @@ impl Builder {
         let data_type = self.data.data_type();
         if *cell == Cell::Null && !data_type.is_float() {
             return Err(cell.mismatch(data_type.as_str()));
+        }
+        if self.rounded {
+            return cell::push(&mut self.data, &cell::to_float32(cell)?);
         }
         cell::push(&mut self.data, cell)
     }

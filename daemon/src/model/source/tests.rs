@@ -79,8 +79,6 @@ fn what_must_be_converted_is_refused_with_what_to_convert_it_to() {
         ("model.pth", b"PK\x03\x04", "torch.onnx.export"),
         ("model.onnx", b"\x80\x05\x95", "skl2onnx"),
         ("model.onnx", b"PK\x03\x04zip", "torch.onnx.export"),
-        ("model.ubj", b"{", "convert_xgboost"),
-        ("model.lgb", b"tree", "convert_lightgbm"),
     ] {
         let folder = folder(&[(name, bytes)]);
         let refused = refusal(&folder.path().join(name));
@@ -95,8 +93,7 @@ fn what_must_be_converted_is_refused_with_what_to_convert_it_to() {
     for (flavor, says) in [
         ("sklearn", "skl2onnx"),
         ("pytorch", "torch.onnx.export"),
-        ("xgboost", "convert_xgboost"),
-        ("something_new", "only flavour onnx"),
+        ("something_new", "only flavours onnx, xgboost and lightgbm"),
     ] {
         let text = format!("flavors: {{{flavor}: {{data: x}}, python_function: {{data: x}}}}\n");
         let text = if flavor == "something_new" {
@@ -111,6 +108,59 @@ fn what_must_be_converted_is_refused_with_what_to_convert_it_to() {
             "{refused}"
         );
     }
+}
+
+#[test]
+fn boosters_are_taken_as_their_frameworks_save_them() {
+    let json = br#"{"learner":{"attributes":{}}}"#;
+    let ubjson = b"{L\0\0\0\0\0\0\0\x07learner{";
+    let text = b"tree\nversion=v4\n";
+    for (name, bytes, path) in [
+        ("any.json", json.as_slice(), "model.xgboost"),
+        ("any.ubj", ubjson, "model.xgboost"),
+        ("any.xgb", ubjson, "model.xgboost"),
+        ("any.txt", text, "model.lightgbm"),
+        ("any.lgb", text, "model.lightgbm"),
+    ] {
+        let folder = folder(&[(name, bytes)]);
+        assert_eq!(paths(&collect(&folder.path().join(name)).unwrap()), [path]);
+    }
+    for (name, bytes, says) in [
+        (
+            "old.xgb",
+            b"binf\0\0\0?".as_slice(),
+            "save_model(\"model.ubj\")",
+        ),
+        ("old.lgb", b"\x80\x04", "never loaded"),
+        ("other.json", b"{\"a\":1}", "neither"),
+        ("tree.txt", b"trees are green", "neither"),
+    ] {
+        let folder = folder(&[(name, bytes)]);
+        let refused = refusal(&folder.path().join(name));
+        assert!(refused.contains(says), "{name}: {refused}");
+    }
+}
+
+#[test]
+fn a_directory_of_a_booster_brings_its_file() {
+    for (flavor, file) in [("xgboost", "model.json"), ("lightgbm", "data/model.lgb")] {
+        let described = format!("flavors: {{{flavor}: {{data: {file}}}, python_function: {{}}}}\n");
+        let folder = folder(&[
+            ("MLmodel", described.as_bytes()),
+            (file, b"{"),
+            ("golden.json", b"{}"),
+        ]);
+        let mut expected = ["MLmodel", "golden.json", file];
+        expected.sort_unstable();
+        assert_eq!(paths(&collect(folder.path()).unwrap()), expected);
+    }
+    let described = "flavors: {lightgbm: {data: model.pkl, model_class: lightgbm.LGBMClassifier}}";
+    let pickled = folder(&[
+        ("MLmodel", described.as_bytes()),
+        ("model.pkl", b"\x80\x04"),
+    ]);
+    let refused = refusal(pickled.path());
+    assert!(refused.contains("model.booster_.save_model"), "{refused}");
 }
 
 #[test]
@@ -144,7 +194,7 @@ fn nothing_outside_the_directory_is_read() {
 #[test]
 fn what_is_no_model_says_so() {
     let empty = folder(&[("readme.txt", b"hello")]);
-    assert!(refusal(empty.path()).contains("neither an .onnx file nor an MLflow"));
+    assert!(refusal(empty.path()).contains("nor an MLflow model directory"));
     assert!(refusal(&empty.path().join("readme.txt")).contains("neither"));
     assert!(refusal(&empty.path().join("nothing.onnx")).contains("cannot read"));
     let broken = folder(&[("model.onnx", b"not a protobuf at all")]);

@@ -8,7 +8,9 @@ use std::time::Duration;
 use edgeward_base::clock::TestClock;
 use edgeward_base::names::ModelRef;
 use edgeward_base::units::ByteCount;
-use edgeward_kernels::engine::{Engine, LoadModelError, ModelFile, Rows, RunModelError, Session};
+use edgeward_kernels::engine::{
+    Engine, LoadModelError, ModelFile, ModelForm, Rows, RunModelError, Session,
+};
 use edgeward_kernels::tensor::{DataType, Tensor, TensorData, TensorSpec};
 use edgeward_kernels::verify::{Verdict, Verified};
 
@@ -151,6 +153,10 @@ impl FakeEngine {
 impl Engine for FakeEngine {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn takes(&self, form: ModelForm) -> bool {
+        form == ModelForm::Onnx
     }
 
     fn load(&self, model: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {

@@ -13,7 +13,20 @@ fn bind(
         spec("y", DataType::F32, &[None]),
         spec("p", DataType::F32, &[None, Some(2)]),
     ];
-    Binding::new(&signature, graph, &given)
+    Binding::new(&signature, interface(graph, &given, &[]))
+}
+
+fn interface<'s>(
+    inputs: &'s [TensorSpec],
+    outputs: &'s [TensorSpec],
+    columns: &'s [String],
+) -> Interface<'s> {
+    Interface {
+        inputs,
+        outputs,
+        columns,
+        array: false,
+    }
 }
 
 fn columns(list: &[(&str, &str)]) -> String {
@@ -77,7 +90,7 @@ fn what_does_not_fit_is_refused_by_name() {
         (
             columns(&[("a", "float"), ("c", "float")]),
             &two,
-            "\"c\" of the signature feeds no ONNX input",
+            "\"c\" of the signature feeds no input of the model",
         ),
         (
             columns(&[("a", "string"), ("b", "float")]),
@@ -110,7 +123,7 @@ fn what_does_not_fit_is_refused_by_name() {
         (
             tensor("x", "float32", "[-1,1]"),
             &two,
-            "\"x\" of the signature feeds no ONNX input",
+            "\"x\" of the signature feeds no input of the model",
         ),
         (
             tensor("a", "float32", "[-1,1]"),
@@ -154,11 +167,56 @@ fn params_are_refused() {
     let inputs = tensor("x", "float32", "[-1,2]");
     let signature = Signature::parse(&inputs, None, Some(r#"[{"name":"k"}]"#)).unwrap();
     let matrix = [spec("x", DataType::F32, &[None, Some(2)])];
-    let refused = Binding::new(&signature, &matrix, &matrix).unwrap_err();
+    let refused = Binding::new(&signature, interface(&matrix, &matrix, &[])).unwrap_err();
     assert_eq!(
         refused,
         BindModelError::Params {
             params: vec!["k".to_owned()]
         }
     );
+}
+
+#[test]
+fn columns_find_the_features_that_the_model_names() {
+    let matrix = [spec("features", DataType::F64, &[None, Some(3)])];
+    let features = ["a", "b_c", "d"].map(str::to_owned);
+    let bind = |list: &[(&str, &str)]| {
+        let signature = Signature::parse(&columns(list), None, None).unwrap();
+        let bound = Binding::new(&signature, interface(&matrix, &matrix, &features))?;
+        let InputPlan::Columns(plan) = bound.inputs else {
+            panic!("columns were bound")
+        };
+        let places = plan.slots.iter();
+        Ok::<_, BindModelError>(places.map(|slot| slot.offset).collect::<Vec<_>>())
+    };
+    let (a, b, d) = (("a", "double"), ("b c", "long"), ("d", "float"));
+    assert_eq!(bind(&[d, a, b]), Ok(vec![2, 0, 1]));
+    let by_position = [("0", "double"), ("1", "double"), ("2", "double")];
+    assert_eq!(bind(&by_position), Ok(vec![0, 1, 2]));
+    for (list, says) in [
+        (
+            vec![a, b, ("e", "double")],
+            "column \"e\" of the signature is no feature of the model, which has a, b_c, d",
+        ),
+        (vec![a, b, ("b_c", "double")], "column \"b_c\""),
+        (
+            vec![a, d],
+            "the model has a feature \"b_c\", and the signature no such column; it has a, d",
+        ),
+        (vec![a, d, ("b c", "string")], "of type string cannot feed"),
+    ] {
+        let refused = bind(&list).unwrap_err().to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
+}
+
+#[test]
+fn numbers_of_any_type_feed_float64() {
+    let matrix = [spec("x", DataType::F64, &[None, Some(2)])];
+    for dtype in ["float64", "float32", "int64", "uint8"] {
+        bind(&tensor("x", dtype, "[-1,2]"), None, &matrix).unwrap();
+    }
+    for dtype in ["bool", "str"] {
+        bind(&tensor("x", dtype, "[-1,2]"), None, &matrix).unwrap_err();
+    }
 }
