@@ -63,6 +63,21 @@ fn every_rung_is_normal(rows: &Value) -> bool {
     rungs.chain([&rows["rung"]]).all(|rung| rung == "normal")
 }
 
+/// Asks once the keeper has seen that there is room, until when rows are refused or given up.
+/// Answers the ids of requests whose rows are all taken.
+fn ask_with_room(fleet: &mut Fleet) -> BTreeSet<String> {
+    wait::until("the ladder keeps every row", || {
+        let status = fleet.device.status();
+        let rows = &status["rows"];
+        let roomy = rows["free_bytes"].as_u64() > rows["free_floor"].as_u64();
+        (roomy && every_rung_is_normal(rows)).then_some(())
+    });
+    let before = left_out(fleet);
+    let asked = ask(fleet);
+    assert_eq!(left_out(fleet), before, "every row is taken");
+    asked
+}
+
 /// Rows that were not taken since the start: sampled, refused, dropped, lost.
 fn left_out(fleet: &Fleet) -> u64 {
     let status = fleet.device.status();
@@ -129,16 +144,7 @@ fn a_full_disk_costs_rows_that_are_counted_and_nothing_else() {
         unsure.extend(ask(&mut fleet));
         (rows(&fleet, "committed") > committed).then_some(())
     });
-    // Rows are refused, or given up, until the keeper has seen that there is room.
-    wait::until("the ladder keeps every row", || {
-        let status = fleet.device.status();
-        let rows = &status["rows"];
-        let roomy = rows["free_bytes"].as_u64() > rows["free_floor"].as_u64();
-        (roomy && every_rung_is_normal(rows)).then_some(())
-    });
-    let before = left_out(&fleet);
-    owed.extend(ask(&mut fleet));
-    assert_eq!(left_out(&fleet), before, "every row is taken");
+    owed.extend(ask_with_room(&mut fleet));
     // No start in between: what could not be recovered for want of room is recovered now.
     wait::within(RECONNECTED, "rows with room enough have landed", || {
         let landed = Landing::read(&fleet.registry.landing()).request_ids();
