@@ -57,6 +57,12 @@ fn ask_at_length(fleet: &mut Fleet, from: &mut u64) -> usize {
     REQUESTS
 }
 
+/// Whether each of these requests has a row in the landing folder.
+fn have_landed(fleet: &Fleet, owed: &BTreeSet<String>) -> bool {
+    let landed = Landing::read(&fleet.registry.landing()).request_ids();
+    owed.is_subset(&landed)
+}
+
 /// Whether no table samples, stops or gives rows up, nor would a new one.
 fn every_rung_is_normal(rows: &Value) -> bool {
     let rungs = rows["rungs"].as_object().unwrap().values();
@@ -108,8 +114,7 @@ fn a_full_disk_costs_rows_that_are_counted_and_nothing_else() {
     let mut owed = ask(&mut fleet);
     // A full disk may cost rows that are sealed: those that are owed are out of its reach.
     wait::until("the first rows have landed", || {
-        let landed = Landing::read(&fleet.registry.landing()).request_ids();
-        owed.is_subset(&landed).then_some(())
+        have_landed(&fleet, &owed).then_some(())
     });
     // What lands makes room: without a broker nothing does.
     fleet.broker.kill();
@@ -147,9 +152,8 @@ fn a_full_disk_costs_rows_that_are_counted_and_nothing_else() {
     owed.extend(ask_with_room(&mut fleet));
     // No start in between: what could not be recovered for want of room is recovered now.
     wait::within(RECONNECTED, "rows with room enough have landed", || {
-        let landed = Landing::read(&fleet.registry.landing()).request_ids();
         let recovered = fleet.device.status()["rows"]["recovery_errors"] == json!([]);
-        (recovered && owed.is_subset(&landed)).then_some(())
+        (recovered && have_landed(&fleet, &owed)).then_some(())
     });
     fleet.device.stop();
     fleet.device.start();
