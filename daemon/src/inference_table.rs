@@ -161,6 +161,9 @@ pub enum AskInferenceTablesError {
 /// What the row log did since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RowCounters {
+    /// Rows handed to the writer. It commits them in this order: once `committed` and `lost`
+    /// together are as many as this was, every row that was offered before is one or the other.
+    pub offered: u64,
     /// Rows that are durable.
     pub committed: u64,
     /// Rows that did not fit into the channel.
@@ -406,6 +409,7 @@ impl InferenceTables {
     pub fn counters(&self) -> RowCounters {
         let (counters, rows) = (&self.shared.counters, &self.shared.rows);
         RowCounters {
+            offered: rows.offered(),
             committed: counters.committed.load(Ordering::Relaxed),
             dropped: rows.dropped(&[GapCause::ChannelFull, GapCause::Oversize]),
             sampled: rows.dropped(&[GapCause::Sampled]),

@@ -28,6 +28,10 @@ pub(crate) const DEVICE: &str = "box-1";
 pub(crate) const QUICK_ROWS: &str =
     "[inference_table]\ncommit_interval = \"50ms\"\nseal_after = \"1s\"\n";
 
+/// Until a box is back after its broker is: it waits longer and longer between tries, five minutes
+/// at most.
+pub(crate) const RECONNECTED: Duration = Duration::from_secs(360);
+
 /// Requests that must all follow a split of 100 %.
 const ALL_TO_ONE: usize = 100;
 
@@ -173,6 +177,17 @@ impl Fleet {
         self.wait_for_ack(Kind::Endpoints, generation, "applied");
     }
 
+    /// Starts the broker again, and waits until the device is back and has applied what was
+    /// published last.
+    fn reconnect(&mut self) {
+        self.broker.restart();
+        let generation = serde_json::to_value(self.published(Kind::Endpoints)).unwrap();
+        wait::within(RECONNECTED, "the device is back", || {
+            let ack = self.ack(Kind::Endpoints);
+            (ack["generation"] == generation && ack["state"] == "applied").then_some(())
+        });
+    }
+
     /// Asserts that `count` requests in a row are answered by one sample version; answers their ids.
     fn assert_served_by(&mut self, version: u64, count: usize) -> Vec<String> {
         let golden = Golden::of("fraud", version);
@@ -260,13 +275,12 @@ fn a_published_split_reaches_the_next_request_and_rows_land_once() {
     fleet.broker.kill();
     requests.extend(fleet.assert_served_by(4, ALL_TO_ONE));
     fleet.publish_traffic(100);
-    fleet.broker.restart();
-    fleet.wait_until_applied();
+    fleet.reconnect();
     requests.extend(fleet.assert_served_by(3, ALL_TO_ONE));
 
     let wanted: BTreeSet<String> = requests.iter().cloned().collect();
     let folder = fleet.registry.landing();
-    let landing = wait::within(Duration::from_secs(120), "all rows have landed", || {
+    let landing = wait::within(RECONNECTED, "all rows have landed", || {
         let landing = Landing::read(&folder);
         (landing.rows() >= requests.len()).then_some(landing)
     });

@@ -23,8 +23,8 @@ pub(crate) struct Boot {
 pub(crate) struct Landed {
     /// Request ids by sequence.
     pub(crate) rows: BTreeMap<i64, String>,
-    /// Sequences that have no row, and are counted.
-    pub(crate) gaps: Vec<RangeInclusive<i64>>,
+    /// Sequences that have no row, and are counted, with the cause.
+    pub(crate) gaps: Vec<(RangeInclusive<i64>, String)>,
     /// The first sequence of which nobody knows whether it ever was: where a boot ended that was
     /// not closed.
     pub(crate) unknown_from: Option<i64>,
@@ -35,7 +35,7 @@ impl Landed {
     pub(crate) fn gap_rows(&self) -> i64 {
         self.gaps
             .iter()
-            .map(|gap| gap.end() - gap.start() + 1)
+            .map(|(gap, _)| gap.end() - gap.start() + 1)
             .sum()
     }
 
@@ -44,7 +44,7 @@ impl Landed {
         let rows = self.rows.keys().next_back().copied().unwrap_or(0);
         self.gaps
             .iter()
-            .map(|gap| *gap.end())
+            .map(|(gap, _)| *gap.end())
             .max()
             .unwrap_or(0)
             .max(rows)
@@ -121,9 +121,10 @@ impl Landing {
         for row in 0..batch.num_rows() {
             let first = number(batch, "first_sequence", row).unwrap();
             let last = number(batch, "last_sequence", row);
+            let cause = text(batch, "cause", row);
             let (boot, landed) = self.boot(table, batch, row);
             match last {
-                Some(last) => landed.gaps.push(first..=last),
+                Some(last) => landed.gaps.push((first..=last, cause)),
                 None => {
                     let before = landed.unknown_from.replace(first);
                     assert_eq!(before, None, "{boot:?} ends twice");

@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
 
 use edgeward_harness::http::{Client, Reply};
 use edgeward_harness::process::{Process, run};
@@ -221,7 +220,7 @@ fn follow_the_split(quickstart: &mut Quickstart, folder: &Path) -> Vec<String> {
 /// Waits until the landing folder has exactly the requests that were made.
 fn rows_land(quickstart: &Quickstart, requests: &[String]) {
     let folder = PathBuf::from(quickstart.text("landing"));
-    let landing = wait::within(Duration::from_secs(120), "all rows have landed", || {
+    let landing = wait::until("all rows have landed", || {
         let landing = Landing::read(&folder);
         (landing.rows() >= requests.len()).then_some(landing)
     });

@@ -17,12 +17,14 @@ use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
 mod commits;
+mod concerned;
 mod load;
 mod state;
 
 use crate::fleet::{DEVICE, Fleet};
 use crate::landing::{Boot, Landed, Landing};
 use commits::{Commits, Watcher};
+use concerned::Concerned;
 use load::Load;
 use state::Changer;
 pub(crate) use state::Known;
@@ -85,11 +87,20 @@ struct Tally {
     requests: u64,
     changes: u64,
     in_doubt: u64,
-    /// Ids of requests whose rows must land.
-    owed: BTreeSet<String>,
+    /// Ids of requests whose rows must land, with their rounds.
+    owed: BTreeMap<String, u64>,
     /// What was seen to be durable, by boot.
-    committed: BTreeMap<String, u64>,
+    committed: BTreeMap<String, Durable>,
     slowest_commit: Duration,
+}
+
+/// What a round saw of its boot.
+#[derive(Debug)]
+struct Durable {
+    round: u64,
+    rows: u64,
+    /// Rows that found no room, by counter.
+    left_out: String,
 }
 
 /// A fleet that goes through rounds.
@@ -159,13 +170,21 @@ impl Rounds {
             rows,
             owed_until,
             slowest,
+            left_out,
         } = commits;
+        let round = self.done;
         tally.slowest_commit = tally.slowest_commit.max(slowest);
         let owed = answered
             .into_iter()
             .filter(|answered| Some(answered.at) < owed_until);
-        tally.owed.extend(owed.map(|answered| answered.request_id));
-        tally.committed.insert(boot, rows);
+        let owed = owed.map(|answered| (answered.request_id, round));
+        tally.owed.extend(owed);
+        let durable = Durable {
+            round,
+            rows,
+            left_out,
+        };
+        tally.committed.insert(boot, durable);
         self.done += 1;
     }
 
@@ -212,14 +231,12 @@ impl Rounds {
         } = self;
         let (landing, gaps) = all_landed(&fleet, done.try_into().unwrap());
         let rows = landing.rows();
-        check_commits(&landing, &tally.committed);
-        let landed = landing.request_ids();
-        let lost: Vec<_> = tally.owed.difference(&landed).collect();
+        let concerned = Concerned::find(&tally, &landing);
         assert!(
-            lost.is_empty(),
-            "{} durable requests have no row, from {:?} on; {gaps} sequences are in gaps",
-            lost.len(),
-            lost[0]
+            concerned.is_empty(),
+            "{concerned}; {gaps} sequences are in gaps\n{}\nthe device warned:\n{}",
+            concerned::gaps(&landing),
+            fleet.device.warnings().join("\n")
         );
         let owed = tally.owed.len();
         println!(
@@ -250,19 +267,6 @@ pub(crate) fn all_landed(fleet: &Fleet, rounds: u32) -> (Landing, i64) {
     let landing = Landing::read(&fleet.registry.landing());
     let gaps = check_rows(&landing, &account);
     (landing, gaps)
-}
-
-/// What was durable before an end is durable after it.
-fn check_commits(landing: &Landing, committed: &BTreeMap<String, u64>) {
-    for (boot, rows) in committed {
-        let of_boot = landing.boots.iter().filter(|(key, _)| key.boot == *boot);
-        let landed: usize = of_boot.map(|(_, landed)| landed.rows.len()).sum();
-        let landed = u64::try_from(landed).unwrap();
-        assert!(
-            landed >= *rows,
-            "boot {boot}: {rows} rows were durable, {landed} landed"
-        );
-    }
 }
 
 /// What the device says of each table in each boot: `edgeward logs verify`.
@@ -362,7 +366,8 @@ fn check_rows(landing: &Landing, account: &Account) -> i64 {
 
 /// Each sequence from 1 to the last committed one is a row or is counted by a gap, never both.
 fn check_sequences(boot: &Boot, landed: &Landed, (last, is_clean): (i64, bool)) {
-    let gaps: BTreeSet<i64> = landed.gaps.iter().cloned().flatten().collect();
+    let gaps = landed.gaps.iter().map(|(gap, _)| gap.clone());
+    let gaps: BTreeSet<i64> = gaps.flatten().collect();
     assert_eq!(
         i64::try_from(gaps.len()).unwrap(),
         landed.gap_rows(),

@@ -27,7 +27,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long tasks may take to end.
-const ENDING: Duration = Duration::from_secs(60);
+const ENDING: Duration = Duration::from_secs(180);
 
 /// Counts rows instead of keeping them.
 #[derive(Debug, Default)]

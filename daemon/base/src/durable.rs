@@ -137,6 +137,14 @@ pub struct Space {
     pub free_files: u64,
 }
 
+impl Space {
+    /// How many files may still be made, where the file system says.
+    #[must_use]
+    pub fn known_files(self) -> Option<u64> {
+        (self.free_files != u64::MAX).then_some(self.free_files)
+    }
+}
+
 /// A file system that many owners write through.
 pub type SharedFs = Arc<dyn DurableFs>;
 

@@ -20,7 +20,7 @@ use crate::tasks::{SpawnThreadError, StillRunning, TaskFailure, Tasks};
 use crate::telemetry::ServiceManager;
 
 /// How long phases 4, 5, 6 and 7 may take each: a slow disk, not a slow client.
-const PHASE: Duration = Duration::from_secs(20);
+const PHASE: Duration = Duration::from_secs(60);
 /// How often the requests in flight are logged.
 const LOG_EVERY: Duration = Duration::from_secs(5);
 /// Connections are cut at the grace period; then they need a moment to end.

@@ -34,7 +34,7 @@ const ROUTE: &str = "/registry";
 /// Connections of the command line that may be open at once.
 const CONNECTIONS: u32 = 32;
 /// How long a phase of the shutdown may take.
-const PHASE: Duration = Duration::from_secs(20);
+const PHASE: Duration = Duration::from_secs(60);
 
 /// Why the registry cannot run.
 #[derive(Debug, thiserror::Error)]

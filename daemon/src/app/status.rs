@@ -79,6 +79,7 @@ impl DeviceProcess {
             .map(|(table, rung)| (table.to_string(), Value::from(*rung)))
             .collect();
         json!({
+            "offered": rows.offered,
             "committed": rows.committed,
             "dropped": rows.dropped,
             "lost": rows.lost,
@@ -91,6 +92,8 @@ impl DeviceProcess {
             "budget": disk.budget.0,
             "free_bytes": disk.free.map(|free| free.0),
             "free_floor": disk.free_floor.0,
+            "free_files": disk.free_files,
+            "rung": disk.rung,
             "rungs": rungs,
             "recovery_errors": self.tables.recovery_errors(),
             "retention_without_table": without_table(&self.retention, &self.endpoints.list()),

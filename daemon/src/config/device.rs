@@ -155,7 +155,7 @@ impl ServerConfig {
     pub const BODY_LIMIT: ByteCount = ByteCount::mib(16);
     /// The replaced platform's limit for CPU endpoints: clients wait no longer.
     pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(297);
-    /// Well below the 90 s after which systemd kills a stopping service.
+    /// Well below the 5 min after which systemd kills a stopping service.
     pub const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
     fn read(reader: &mut Reader<'_>, state_dir: &Path) -> Self {

@@ -79,6 +79,9 @@ const SEGMENTS_IN_BUDGET: u64 = 32;
 /// Of the budget: one segment that is written, one that is compacted, and the Parquet file that
 /// comes of it, which small rows make up to twice as large as their log.
 const SPARE_SEGMENTS: u64 = 4;
+/// A disk where fewer files than this can still be made is full: each file that goes may need two
+/// new ones first, of gaps and of the account, and others want some as well.
+const LEAST_FILES: u64 = 64;
 /// No log is sealed at less, however small the disk.
 const LEAST_SEAL_SIZE: u64 = 64 << 10;
 
@@ -294,12 +297,17 @@ impl Ladder {
         } = self.limits;
         let by_budget = total.saturating_sub(SPARE_SEGMENTS * seal_size);
         let by_disk = usage.space.map_or(u64::MAX, |space| {
-            usage
-                .bytes()
-                .saturating_add(space.free.0)
-                .saturating_sub(floor)
+            // Without a name for it no byte can be written, whatever is free.
+            let files = space.free_files >= LEAST_FILES;
+            let free = if files { space.free.0 } else { 0 };
+            usage.bytes().saturating_add(free).saturating_sub(floor)
         });
         by_budget.min(by_disk)
+    }
+
+    /// Where tables stand that have no budget of their own, and do not stop.
+    pub(super) fn general(&self) -> Rung {
+        self.general
     }
 
     /// Whether all tables together are beyond the first rung.

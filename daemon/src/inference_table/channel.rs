@@ -73,6 +73,9 @@ struct Shared {
     /// Bytes that wait. A row is added before it is pushed and taken off after it is popped, so
     /// that zero means an empty queue.
     waiting: AtomicUsize,
+    /// Rows since the start that were pushed, or are about to be: counted before they are pushed,
+    /// so that whatever was pushed before a look is among the first so many.
+    offered: AtomicU64,
     dropped: Drops,
     /// Rows that were written without a payload, because the disk is short.
     shed: AtomicU64,
@@ -114,6 +117,7 @@ pub(super) fn channel(limits: ChannelLimits, policies: Policies) -> (RowSender, 
         limits,
         policies,
         waiting: AtomicUsize::new(0),
+        offered: AtomicU64::new(0),
         dropped: Drops::default(),
         shed: AtomicU64::new(0),
         writer: OnceLock::new(),
@@ -170,8 +174,12 @@ impl RowSender {
         if size > most {
             return lose(GapCause::Oversize, length);
         }
+        self.shared.offered.fetch_add(1, Ordering::Relaxed);
         match self.push(Message::Row(offered), size) {
-            Err(Refused) => lose(GapCause::ChannelFull, length),
+            Err(Refused) => {
+                self.shared.offered.fetch_sub(1, Ordering::Relaxed);
+                lose(GapCause::ChannelFull, length);
+            }
             Ok(()) if shed => drop(self.shared.shed.fetch_add(1, Ordering::Relaxed)),
             Ok(()) => {}
         }
@@ -220,6 +228,11 @@ impl RowSender {
         if dropped.count(table, endpoint, cause, (time_us, bytes)) {
             self.shared.wake();
         }
+    }
+
+    /// Rows handed to the writer since the start, in the order in which it commits them.
+    pub(super) fn offered(&self) -> u64 {
+        self.shared.offered.load(Ordering::Relaxed)
     }
 
     /// Rows dropped for these causes since the start.

@@ -41,6 +41,7 @@ mod holes;
 pub(super) mod ledger;
 pub(super) mod recover;
 mod room;
+mod trim;
 
 pub use account::BootEnd;
 pub use aside::put_aside;

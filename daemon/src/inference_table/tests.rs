@@ -14,11 +14,13 @@ use uuid::Uuid;
 use super::*;
 
 mod budget;
+mod fates;
+pub(super) mod landed;
 mod model;
 mod power;
 pub(super) mod world;
 
-use world::read_parquet;
+use landed::read_parquet;
 
 fn options(directory: &Path, boot: u64) -> InferenceTableOptions {
     let mut options = InferenceTableOptions::new(

@@ -30,7 +30,8 @@
 //! Segments are preallocated, so that a commit does not change the file's size: the log ends where
 //! only zeros follow. Anything else that is no good frame is a bad tail. A tail of zeros in the last
 //! segment of a boot cannot be told from its end: it is part of what the gap of unknown length after
-//! the last row stands for.
+//! the last row stands for. The zeros that a boot left behind its last frame go at the next start:
+//! a box that is killed again and again would fill its disk with them.
 //!
 //! Version 0 has the header `{ device, opened_us }` and is read as well. A magic of a later version is
 //! not damage: the file stays as it is, until a program that knows it comes back.
@@ -44,7 +45,7 @@ mod segment;
 
 pub(super) use log::{LogCounters, LogOptions, RowLog};
 pub(super) use replay::{Position, Replay, replay};
-pub(super) use segment::{Opening, Start, WalName, WalSegment, read_start};
+pub(super) use segment::{Opening, Start, WalName, WalSegment, end_of_frames, read_start};
 
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ use crate::tasks::Tasks;
 use fake::FakeEngine;
 
 /// How long a test waits for what must happen.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(180);
 
 /// A box: a state directory, and what it is opened with.
 struct TestBox {

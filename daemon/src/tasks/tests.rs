@@ -2,7 +2,7 @@ use std::sync::mpsc;
 
 use super::*;
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(180);
 
 #[tokio::test]
 async fn a_task_returns_its_value_and_leaves_the_list() {

@@ -1,9 +1,13 @@
 //! Both ends over a real Mosquitto process. Skipped, saying so, where it is not installed.
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
@@ -43,6 +47,20 @@ fn installed() -> Option<&'static Path> {
     .find(|path| path.is_file())
 }
 
+/// A port that nobody listens on, of those that no system gives to who asks for any: a broker that
+/// starts again finds it free.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const PORTS: Range<u16> = 10_000..20_000;
+    let first = std::process::id() % 100 * 100;
+    let mut ports = std::iter::repeat_with(|| {
+        let next = first + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        PORTS.start + u16::try_from(next % u32::from(PORTS.end - PORTS.start)).unwrap()
+    });
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.by_ref().take(PORTS.len()).find(is_free).unwrap()
+}
+
 type Log = Lines<BufReader<ChildStderr>>;
 
 impl Mosquitto {
@@ -57,10 +75,7 @@ impl Mosquitto {
             counts::skip(case, "there is no Mosquitto on this machine");
             return None;
         };
-        let port = {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap().port()
-        };
+        let port = free_port();
         let folder = tempfile::tempdir().unwrap();
         let configuration = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nlog_dest stderr\npersistence false\n\
@@ -125,7 +140,8 @@ pub(super) fn connector(port: u16) -> Arc<dyn Connector> {
     }))
 }
 
-const LIMIT: Duration = Duration::from_secs(30);
+/// Longer than any of this takes on a machine that does other things: reaching it is a failure.
+const LIMIT: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_whole_loop_over_a_real_broker_that_forgets() {

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
@@ -96,16 +97,27 @@ fn launch(binary: &Path, folder: &Path, port: u16) -> Process {
     process
 }
 
-/// A port that nobody listened on a moment ago, for servers that cannot take port 0.
+/// Ports that no system gives to who asks for any, be it a server of another test or a client: a
+/// broker that is down for a while finds its port free again.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port that nobody listens on, for servers that cannot take port 0. No two calls of this process
+/// answer the same, and those of another process begin elsewhere.
 ///
 /// # Panics
 /// When the machine has no free port.
 #[must_use]
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .map_or_else(
-            |error| panic!("no free port: {error}"),
-            |address| address.port(),
-        )
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    let first = std::process::id().wrapping_mul(61);
+    let mut ports = std::iter::repeat_with(|| {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        PORTS.start + u16::try_from(next % count).unwrap_or_default()
+    });
+    let free = ports
+        .by_ref()
+        .take(usize::from(PORTS.end - PORTS.start))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.unwrap_or_else(|| panic!("no port of {PORTS:?} is free"))
 }

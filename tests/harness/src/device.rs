@@ -37,6 +37,7 @@ pub struct Device {
     notices: Option<UnixDatagram>,
     token: Option<String>,
     url: Option<String>,
+    warnings: Vec<String>,
 }
 
 impl Device {
@@ -74,6 +75,7 @@ impl Device {
             notices: None,
             token: None,
             url: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -201,7 +203,20 @@ impl Device {
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
+            self.keep_warnings(&process);
         }
+    }
+
+    fn keep_warnings(&mut self, ended: &Process) {
+        let output = ended.output().into_iter();
+        let warnings = output.filter(|line| line.contains(" WARN ") || line.contains("ERROR"));
+        self.warnings.extend(warnings);
+    }
+
+    /// What the processes that have ended warned of.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Asks the process to stop and waits until it has.
@@ -217,6 +232,7 @@ impl Device {
                 "serve ended with {status}: {}",
                 process.output().join("\n")
             );
+            self.keep_warnings(&process);
         }
     }
 

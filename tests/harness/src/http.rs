@@ -6,12 +6,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::wait;
 
 /// Where a server listens.
 #[derive(Debug, Clone)]
@@ -112,12 +110,12 @@ impl Client {
             Address::Tcp(authority) => {
                 let stream = TcpStream::connect(authority)?;
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(wait::PATIENCE))?;
                 Box::new(stream)
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(wait::PATIENCE))?;
                 Box::new(stream)
             }
         };

@@ -2,10 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
-/// How long the broker may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::wait;
 
 const CONNECT: u8 = 0x10;
 const CONNACK: u8 = 0x20;
@@ -33,7 +31,7 @@ impl MqttClient {
         let stream = TcpStream::connect(("127.0.0.1", port))
             .and_then(|stream| {
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(wait::PATIENCE))?;
                 Ok(stream)
             })
             .unwrap_or_else(|error| panic!("no broker on port {port}: {error}"));

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(180);
 
 /// Answers once a gate gives it a permit, and says that it was asked.
 #[derive(Clone)]
@@ -163,7 +163,9 @@ fn loopback() -> SocketAddr {
 #[tokio::test]
 async fn shutdown_ends_idle_connections_at_once_and_waits_for_the_request_in_flight() {
     let handler = Gated::new(0);
-    let running = Running::start(Listen::Tcp(loopback()), handler.clone(), GRACE).await;
+    // An address of its own: no other test is given its port once it is free.
+    let own = ([127, 0, 0, 77], 0).into();
+    let running = Running::start(Listen::Tcp(own), handler.clone(), GRACE).await;
     let address = running.address.unwrap();
     let mut idle = TcpStream::connect(address).await.unwrap();
     let busy = TcpStream::connect(address).await.unwrap();
@@ -248,6 +250,14 @@ async fn a_taken_port_is_named() {
     assert_eq!(error.to_string(), format!("cannot listen on {taken}"));
 }
 
+/// Puts another file in the place of one, if there is one: unlike a time of change, which goes on in
+/// steps, it is told from the first however soon it comes.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(&new, path).unwrap();
+}
+
 /// A certificate authority and what it signs, written where a listener reads it.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -273,10 +283,10 @@ impl Authority {
 
     fn write(&self, files: &TlsFiles) {
         let (certificate, key) = self.sign();
-        std::fs::write(&files.certificate, certificate.pem()).unwrap();
-        std::fs::write(&files.key, key.serialize_pem()).unwrap();
+        replace(&files.certificate, &certificate.pem());
+        replace(&files.key, &key.serialize_pem());
         if let Some(path) = &files.client_ca {
-            std::fs::write(path, self.issuer.pem()).unwrap();
+            replace(path, &self.issuer.pem());
         }
     }
 

@@ -36,7 +36,7 @@ use crate::store::{ReadStoreError, Store, StoreOptions};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Keeps every row.
 #[derive(Debug, Default)]

@@ -41,7 +41,7 @@ impl Machine {
         drop(tokens);
         store.close().await.unwrap();
         drop(store);
-        tasks.join_all(Duration::from_secs(30)).await.unwrap();
+        tasks.join_all(Duration::from_secs(180)).await.unwrap();
         result
     }
 }

@@ -255,3 +255,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_disk_without_room_for_more_files_is_full_whatever_bytes_are_free() {
+    let with_files = |free_files| {
+        let mut usage = on_disk(1 << 40, full(10));
+        usage.space = usage.space.map(|space| Space {
+            free_files,
+            ..space
+        });
+        usage
+    };
+    let mut ladder = ladder();
+    assert_eq!(ladder.step(&[], &with_files(LEAST_FILES)), None);
+    assert_eq!(ladder.general(), Rung::Normal);
+    let last = with_files(LEAST_FILES - 1);
+    assert_eq!(ladder.step(&[], &last), Some(Effect::Evict(None)));
+    assert_eq!(ladder.general(), Rung::Full);
+    // The same as without a free byte: where nothing can go, no row is taken.
+    let nothing = Usage {
+        sealed: BTreeMap::new(),
+        kept: 1,
+        ..last
+    };
+    assert_eq!(ladder.step(&[], &nothing), None);
+    assert!(ladder.policy().default.stopped);
+    assert_eq!(ladder.step(&[], &with_files(LEAST_FILES)), None);
+    assert_eq!(ladder.general(), Rung::Normal);
+    assert!(!ladder.policy().default.stopped);
+}

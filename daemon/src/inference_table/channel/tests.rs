@@ -110,6 +110,7 @@ fn a_writer_that_is_gone_means_dropped_rows_and_no_harm() {
     drop(receiver);
     sender.offer(&table(), &row(None, 10));
     assert_eq!(sender.dropped(&[GapCause::ChannelFull]), 1);
+    assert_eq!(sender.offered(), 0, "nobody has it");
     assert!(!sender.order(Message::Close(CLOSE)));
 }
 
@@ -194,4 +195,5 @@ fn many_senders_lose_no_count() {
     let lost: u64 = losses.iter().map(|(_, lost)| lost.rows).sum();
     assert_eq!(rows + lost, SENDERS * ROWS);
     assert_eq!(lost, sender.dropped(&[GapCause::ChannelFull]));
+    assert_eq!(rows, sender.offered());
 }

@@ -44,7 +44,7 @@ impl Ledger {
     pub(in super::super) fn usage(&self) -> Usage {
         let folders = &self.folders;
         let mut usage = Usage {
-            kept: self.bytes_in(&folders.wal) + self.bytes_in(&folders.account),
+            kept: self.bytes_in(&folders.wal) + self.bytes_in(&folders.account) + self.foreign,
             quarantine: self.bytes_in(&folders.quarantine),
             space: disk_of(self.fs.as_ref(), &folders.account),
             ..Usage::default()

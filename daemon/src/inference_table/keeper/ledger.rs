@@ -39,6 +39,9 @@ pub enum KeepSegmentsError {
     /// Damaged bytes could not be set aside.
     #[error("cannot set damaged rows aside")]
     Quarantine(#[source] io::Error),
+    /// What was reserved and never written could not be given back.
+    #[error("cannot shorten a segment of the row log")]
+    Trim(#[source] io::Error),
     /// The Parquet files could not be made.
     #[error("cannot compact the row log")]
     Compact(#[source] CompactError),
@@ -119,6 +122,9 @@ pub(in super::super) struct Ledger {
     pub(super) listed: bool,
     /// Bad tails that were set aside since the start.
     pub(super) quarantined: Vec<PathBuf>,
+    /// What the sealed files of boots take that are left to a later version: no account here names
+    /// them.
+    pub(super) foreign: u64,
     /// Tables whose rows are never given up.
     pub(super) stops: BTreeSet<TableName>,
     /// What is given up so that a full disk takes an account.
@@ -148,6 +154,7 @@ impl Ledger {
             failed: BTreeSet::new(),
             listed: false,
             quarantined: Vec::new(),
+            foreign: 0,
             stops: BTreeSet::new(),
         }
     }

@@ -4,6 +4,7 @@
 //! account readable  --> files that it does not name are leftovers: removed
 //!   "     damaged   --> set aside; the files that are there are taken into a new one
 //!   "     gone      --> the same; but what the log still holds is compacted from there
+//! zeros behind the log of each --> cut, before the first boot is recovered
 //! segments of the log in order --> compacted --> boot ended: clean with the mark, else power loss
 //!                              \--> rows of 1970, same start of the machine: wait for the clock
 //! ```
@@ -156,7 +157,7 @@ impl Ledger {
 
     /// Reads the accounts of every boot but the one that writes now, or of those whose recovery
     /// failed before.
-    pub(super) fn start_recovery(&mut self) -> Recovery {
+    pub(in super::super) fn start_recovery(&mut self) -> Recovery {
         let mut report = RecoveryReport::default();
         let again = self.listed.then(|| self.failed.clone());
         let (back, away) = self.take_back();
@@ -188,6 +189,9 @@ impl Ledger {
         }
         let mut damaged = BTreeSet::new();
         let boots = self.load_accounts(&found, &mut damaged, &mut report);
+        self.trim_logs(&boots, &found);
+        let before = again.map_or(0, |_| self.foreign);
+        self.foreign = before + self.foreign_bytes(&boots, &found);
         self.number_boots(&boots, &found);
         self.failed.extend(&boots);
         Recovery {
@@ -258,6 +262,17 @@ impl Ledger {
         boots
     }
 
+    /// What the sealed files take of boots that are left to a later version.
+    fn foreign_bytes(&self, boots: &[BootId], found: &Found) -> u64 {
+        let known = |boot: &BootId| {
+            *boot == self.boot || boots.contains(boot) || self.failed.contains(boot)
+        };
+        let foreign = found.parquet.iter().filter(|(boot, _)| !known(boot));
+        let paths = foreign.flat_map(|(_, files)| files.iter().map(|(_, _, path)| path));
+        let sizes = paths.filter_map(|path| self.fs.size(path).ok());
+        sizes.map(|size| size.0).sum()
+    }
+
     /// Numbers the boots that were not counted, and after them the one that writes now.
     fn number_boots(&mut self, boots: &[BootId], found: &Found) {
         let mut uncounted = Vec::new();
@@ -284,9 +299,11 @@ impl Ledger {
         }
     }
 
-    /// The ordinal that a segment of the log names.
+    /// The ordinal that a segment of the log names. Whatever the file does to who reads it, its boot
+    /// is named in the report when it has its turn.
     fn ordinal_in(&self, name: WalName) -> Option<u32> {
-        let bytes = self.fs.read(&name.path(&self.folders.wal)).ok()?;
+        let path = name.path(&self.folders.wal);
+        let bytes = catch(|| self.fs.read(&path)).ok()?.ok()?;
         match read_start(name, &bytes) {
             Start::Good { opening, .. } => Some(opening.ordinal).filter(|ordinal| *ordinal > 0),
             _ => None,

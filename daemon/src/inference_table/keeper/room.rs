@@ -35,11 +35,16 @@ pub struct DiskUse {
     pub free: Option<ByteCount>,
     /// What is left free for others.
     pub free_floor: ByteCount,
+    /// How many files may still be made, where the file system says: with fewer than 64 it is full.
+    pub free_files: Option<u64>,
     /// Rows that went since the start, to make room.
     pub evicted_rows: u64,
     /// Files that they were in.
     pub evicted_files: u64,
-    /// Where each table stands: `normal`, `shed`, `sample`, `full` or `stopped`.
+    /// Where tables stand of which nothing is known yet: `normal`, `shed`, `sample`, `full` or
+    /// `stopped`. `None` until the budgets are known and the disk was looked at.
+    pub rung: Option<&'static str>,
+    /// Where each table stands, in the same words.
     pub rungs: Vec<(TableName, &'static str)>,
 }
 
@@ -55,6 +60,8 @@ pub(in super::super) struct Room {
     disk_use: watch::Sender<Arc<DiskUse>>,
     /// Since the start.
     evicted: Evicted,
+    /// Whether the ladder has decided anything.
+    climbed: bool,
 }
 
 impl Room {
@@ -81,6 +88,7 @@ impl Room {
             policies,
             disk_use,
             evicted: Evicted::default(),
+            climbed: false,
         };
         (room, budgets, seen)
     }
@@ -105,6 +113,7 @@ impl Room {
                 tracing::error!(error, "it is not noted which rows stay");
             }
             self.climb(ledger, &budgets);
+            self.climbed = true;
         }
         if let Err(error) = ledger.consolidate_gaps(MOST_FILES) {
             let error = &error as &dyn std::error::Error;
@@ -162,8 +171,10 @@ impl Room {
             budget: ByteCount(limits.total),
             free: usage.space.map(|space| space.free),
             free_floor: ByteCount(limits.floor),
+            free_files: usage.space.and_then(Space::known_files),
             evicted_rows: self.evicted.rows,
             evicted_files: self.evicted.files,
+            rung: self.climbed.then(|| self.ladder.general().as_str()),
             rungs: tables.into_iter().map(rung).collect(),
         };
         self.policies.publish(policy);

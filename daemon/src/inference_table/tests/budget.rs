@@ -1,5 +1,7 @@
 //! The disk budget through the handle: rows stay within it, and gaps say what became of the rest.
 
+use edgeward_base::durable::Space;
+
 use super::*;
 use crate::config::{Retain, RetentionConfig};
 
@@ -168,4 +170,44 @@ async fn a_table_that_stops_keeps_what_it_has_at_the_next_start_and_without_its_
         "{:?}",
         tables.disk_use()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_files_to_spare_takes_no_row_and_says_so_of_a_table_without_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let fs = FaultFs::failing_once(RealFs::shared(), 0, std::io::ErrorKind::Other);
+    let with_files = |free_files| {
+        Some(Space {
+            total: ByteCount::mib(1 << 20),
+            free: ByteCount::mib(1 << 19),
+            free_files,
+        })
+    };
+    fs.set_space(with_files(63));
+    let mut options = options(folder.path(), 1);
+    options.fs = Arc::new(fs.clone());
+    let tables = open(options);
+    tables.recovery().await.unwrap();
+    assert_eq!(tables.disk_use().rung, None, "nobody has decided yet");
+    tables.set_budgets(Vec::new());
+    tables.seal().await.unwrap();
+    let disk_use = tables.disk_use();
+    assert_eq!(
+        (disk_use.rung, disk_use.free_files),
+        (Some("stopped"), Some(63))
+    );
+    assert_eq!(disk_use.rungs, [], "no table has a row");
+    tables.offer(&table(), &row(1));
+    assert_eq!(
+        (tables.counters().refused, tables.counters().offered),
+        (1, 0)
+    );
+    fs.set_space(with_files(64));
+    tables.seal().await.unwrap();
+    assert_eq!(tables.disk_use().rung, Some("normal"));
+    tables.offer(&table(), &row(2));
+    tables.seal().await.unwrap();
+    let counters = tables.counters();
+    assert_eq!((counters.offered, counters.committed), (1, 1));
+    assert_eq!(accounted(&tables, folder.path()).await, (1, 1));
 }

@@ -9,6 +9,7 @@ use edgeward_harness::floors;
 use proptest::prelude::*;
 
 use super::super::BootEnd;
+use super::super::gap::GapCause;
 use super::power::PowerCutFs;
 use super::world::{World, end_of};
 
@@ -16,7 +17,8 @@ use super::world::{World, end_of};
 enum Action {
     Offer(u8, u8),
     OfferNow(u8, u8),
-    Drop(u8, u8),
+    /// Rows are left out, for this cause.
+    LeaveOut(u8, u8, GapCause),
     Commit,
     Compact,
     Land(usize),
@@ -29,7 +31,11 @@ enum Action {
     Step(i32),
     To1970,
     Crash,
+    /// A start that is over before it has recovered anything.
+    ShortBoot,
     PowerCut(u32),
+    /// A bit of a written log, by place.
+    Damage(usize, usize, u8),
     Close,
 }
 
@@ -37,7 +43,8 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         6 => (0_u8..3, 1_u8..12).prop_map(|(table, rows)| Action::Offer(table, rows)),
         2 => (0_u8..3, 1_u8..5).prop_map(|(table, rows)| Action::OfferNow(table, rows)),
-        1 => (0_u8..3, 1_u8..5).prop_map(|(table, rows)| Action::Drop(table, rows)),
+        2 => (0_u8..3, 1_u8..5, cause())
+            .prop_map(|(table, rows, cause)| Action::LeaveOut(table, rows, cause)),
         6 => Just(Action::Commit),
         3 => Just(Action::Compact),
         2 => (0_usize..8).prop_map(Action::Land),
@@ -49,16 +56,43 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (-200_000..200_000).prop_map(Action::Step),
         1 => Just(Action::To1970),
         1 => Just(Action::Crash),
+        1 => Just(Action::ShortBoot),
         2 => any::<u32>().prop_map(Action::PowerCut),
+        1 => (any::<usize>(), any::<usize>(), 0_u8..8)
+            .prop_map(|(log, at, bit)| Action::Damage(log, at, bit)),
         1 => Just(Action::Close),
     ]
+}
+
+/// Why rows are left out before they reach the log.
+fn cause() -> impl Strategy<Value = GapCause> {
+    prop_oneof![
+        Just(GapCause::ChannelFull),
+        Just(GapCause::Sampled),
+        Just(GapCause::Oversize),
+    ]
+}
+
+/// Flips a bit of a log behind its magic, which the unit tests of the log flip.
+fn damage(world: &mut World, disk: &PowerCutFs, log: usize, at: usize, bit: u8) {
+    let logs = world.logs();
+    let Some((name, path)) = logs.get(log.checked_rem(logs.len()).unwrap_or(0)) else {
+        return;
+    };
+    let bytes = std::fs::read(path).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+    if written > MAGIC {
+        let at = MAGIC + at % (written + 1 - MAGIC);
+        disk.flip(path, at, bit);
+        world.damaged(name.boot);
+    }
 }
 
 fn act(world: &mut World, fs: &FaultFs, disk: &PowerCutFs, action: &Action) {
     match action {
         Action::Offer(table, rows) => world.offer(*table, *rows),
         Action::OfferNow(table, rows) => world.offer_now(*table, *rows),
-        Action::Drop(table, rows) => world.drop_rows(*table, *rows),
+        Action::LeaveOut(table, rows, cause) => world.leave_out(*table, *rows, *cause),
         Action::Commit => world.commit(),
         Action::Compact => drop(world.compact()),
         Action::Land(place) => world.land(*place),
@@ -76,6 +110,13 @@ fn act(world: &mut World, fs: &FaultFs, disk: &PowerCutFs, action: &Action) {
             world.crash();
             drop(world.start());
         }
+        Action::ShortBoot => {
+            world.crash();
+            world.start_without_recovery();
+            world.crash();
+            drop(world.start());
+        }
+        Action::Damage(log, at, bit) => damage(world, disk, *log, *at, *bit),
         Action::PowerCut(coins) => {
             world.crash();
             let mut coins = coins.rotate_left(1);
@@ -91,6 +132,9 @@ fn act(world: &mut World, fs: &FaultFs, disk: &PowerCutFs, action: &Action) {
         }
     }
 }
+
+/// Bytes of a log before its first frame.
+const MAGIC: usize = 16;
 
 const CASES: u32 = 256;
 

@@ -79,6 +79,22 @@ impl PowerCutFs {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Flips a bit of a file, also of what survives a power cut.
+    pub(super) fn flip(&self, path: &Path, at: usize, bit: u8) {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[at] ^= 1 << bit;
+        std::fs::write(path, bytes).unwrap();
+        let mut disk = self.disk();
+        let disk = &mut *disk;
+        let file = disk
+            .names
+            .get(path)
+            .and_then(|file| disk.durable.get_mut(file));
+        if let Some(byte) = file.and_then(|durable| durable.get_mut(at)) {
+            *byte ^= 1 << bit;
+        }
+    }
+
     /// Cuts the power: `survives` says of each thing that was not synced whether it is there.
     pub(super) fn cut(&self, mut survives: impl FnMut() -> bool) {
         let mut disk = self.disk();

@@ -5,19 +5,15 @@
 //! puts it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arrow::array::{Array as _, AsArray as _, RecordBatch};
-use arrow::datatypes::Int64Type;
 use edgeward_base::clock::{Clock as _, TestClock};
 use edgeward_base::durable::SharedFs;
 use edgeward_base::names::{BootId, TableName};
-use edgeward_wire::segment::{SegmentKind, SegmentName};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use edgeward_wire::segment::SegmentName;
 use uuid::Uuid;
 
 use super::super::gap::{GapCause, LossKey, Lost};
@@ -25,12 +21,16 @@ use super::super::keeper::ledger::{Folders, Ledger};
 use super::super::policy::TablePolicy;
 use super::super::record::{OfferedRow, Row};
 use super::super::segment::SealedSegment;
-use super::super::wal::{LogCounters, LogOptions, RowLog, WalSegment};
+use super::super::wal::{LogCounters, LogOptions, RowLog, WalName, WalSegment, end_of_frames};
 use super::super::{BootEnd, RecoveryReport};
+use super::fates::{Said, Told, check_boot};
+use super::landed::{Contents, Landed, contents, land};
 
 /// Just before a midnight, so that rows of two days meet.
 pub(in super::super) const NOON: i64 = 1_780_012_800_000_000;
 const DAY: i64 = 86_400_000_000;
+/// The endpoint of the rows that have one.
+const ENDPOINT: &str = "a";
 
 /// A folder on a file system that syncs for free, where there is one.
 pub(super) fn quick_folder() -> tempfile::TempDir {
@@ -47,14 +47,6 @@ pub(in super::super) fn table(number: u8) -> TableName {
     TableName::new("main", "default", &format!("t{number}")).unwrap()
 }
 
-/// All rows of a Parquet file.
-pub(in super::super) fn read_parquet(path: &Path) -> RecordBatch {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
-    let schema = Arc::clone(reader.schema());
-    let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
-    arrow::compute::concat_batches(&schema, &batches).unwrap()
-}
-
 /// The boot that runs, with what it was given.
 struct Boot {
     log: RowLog,
@@ -65,16 +57,6 @@ struct Boot {
     pending: Vec<(TableName, u64)>,
 }
 
-/// What the world knows of a boot.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    /// Ids of offered rows, by table, in their order; `None` for one that the channel dropped.
-    offered: BTreeMap<TableName, Vec<Option<u64>>>,
-    /// Ids that were committed: acknowledged.
-    acknowledged: BTreeSet<u64>,
-    closed: bool,
-}
-
 /// See the module.
 pub(in super::super) struct World {
     folder: tempfile::TempDir,
@@ -82,19 +64,11 @@ pub(in super::super) struct World {
     pub(in super::super) clock: Arc<TestClock>,
     boot: Option<Boot>,
     pub(super) told: BTreeMap<BootId, Told>,
-    /// Landed segments, with what they hold.
-    landed: BTreeMap<SegmentName, Contents>,
+    landed: Landed,
     /// Ids of rows that were to make room, whether or not that worked.
     evicted: BTreeSet<u64>,
     next_boot: u64,
     next_id: u64,
-}
-
-/// What a segment holds: sequence and row id, or a gap.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Contents {
-    Rows(Vec<(u64, u64)>),
-    Gaps(Vec<(u64, Option<u64>, Option<u64>, String)>),
 }
 
 impl World {
@@ -124,6 +98,15 @@ impl World {
 
     /// Starts the next boot.
     pub(in super::super) fn start(&mut self) -> RecoveryReport {
+        self.start_with(Ledger::recover)
+    }
+
+    /// Starts a boot that will not live long enough to recover any other.
+    pub(in super::super) fn start_without_recovery(&mut self) {
+        self.start_with(|ledger| drop(ledger.start_recovery()));
+    }
+
+    fn start_with<T>(&mut self, recover: impl FnOnce(&mut Ledger) -> T) -> T {
         let id = BootId(self.next_boot);
         self.next_boot += 1;
         let folders = Folders::of(self.folder.path());
@@ -145,7 +128,7 @@ impl World {
             clock: self.clock.clone(),
             fs: Arc::clone(&self.fs),
         };
-        let report = ledger.recover();
+        let report = recover(&mut ledger);
         let log = RowLog::new(options, Arc::clone(&counters));
         let (backlog, pending) = (Vec::new(), Vec::new());
         self.boot = Some(Boot {
@@ -166,52 +149,46 @@ impl World {
 
     /// Offers rows; some of the next day.
     pub(in super::super) fn offer(&mut self, table_number: u8, rows: u8) {
-        let Some(boot) = &mut self.boot else { return };
-        let told = self.told.entry(boot.id).or_default();
         for number in 0..rows {
-            let id = self.next_id;
-            self.next_id += 1;
             let time_us = if number % 5 == 4 { NOON + DAY } else { NOON };
-            let mut row = Row::new(Uuid::from_u64_pair(0, id), time_us);
-            row.endpoint_name = Some("a".parse().unwrap());
-            row.request = Some(format!("{{\"inputs\":[{id}]}}").into());
-            let table = table(table_number);
-            let bytes = row.encode(&TablePolicy::keep_all(1 << 20)).unwrap().0;
-            boot.log.push(OfferedRow {
-                table: table.clone(),
-                endpoint: None,
-                time_us,
-                bytes,
-            });
-            told.offered
-                .entry(table.clone())
-                .or_default()
-                .push(Some(id));
-            boot.pending.push((table, id));
+            let mut row = Row::new(Uuid::from_u64_pair(0, self.next_id), time_us);
+            row.endpoint_name = Some(ENDPOINT.parse().unwrap());
+            self.offer_row(table_number, row);
         }
     }
 
     /// Offers rows that arrive now, by whatever the clock says.
     pub(in super::super) fn offer_now(&mut self, table_number: u8, rows: u8) {
-        let Some(boot) = &mut self.boot else { return };
-        let told = self.told.entry(boot.id).or_default();
         for _ in 0..rows {
-            let id = self.next_id;
-            self.next_id += 1;
-            let mut row = Row::new(Uuid::from_u64_pair(0, id), self.clock.wall_micros());
+            let now_us = self.clock.wall_micros();
+            let mut row = Row::new(Uuid::from_u64_pair(0, self.next_id), now_us);
             row.monotonic_us = self.clock.monotonic_micros();
             row.clock_quality = self.clock.quality();
-            let table = table(table_number);
-            boot.log.push(OfferedRow {
-                table: table.clone(),
-                endpoint: None,
-                time_us: row.request_time_us,
-                bytes: row.encode(&TablePolicy::keep_all(1 << 20)).unwrap().0,
-            });
-            let offered = told.offered.entry(table.clone()).or_default();
-            offered.push(Some(id));
-            boot.pending.push((table, id));
+            self.offer_row(table_number, row);
         }
+    }
+
+    fn offer_row(&mut self, table_number: u8, mut row: Row) {
+        let Some(boot) = &mut self.boot else { return };
+        let id = self.next_id;
+        self.next_id += 1;
+        let said = Said {
+            request: format!("{{\"inputs\":[{id}]}}"),
+            endpoint: row.endpoint_name.is_some().then_some(ENDPOINT),
+        };
+        row.request = Some(said.request.clone().into());
+        let table = table(table_number);
+        boot.log.push(OfferedRow {
+            table: table.clone(),
+            endpoint: None,
+            time_us: row.request_time_us,
+            bytes: row.encode(&TablePolicy::keep_all(1 << 20)).unwrap().0,
+        });
+        let told = self.told.entry(boot.id).or_default();
+        told.said.insert(id, said);
+        let offered = told.offered.entry(table.clone()).or_default();
+        offered.push(Some(id));
+        boot.pending.push((table, id));
     }
 
     /// Whether compaction waits for the clock.
@@ -221,6 +198,11 @@ impl World {
 
     /// The channel dropped rows.
     pub(in super::super) fn drop_rows(&mut self, table_number: u8, rows: u8) {
+        self.leave_out(table_number, rows, GapCause::ChannelFull);
+    }
+
+    /// Rows are left out, for this cause.
+    pub(super) fn leave_out(&mut self, table_number: u8, rows: u8, cause: GapCause) {
         let Some(boot) = &mut self.boot else { return };
         let table = table(table_number);
         let lost = Lost {
@@ -229,20 +211,16 @@ impl World {
             first_us: NOON,
             last_us: NOON,
         };
-        let cause = GapCause::ChannelFull;
-        boot.log.losses().add(
-            LossKey {
-                table: table.clone(),
-                endpoint: None,
-                cause,
-            },
-            lost,
-        );
-        let offered = &mut self.told.entry(boot.id).or_default().offered;
-        offered
-            .entry(table)
-            .or_default()
-            .extend((0..rows).map(|_| None));
+        let key = LossKey {
+            table: table.clone(),
+            endpoint: None,
+            cause,
+        };
+        boot.log.losses().add(key, lost);
+        let told = self.told.entry(boot.id).or_default();
+        *told.left_out.entry((table.clone(), cause)).or_default() += u64::from(rows);
+        let offered = told.offered.entry(table).or_default();
+        offered.extend((0..rows).map(|_| None));
     }
 
     /// A group commit.
@@ -254,8 +232,9 @@ impl World {
         let pending = std::mem::take(&mut boot.pending);
         if boot.counters.lost.load(Ordering::Relaxed) == before {
             let told = self.told.entry(boot.id).or_default();
-            told.acknowledged
-                .extend(pending.into_iter().map(|(_, id)| id));
+            for (table, id) in pending {
+                told.acknowledged.entry(table).or_default().insert(id);
+            }
         }
     }
 
@@ -293,7 +272,7 @@ impl World {
         if boot.ledger.mark_offered(&segment.name).is_err() {
             return;
         }
-        land_segment(&mut self.landed, segment);
+        land(&mut self.landed, segment);
         // A failure leaves it to be landed again.
         drop(boot.ledger.land(&segment.name));
     }
@@ -307,7 +286,7 @@ impl World {
         let sealed = boot.ledger.sealed();
         let segment = sealed.iter().find(|segment| segment.name == name).unwrap();
         if let Contents::Rows(rows) = contents(segment) {
-            self.evicted.extend(rows.iter().map(|(_, id)| id));
+            self.evicted.extend(rows.iter().map(|row| row.id));
         }
         // A failure leaves them to go later.
         drop(boot.ledger.evict(&name));
@@ -367,9 +346,40 @@ impl World {
         told.closed
     }
 
+    /// The segments of the log that lie on the disk.
+    pub(super) fn logs(&self) -> Vec<(WalName, PathBuf)> {
+        let wal = Folders::of(self.folder.path()).wal;
+        let entries = std::fs::read_dir(wal).into_iter().flatten();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut logs: Vec<_> = paths
+            .map(|path| (WalName::of_path(&path).unwrap(), path))
+            .collect();
+        logs.sort_unstable();
+        logs
+    }
+
+    /// Written bytes of a boot's log are not what they were: what it acknowledged may be lost, and
+    /// has to be in a gap then.
+    pub(super) fn damaged(&mut self, boot: BootId) {
+        self.told.entry(boot).or_default().damaged = true;
+    }
+
+    /// A boot that is over at once leaves nothing behind the logs of earlier ones that was never
+    /// written, and nothing of its own.
+    fn check_trimmed(&mut self) {
+        self.start_without_recovery();
+        self.crash();
+        for (name, path) in self.logs() {
+            let bytes = std::fs::read(&path).unwrap();
+            let end = end_of_frames(name, &bytes).unwrap_or(bytes.len());
+            assert_eq!(end, bytes.len(), "{name} is longer than what it holds");
+        }
+    }
+
     /// Starts a last boot on a sound disk, lands everything, and checks what must hold.
     pub(in super::super) fn check(&mut self) {
         self.crash();
+        self.check_trimmed();
         let report = self.start();
         assert_eq!(report.errors, Vec::<String>::new());
         // Nobody waits for the clock any longer.
@@ -377,7 +387,7 @@ impl World {
         boot.ledger.recover_undated();
         assert!(!boot.ledger.is_recovering());
         for segment in boot.ledger.sealed() {
-            land_segment(&mut self.landed, &segment);
+            land(&mut self.landed, &segment);
         }
         for (id, told) in &self.told {
             check_boot(*id, told, &self.landed, &self.evicted);
@@ -409,181 +419,6 @@ fn leftovers(rows: &Path, sealed: &[SealedSegment]) -> Vec<PathBuf> {
         }
     }
     found
-}
-
-fn land_segment(landed: &mut BTreeMap<SegmentName, Contents>, segment: &SealedSegment) {
-    let contents = contents(segment);
-    if let Some(before) = landed.get(&segment.name) {
-        assert_eq!(
-            *before, contents,
-            "{} landed again with other contents",
-            segment.name
-        );
-    }
-    landed.insert(segment.name.clone(), contents);
-}
-
-fn longs(batch: &RecordBatch, name: &str) -> Vec<Option<u64>> {
-    let column = batch
-        .column_by_name(name)
-        .unwrap()
-        .as_primitive::<Int64Type>();
-    column
-        .iter()
-        .map(|value| value.map(|value| u64::try_from(value).unwrap()))
-        .collect()
-}
-
-fn texts(batch: &RecordBatch, name: &str) -> Vec<String> {
-    let column = batch.column_by_name(name).unwrap().as_string::<i32>();
-    (0..column.len())
-        .map(|row| column.value(row).to_owned())
-        .collect()
-}
-
-fn contents(segment: &SealedSegment) -> Contents {
-    let batch = read_parquet(&segment.path);
-    assert_eq!(
-        segment.size,
-        std::fs::metadata(&segment.path).unwrap().len()
-    );
-    assert_eq!(segment.rows, batch.num_rows() as u64);
-    assert_eq!(segment.manifest().validate(), Ok(()));
-    match segment.name.kind {
-        SegmentKind::Rows => {
-            let ids = texts(&batch, "databricks_request_id");
-            let ids = ids
-                .iter()
-                .map(|id| id.parse::<Uuid>().unwrap().as_u64_pair().1);
-            let sequences = longs(&batch, "sequence").into_iter().map(Option::unwrap);
-            let rows: Vec<_> = sequences.zip(ids).collect();
-            assert_eq!(rows.first().unwrap().0, segment.name.first);
-            assert_eq!(rows.last().unwrap().0, segment.name.last);
-            Contents::Rows(rows)
-        }
-        SegmentKind::Gaps => {
-            let (first, last) = (
-                longs(&batch, "first_sequence"),
-                longs(&batch, "last_sequence"),
-            );
-            let (rows, causes) = (longs(&batch, "rows"), texts(&batch, "cause"));
-            let gaps = (0..batch.num_rows())
-                .map(|at| (first[at].unwrap(), last[at], rows[at], causes[at].clone()));
-            Contents::Gaps(gaps.collect())
-        }
-    }
-}
-
-/// What became of one sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Row(u64),
-    Gap,
-}
-
-/// What became of every sequence of a table in a boot, and where open gaps start.
-fn fates(
-    boot: BootId,
-    table: &TableName,
-    landed: &BTreeMap<SegmentName, Contents>,
-) -> (BTreeMap<u64, Fate>, Vec<u64>) {
-    let mut fates: BTreeMap<u64, Fate> = BTreeMap::new();
-    let mut open_gaps = Vec::new();
-    let mut add = |sequence, fate| {
-        let before = fates.insert(sequence, fate);
-        assert_eq!(
-            before, None,
-            "boot {boot}, {table}: sequence {sequence} twice"
-        );
-    };
-    let mine = landed
-        .iter()
-        .filter(|(name, _)| name.boot == boot && name.table == *table);
-    for (_, contents) in mine {
-        let gaps = match contents {
-            Contents::Rows(rows) => {
-                rows.iter()
-                    .for_each(|(sequence, id)| add(*sequence, Fate::Row(*id)));
-                continue;
-            }
-            Contents::Gaps(gaps) => gaps,
-        };
-        for (first, last, rows, cause) in gaps {
-            if let Some(last) = last {
-                assert_eq!(*rows, Some(last - first + 1));
-                (*first..=*last).for_each(|sequence| add(sequence, Fate::Gap));
-            } else {
-                assert_eq!((cause.as_str(), *rows), ("power_loss", None));
-                open_gaps.push(*first);
-            }
-        }
-    }
-    (fates, open_gaps)
-}
-
-fn check_boot(
-    boot: BootId,
-    told: &Told,
-    landed: &BTreeMap<SegmentName, Contents>,
-    evicted: &BTreeSet<u64>,
-) {
-    let mut present = BTreeSet::new();
-    for (table, offered) in &told.offered {
-        let (fates, open_gaps) = fates(boot, table, landed);
-        let last = fates.keys().next_back().copied().unwrap_or(0);
-        assert_eq!(
-            fates.len() as u64,
-            last,
-            "boot {boot}, {table}: a sequence has no fate"
-        );
-        let rows: Vec<u64> = fates
-            .values()
-            .filter_map(|fate| {
-                if let Fate::Row(id) = fate {
-                    Some(*id)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        assert!(
-            rows.is_sorted(),
-            "boot {boot}, {table}: rows are out of order"
-        );
-        let given: BTreeSet<u64> = offered.iter().copied().flatten().collect();
-        assert!(
-            rows.iter().all(|id| given.contains(id)),
-            "boot {boot}, {table}: an invented row"
-        );
-        if told.closed {
-            assert_eq!(
-                open_gaps,
-                [] as [u64; 0],
-                "boot {boot}, {table} ended cleanly"
-            );
-            assert_eq!(
-                last,
-                offered.len() as u64,
-                "boot {boot}, {table}: rows + gaps = offered"
-            );
-        } else if last > 0 {
-            // A close that could not be completed may still have left its mark in the log.
-            assert!(
-                open_gaps.is_empty() || open_gaps == [last + 1],
-                "{open_gaps:?} {last}"
-            );
-        }
-        present.extend(rows);
-    }
-    let lost: Vec<_> = told
-        .acknowledged
-        .difference(&present)
-        .filter(|id| !evicted.contains(id))
-        .collect();
-    assert!(
-        lost.is_empty(),
-        "boot {boot}: acknowledged rows are lost: {lost:?}"
-    );
 }
 
 /// How a boot ended, by its account.

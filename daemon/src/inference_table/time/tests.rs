@@ -7,7 +7,8 @@ use arrow::datatypes::Date32Type;
 use edgeward_base::durable::RealFs;
 
 use super::super::segment::{SealedSegment, day_of};
-use super::super::tests::world::{NOON, World, read_parquet};
+use super::super::tests::landed::read_parquet;
+use super::super::tests::world::{NOON, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

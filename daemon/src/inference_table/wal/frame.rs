@@ -87,13 +87,21 @@ pub(super) fn encode(
 pub(super) fn decode(name: WalName, bytes: &[u8], offset: usize) -> Found<'_> {
     let rest = bytes.get(offset..).unwrap_or_default();
     if rest.iter().take(PREFIX).all(|byte| *byte == 0) {
-        return if rest.iter().all(|byte| *byte == 0) {
+        return if is_zero(rest) {
             Found::End
         } else {
             Found::Bad
         };
     }
     read(name, rest, offset).unwrap_or(Found::Bad)
+}
+
+/// Whether there is nothing else: compared by the page, for most of a segment that was just opened
+/// is that.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut pages = bytes.chunks(ZEROS.len());
+    pages.all(|page| ZEROS.starts_with(page))
 }
 
 fn read(name: WalName, rest: &[u8], offset: usize) -> Option<Found<'_>> {

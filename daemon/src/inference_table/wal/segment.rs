@@ -139,7 +139,7 @@ pub(in super::super) enum Start<'a> {
 /// Reads the start of the segment `bytes`.
 pub(in super::super) fn read_start(name: WalName, bytes: &[u8]) -> Start<'_> {
     let Some(magic) = bytes.first_chunk::<16>() else {
-        let empty = bytes.iter().all(|byte| *byte == 0);
+        let empty = frame::is_zero(bytes);
         return if empty { Start::Empty } else { Start::Damaged };
     };
     let header = match frame::decode(name, bytes, MAGIC.len()) {
@@ -171,7 +171,7 @@ pub(in super::super) fn read_start(name: WalName, bytes: &[u8]) -> Start<'_> {
             batches,
         },
         (None, magic) if is_later(magic) => Start::Newer,
-        _ if bytes.iter().all(|byte| *byte == 0) => Start::Empty,
+        _ if frame::is_zero(bytes) => Start::Empty,
         _ => Start::Damaged,
     }
 }
@@ -207,6 +207,27 @@ pub(super) fn opening<'a>(
         ordinal,
         machine: machine.map(|now| (now.boot, now.micros.saturating_sub(since_zero))),
         tables: next.map(|(table, next)| (table.as_str(), *next)).collect(),
+    }
+}
+
+/// Where the last frame of the segment `bytes` ends, when that is good and nothing but zeros
+/// follows: they were reserved and never written. `None` of what is damaged, or of a later version.
+pub(in super::super) fn end_of_frames(name: WalName, bytes: &[u8]) -> Option<usize> {
+    let mut end = match read_start(name, bytes) {
+        Start::Good { batches, .. } => batches,
+        Start::Empty => 0,
+        Start::Newer | Start::Damaged => return None,
+    };
+    loop {
+        match frame::decode(name, bytes, end) {
+            Found::Frame {
+                kind: FrameKind::Batch | FrameKind::CompressedBatch,
+                end: next,
+                ..
+            } => end = next,
+            Found::End => return Some(end),
+            Found::Frame { .. } | Found::Bad => return None,
+        }
     }
 }
 

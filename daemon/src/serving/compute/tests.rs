@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::*;
 
+/// How long threads may take to end that have nothing to do.
+const LONG: Duration = Duration::from_secs(180);
+
 fn lane(id: &str, threads: usize) -> Lane {
     Lane {
         id: id.into(),
@@ -41,7 +44,7 @@ async fn answers_come_back_and_a_panic_is_its_jobs_own() {
     );
     assert_eq!(compute.submit(&lane, || 8).unwrap().await, Ok(8));
     tasks.begin_shutdown();
-    tasks.join_all(Duration::from_secs(10)).await.unwrap();
+    tasks.join_all(LONG).await.unwrap();
     assert_eq!(tasks.failures(), vec![]);
     assert!(matches!(
         compute.submit(&lane, || 9),
@@ -74,7 +77,7 @@ async fn a_full_queue_refuses_and_a_caller_who_left_costs_no_run() {
     third.await.unwrap();
     assert_eq!(ran.load(Ordering::SeqCst), 10);
     tasks.begin_shutdown();
-    tasks.join_all(Duration::from_secs(10)).await.unwrap();
+    tasks.join_all(LONG).await.unwrap();
 }
 
 #[tokio::test]
@@ -95,6 +98,6 @@ async fn a_lane_at_its_share_leaves_threads_to_its_neighbours() {
     go_second.send(()).unwrap();
     second.await.unwrap();
     tasks.begin_shutdown();
-    tasks.join_all(Duration::from_secs(10)).await.unwrap();
+    tasks.join_all(LONG).await.unwrap();
     assert!(compute.0.lock().lanes.is_empty());
 }

@@ -101,18 +101,18 @@ async fn a_database_that_hangs_is_left_to_its_thread() {
     let state = with_one_route().await;
     let (release, hang) = mpsc::channel::<()>();
     let (ended, end) = mpsc::channel();
-    let first = state.path().join("db/00000001");
-    let fault = move |at: &Path| {
-        if at == first {
-            hang.recv().unwrap();
-            ended.send(()).unwrap();
-        }
+    let fault = move |_: &Path| {
+        hang.recv().unwrap();
+        ended.send(()).unwrap();
         Ok(())
     };
     let mut options = options(&state);
     options.open_limit = Duration::from_millis(20);
     // The thread that hangs holds nothing that the building of another database needs.
-    options.opener = Arc::new(Hanging(Mutex::new(Some(Box::new(fault)))));
+    options.opener = Arc::new(Hanging {
+        first: state.path().join("db/00000001"),
+        fault: Mutex::new(Box::new(fault)),
+    });
     let metrics = options.metrics.clone();
     let (store, report) = Store::open(options).unwrap();
     let reason = report.rebuilt.unwrap().reason;
@@ -130,8 +130,12 @@ async fn a_database_that_hangs_is_left_to_its_thread() {
     shut(store).await;
 }
 
-/// The first call does something that may take for ever.
-struct Hanging(Mutex<Option<Fault>>);
+/// The first database does something that may take for ever, however late its thread has its turn;
+/// no other waits for it.
+struct Hanging {
+    first: PathBuf,
+    fault: Mutex<Fault>,
+}
 
 impl std::fmt::Debug for Hanging {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -141,9 +145,8 @@ impl std::fmt::Debug for Hanging {
 
 impl OpenDatabase for Hanging {
     fn open(&self, directory: &Path) -> Result<Shelves, sled::Error> {
-        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut fault) = first {
-            fault(directory)?;
+        if directory == self.first {
+            (*self.fault.lock().unwrap_or_else(PoisonError::into_inner))(directory)?;
             return Err(sled::Error::ReportableBug("it hung".to_owned()));
         }
         Shelves::open(directory)

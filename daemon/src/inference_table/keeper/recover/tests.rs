@@ -7,7 +7,8 @@ use edgeward_base::clock::TestClock;
 use edgeward_base::durable::{DurableFile, FaultFs, RealFs, Space};
 use edgeward_base::units::ByteCount;
 
-use super::super::super::tests::world::{World, read_parquet};
+use super::super::super::tests::landed::read_parquet;
+use super::super::super::tests::world::World;
 use super::*;
 
 /// A disk that does not read one file in one go.
@@ -161,6 +162,16 @@ fn boots_are_in_their_order_though_the_clock_went_back_to_1970() {
     world.check();
 }
 
+/// What the files below a folder take of the disk.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let sizes = entries.map(|entry| match entry.unwrap().path() {
+        folder if folder.is_dir() => bytes_below(&folder),
+        file => RealFs.size(&file).unwrap().0,
+    });
+    sizes.sum()
+}
+
 #[test]
 fn an_account_of_a_later_version_is_left_alone_with_its_boot() {
     let mut world = World::new(RealFs::shared());
@@ -177,6 +188,11 @@ fn an_account_of_a_later_version_is_left_alone_with_its_boot() {
     assert_eq!(report.errors, Vec::<String>::new());
     assert_eq!(world.sealed(), []);
     assert_eq!(std::fs::read_to_string(&account).unwrap(), text);
+    // Nobody here deletes its files, so they take of the room of all others.
+    let rows = world.rows_folder();
+    let taken = ["account", "parquet"].map(|folder| bytes_below(&rows.join(folder)));
+    assert_eq!(world.ledger().usage().bytes(), taken.iter().sum::<u64>());
+    assert!(taken.iter().all(|bytes| *bytes > 0), "{taken:?}");
     let verified = world.verify();
     assert!(
         verified.is_sound() && verified.foreign == [account],
@@ -396,6 +412,28 @@ fn a_file_that_makes_recovery_panic_costs_only_its_own_boot() {
         (1, 1),
         "{report:?}"
     );
+    world.set_fs(RealFs::shared());
+    world.check();
+}
+
+#[test]
+fn a_file_that_makes_every_look_at_it_panic_costs_no_other_boot_its_turn() {
+    let mut world = World::new(RealFs::shared());
+    // Of neither boot there is an account: their logs are looked at before they are recovered.
+    for _ in 0..2 {
+        world.start_without_recovery();
+        world.offer(0, 3);
+        world.commit();
+        world.crash();
+    }
+    world.set_fs(Arc::new(BadSector {
+        file: log_of(&world, 1),
+        answer: || panic!("no such thing"),
+    }));
+    let report = world.start();
+    let boots: Vec<_> = report.boots.iter().map(|boot| boot.boot).collect();
+    assert_eq!(boots, [BootId(2)], "{report:?}");
+    assert_eq!(report.errors.len(), 1, "{report:?}");
     world.set_fs(RealFs::shared());
     world.check();
 }
