@@ -3,15 +3,13 @@
 //! Most tabular models run as fast with a symbol for the batch as with a number, and get one plan
 //! for every shape. A graph with convolutions, matrix products or loops gets a plan per concrete
 //! shape: tract chooses their kernels by number. Those are built when first needed and kept, the
-//! least recently used one giving way. Readers see an immutable list and never wait; a plan that is
-//! missing is built under a lock that only those who need a new plan take.
+//! least recently used one giving way.
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
 use tract_onnx::prelude::{
     IntoRunnable, Symbol, TValue, TVec, TractResult, TypedModel, TypedRunnableModel,
     TypedSimpleState,
@@ -20,6 +18,8 @@ use tract_onnx::tract_hir::internal::{TDim, ToDim};
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 
 use super::load::Graph;
+use super::operator::Evaluation;
+use super::recent::{Entry, Recent};
 use super::simplify;
 
 /// How many concrete plans a session keeps.
@@ -54,8 +54,16 @@ pub(super) enum Plans {
 }
 
 impl Plans {
+    /// Plans for this evaluation.
+    pub(super) fn of(graph: &Graph, evaluation: Evaluation) -> TractResult<Self> {
+        match evaluation {
+            Evaluation::Kernel => Self::optimised(graph),
+            Evaluation::Reference => Self::as_written(graph),
+        }
+    }
+
     /// Plans for serving.
-    pub(super) fn optimised(graph: &Graph) -> TractResult<Self> {
+    fn optimised(graph: &Graph) -> TractResult<Self> {
         let model = simplify::without_identities(graph.model.clone().into_decluttered()?)?;
         let bound = model
             .nodes()
@@ -71,17 +79,15 @@ impl Plans {
             return Ok(Self::PerShape(PerShape {
                 model,
                 symbols,
-                ready: ArcSwap::default(),
-                building: Mutex::new(()),
-                clock: AtomicU64::new(0),
+                plans: Recent::new(MOST_PLANS),
             }));
         }
-        Ok(Self::One(Plan::new(Vec::new(), model.into_optimized()?)?))
+        Ok(Self::One(Plan::new(model.into_optimized()?)?))
     }
 
     /// The plan that evaluates the graph node by node as it is.
-    pub(super) fn as_written(graph: &Graph) -> TractResult<Self> {
-        Ok(Self::One(Plan::new(Vec::new(), graph.model.clone())?))
+    fn as_written(graph: &Graph) -> TractResult<Self> {
+        Ok(Self::One(Plan::new(graph.model.clone())?))
     }
 
     /// The plan for these extents of the graph's symbols, built if there is none.
@@ -106,14 +112,10 @@ impl Plans {
     pub(super) fn resident(&self) -> u64 {
         match self {
             Self::One(plan) => plan.constants,
-            Self::PerShape(plans) => {
-                constants(&plans.model)
-                    + plans
-                        .ready
-                        .load()
-                        .iter()
-                        .map(|plan| plan.constants)
-                        .sum::<u64>()
+            Self::PerShape(shaped) => {
+                let plans = shaped.plans.entries();
+                let held = plans.iter().map(|plan| plan.value.constants);
+                constants(&shaped.model) + held.sum::<u64>()
             }
         }
     }
@@ -124,7 +126,7 @@ pub(super) enum PlanRef<'a> {
     /// The only one.
     Only(&'a Plan),
     /// One of several; it may be dropped from the list while it runs.
-    Shared(Arc<Plan>),
+    Shared(Arc<Entry<Vec<usize>, Plan>>),
 }
 
 impl PlanRef<'_> {
@@ -132,7 +134,7 @@ impl PlanRef<'_> {
     pub(super) fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         match self {
             Self::Only(plan) => plan.run(inputs),
-            Self::Shared(plan) => plan.run(inputs),
+            Self::Shared(plan) => plan.value.run(inputs),
         }
     }
 }
@@ -143,79 +145,38 @@ pub(super) struct PerShape {
     /// Decluttered, with symbols.
     model: TypedModel,
     symbols: Vec<Symbol>,
-    ready: ArcSwap<Vec<Arc<Plan>>>,
-    building: Mutex<()>,
-    /// Counts uses, to tell which plan was used last.
-    clock: AtomicU64,
+    plans: Recent<Vec<usize>, Plan>,
 }
 
 impl PerShape {
-    fn get(&self, extents: &[usize]) -> TractResult<Arc<Plan>> {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        if let Some(plan) = self.find(extents) {
-            plan.used.store(now, Ordering::Relaxed);
-            return Ok(plan);
-        }
-        let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = self.find(extents) {
-            return Ok(plan);
-        }
-        let values: HashMap<Symbol, TDim> = self
-            .symbols
-            .iter()
-            .cloned()
-            .zip(extents.iter().map(|extent| extent.to_dim()))
-            .collect();
-        let plan = Plan::new(
-            extents.to_vec(),
-            self.model.set_symbols(&values)?.into_optimized()?,
-        )?;
-        plan.used.store(now, Ordering::Relaxed);
-        let plan = Arc::new(plan);
-        let mut plans = Vec::clone(&self.ready.load());
-        if plans.len() >= MOST_PLANS {
-            let oldest = plans
+    fn get(&self, extents: &[usize]) -> TractResult<Arc<Entry<Vec<usize>, Plan>>> {
+        self.plans.get(extents, || {
+            let values: HashMap<Symbol, TDim> = self
+                .symbols
                 .iter()
-                .enumerate()
-                .min_by_key(|(_, plan)| plan.used.load(Ordering::Relaxed));
-            if let Some((position, _)) = oldest {
-                plans.remove(position);
-            }
-        }
-        plans.push(Arc::clone(&plan));
-        self.ready.store(Arc::new(plans));
-        drop(building);
-        Ok(plan)
+                .cloned()
+                .zip(extents.iter().map(|extent| extent.to_dim()))
+                .collect();
+            Plan::new(self.model.set_symbols(&values)?.into_optimized()?)
+        })
     }
 
     /// The extents of the plans that are ready, oldest first.
     #[cfg(test)]
     pub(super) fn shapes(&self) -> Vec<Vec<usize>> {
-        self.ready
-            .load()
-            .iter()
-            .map(|plan| plan.extents.clone())
-            .collect()
-    }
-
-    fn find(&self, extents: &[usize]) -> Option<Arc<Plan>> {
-        self.ready
-            .load()
-            .iter()
-            .find(|plan| plan.extents == extents)
-            .cloned()
+        let plans = self.plans.entries();
+        plans.iter().map(|plan| plan.key.clone()).collect()
     }
 }
 
 /// One runnable plan.
 #[derive(Debug)]
 pub(super) struct Plan {
-    extents: Vec<usize>,
     runnable: Arc<TypedRunnableModel>,
     /// Idle states. A slot is only ever tried, never waited for.
     states: Box<[Mutex<Option<TypedSimpleState>>]>,
-    used: AtomicU64,
-    constants: u64,
+    /// How many bytes its constants hold.
+    pub(super) constants: u64,
 }
 
 thread_local! {
@@ -228,17 +189,17 @@ thread_local! {
 }
 
 impl Plan {
-    fn new(extents: Vec<usize>, model: TypedModel) -> TractResult<Self> {
+    /// The plan of a graph as it is.
+    pub(super) fn new(model: TypedModel) -> TractResult<Self> {
         Ok(Self {
-            extents,
             constants: constants(&model),
             runnable: model.into_runnable()?,
             states: (0..STATES).map(|_| Mutex::new(None)).collect(),
-            used: AtomicU64::new(0),
         })
     }
 
-    fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    /// Runs it; any number of threads may.
+    pub(super) fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let place = PLACE.get();
         let slots = || (0..STATES).filter_map(|step| self.states.get((place + step) % STATES));
         let idle = slots().find_map(|slot| slot.try_lock().ok()?.take());
