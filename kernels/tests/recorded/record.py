@@ -433,6 +433,47 @@ def version_5():
         graph(f"trees_5_{name}", [node], {"X": rows}, {"Y": np.dtype(kind).name}, ml=5)
 
 
+def by_value():
+    """Models whose shapes hang on the values of inputs. The file says the rank of what comes out."""
+    own = np.random.default_rng(20260102)
+    node, whole = helper.make_node, lambda *values: np.array(values, np.int64)
+
+    def model(name, nodes, inputs, outputs, constants=()):
+        ins = [helper.make_tensor_value_info(k, TYPES[dtype(v)], [None] * v.ndim) for k, v in inputs.items()]
+        outs = [helper.make_tensor_value_info(k, TYPES[t], [None] * rank) for k, (t, rank) in outputs.items()]
+        made = helper.make_graph(nodes, name, ins, outs, [numpy_helper.from_array(v, k) for k, v in constants])
+        made = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)])
+        made.ir_version = 8
+        save(name, made, inputs)
+
+    x = own.normal(size=(4, 6)).astype(np.float32)
+    y = {"Y": ("float32", 3)}
+    model("by_value_reshape", [node("Reshape", ["X", "shape"], ["Y"])], {"X": x, "shape": whole(2, -1, 3)}, y)
+    # The shape is computed from an input; weights of more than a few elements lie beside.
+    computed = [
+        node("Unsqueeze", ["rows", "first"], ["leading"]),
+        node("Concat", ["leading", "rest"], ["shape"], axis=0),
+        node("MatMul", ["X", "W"], ["projected"]),
+        node("Reshape", ["projected", "shape"], ["Y"]),
+    ]
+    constants = [("first", whole(0)), ("rest", whole(5, -1)), ("W", own.normal(size=(6, 20)).astype(np.float32))]
+    model("by_value_computed", computed, {"X": x, "rows": np.array(8, np.int64)}, y, constants)
+    cut = {"X": x, "starts": whole(1, -1), "ends": whole(4, -7), "axes": whole(0, 1), "steps": whole(1, -2)}
+    flat = {"Y": ("float32", 2)}
+    model("by_value_slice", [node("Slice", list(cut), ["Y"])], cut, flat)
+    padded = {"X": x, "pads": whole(1, 0, 2, 3), "value": np.array(-1.5, np.float32)}
+    model("by_value_pad", [node("Pad", list(padded), ["Y"])], padded, flat)
+    summed = {"X": x, "axes": whole(1)}
+    model("by_value_reduce", [node("ReduceSum", list(summed), ["Y"], keepdims=0)], summed, {"Y": ("float32", 1)})
+    image = {"X": own.normal(size=(1, 2, 3, 4)).astype(np.float32), "sizes": whole(1, 2, 5, 7)}
+    resized = [node("Resize", ["X", "", "", "sizes"], ["Y"], mode="linear")]
+    model("by_value_resize", resized, image, {"Y": ("float32", 4)})
+    counted = {name: np.array(value, np.int64) for name, value in (("start", 3), ("limit", 12), ("delta", 2))}
+    model("by_value_range", [node("Range", list(counted), ["Y"])], counted, {"Y": ("int64", 1)})
+    classes = {"indices": whole(1, 4, 0), "depth": np.array(5, np.int64), "values": np.array([0, 1], np.float32)}
+    model("by_value_one_hot", [node("OneHot", list(classes), ["Y"])], classes, flat)
+
+
 def refused():
     """Models that have to be refused, and one whose weights lie beside it."""
     folder = HERE.parent / "special"
@@ -526,4 +567,5 @@ if __name__ == "__main__":
     machines()
     tables()
     version_5()
+    by_value()
     refused()
