@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgeward_base::units::ByteCount;
 use tract_onnx::pb::{ValueInfoProto, tensor_shape_proto, type_proto};
-use tract_onnx::prelude::{IntoArcTensor, TVec, TractResult};
+use tract_onnx::prelude::{IntoArcTensor, TVec, TractError, TractResult};
 
 use super::bind::Binding;
 use super::convert;
 use super::guard::Guard;
 use super::load::{self, Graph, ReadModel};
 use super::operator::Evaluation;
-use super::plan::Plans;
+use super::plan::{self, Plans};
 use super::recent::Recent;
 use crate::engine::{LoadModelError, Rows, RunModelError, Session};
 use crate::tensor::{Tensor, TensorData, TensorSpec};
@@ -27,9 +27,6 @@ mod parameters;
 mod skeleton;
 
 use skeleton::{Known, Skeleton};
-
-/// How many plans a session keeps.
-const MOST_PLANS: usize = 16;
 
 /// An input that is bound by value has at most this many elements.
 const MOST_ELEMENTS: usize = 4096;
@@ -130,7 +127,11 @@ impl Session for ByValue {
         self.guard.alive()?;
         self.check(inputs)?;
         let outputs = self.guard.run(|| {
-            let plans = self.plans.get(&self.key(inputs), || self.build(inputs))?;
+            let plans = self.plans.get(&self.key(inputs), || {
+                let plans = self.build(inputs)?;
+                let bytes = plans.resident();
+                Ok::<_, TractError>((plans, bytes))
+            })?;
             let free = inputs.iter().zip(&self.bound).filter(|(_, bound)| !**bound);
             let values = free.map(|(input, _)| convert::to_tract(input));
             let values = values.collect::<TractResult<TVec<_>>>()?;
@@ -158,9 +159,7 @@ impl Session for ByValue {
     }
 
     fn resident(&self) -> ByteCount {
-        let plans = self.plans.entries();
-        let held = plans.iter().map(|plan| plan.value.resident());
-        ByteCount(self.skeleton.bytes() + held.sum::<u64>())
+        ByteCount(self.skeleton.bytes() + self.plans.bytes())
     }
 }
 
@@ -224,15 +223,16 @@ pub(super) fn session(
     else {
         return Ok(None);
     };
+    let skeleton = Skeleton::of(read).map_err(|error| LoadModelError::Parse {
+        reason: format!("{error:#}"),
+    })?;
     Ok(Some(ByValue {
         inputs,
         outputs,
         bound,
-        skeleton: Skeleton::of(read).map_err(|error| LoadModelError::Parse {
-            reason: format!("{error:#}"),
-        })?,
+        plans: Recent::new(plan::bounds(skeleton.bytes())),
+        skeleton,
         evaluation,
-        plans: Recent::new(MOST_PLANS),
         guard: Guard::default(),
         independent: AtomicBool::new(false),
     }))
@@ -269,3 +269,6 @@ fn declared(
         shape: shape.collect(),
     }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,11 +19,25 @@ use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 
 use super::load::Graph;
 use super::operator::Evaluation;
-use super::recent::{Entry, Recent};
+use super::recent::{Bounds, Entry, Recent};
 use super::simplify;
 
 /// How many concrete plans a session keeps.
 pub(super) const MOST_PLANS: usize = 16;
+
+/// The plans of a session hold at most so many times what its weights hold.
+const MOST_COPIES: u64 = 4;
+
+/// Below this they are not counted.
+const FEW_BYTES: u64 = 64 << 20;
+
+/// How many plans are kept of a graph with so many bytes of weights.
+pub(super) fn bounds(weights: u64) -> Bounds {
+    Bounds {
+        entries: MOST_PLANS,
+        bytes: weights.saturating_mul(MOST_COPIES).max(FEW_BYTES),
+    }
+}
 
 /// How many idle states a plan keeps: as many threads can run it without building one.
 const STATES: usize = 16;
@@ -50,7 +64,7 @@ pub(super) enum Plans {
     /// One plan for every shape.
     One(Plan),
     /// A plan per shape.
-    PerShape(PerShape),
+    PerShape(Box<PerShape>),
 }
 
 impl Plans {
@@ -75,19 +89,20 @@ impl Plans {
             .flatten()
             .any(|axis| *axis == super::load::Axis::Derived);
         if bound && !free && !graph.symbols.is_empty() {
+            let weights = constants(&model);
             let symbols = graph.symbols.clone();
-            return Ok(Self::PerShape(PerShape {
+            return Ok(Self::PerShape(Box::new(PerShape {
                 model,
                 symbols,
-                plans: Recent::new(MOST_PLANS),
-            }));
+                plans: Recent::new(bounds(weights)),
+            })));
         }
-        Ok(Self::One(Plan::new(model.into_optimized()?)?))
+        Ok(Self::One(Plan::optimised(model)?))
     }
 
     /// The plan that evaluates the graph node by node as it is.
     fn as_written(graph: &Graph) -> TractResult<Self> {
-        Ok(Self::One(Plan::new(graph.model.clone())?))
+        Ok(Self::One(Plan::as_written(graph.model.clone())?))
     }
 
     /// The plan for these extents of the graph's symbols, built if there is none.
@@ -112,11 +127,7 @@ impl Plans {
     pub(super) fn resident(&self) -> u64 {
         match self {
             Self::One(plan) => plan.constants,
-            Self::PerShape(shaped) => {
-                let plans = shaped.plans.entries();
-                let held = plans.iter().map(|plan| plan.value.constants);
-                constants(&shaped.model) + held.sum::<u64>()
-            }
+            Self::PerShape(shaped) => constants(&shaped.model) + shaped.plans.bytes(),
         }
     }
 }
@@ -157,7 +168,9 @@ impl PerShape {
                 .cloned()
                 .zip(extents.iter().map(|extent| extent.to_dim()))
                 .collect();
-            Plan::new(self.model.set_symbols(&values)?.into_optimized()?)
+            let plan = Plan::optimised(self.model.set_symbols(&values)?)?;
+            let bytes = plan.constants;
+            Ok((plan, bytes))
         })
     }
 
@@ -176,7 +189,7 @@ pub(super) struct Plan {
     /// Idle states. A slot is only ever tried, never waited for.
     states: Box<[Mutex<Option<TypedSimpleState>>]>,
     /// How many bytes its constants hold.
-    pub(super) constants: u64,
+    constants: u64,
 }
 
 thread_local! {
@@ -189,10 +202,24 @@ thread_local! {
 }
 
 impl Plan {
-    /// The plan of a graph as it is.
-    pub(super) fn new(model: TypedModel) -> TractResult<Self> {
+    /// The plan of a graph, node by node.
+    fn as_written(model: TypedModel) -> TractResult<Self> {
+        let constants = constants(&model);
+        Self::of(model, constants)
+    }
+
+    /// The plan of the fastest graph that computes the same.
+    fn optimised(model: TypedModel) -> TractResult<Self> {
+        // Weights that are packed for a product lie inside its node: they hold as much as before.
+        let before = constants(&model);
+        let model = model.into_optimized()?;
+        let after = constants(&model);
+        Self::of(model, before.max(after))
+    }
+
+    fn of(model: TypedModel, constants: u64) -> TractResult<Self> {
         Ok(Self {
-            constants: constants(&model),
+            constants,
             runnable: model.into_runnable()?,
             states: (0..STATES).map(|_| Mutex::new(None)).collect(),
         })
@@ -221,9 +248,12 @@ impl Plan {
 /// The bytes of a graph's constants.
 fn constants(model: &TypedModel) -> u64 {
     let of_node = |node: &tract_onnx::prelude::TypedNode| {
-        node.op_as::<Const>().map_or(0, |konst| {
-            konst.val().len() * konst.val().datum_type().size_of()
-        })
+        let konst = node.op_as::<Const>()?;
+        // What was packed for a product is no plain tensor any more.
+        if let Some(packed) = konst.exotic_fact() {
+            return u64::try_from(packed.mem_size().to_i64().ok()?).ok();
+        }
+        Some((konst.val().len() * konst.val().datum_type().size_of()) as u64)
     };
-    model.nodes().iter().map(of_node).sum::<usize>() as u64
+    model.nodes().iter().filter_map(of_node).sum()
 }

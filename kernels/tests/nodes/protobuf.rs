@@ -45,9 +45,11 @@ pub(crate) fn tensor(bytes: &[u8]) -> Result<Named, String> {
 impl<'a> Raw<'a> {
     fn take(&mut self, number: u32, field: &Field<'a>) -> Result<(), String> {
         match (number, field) {
-            (1, _) => self
-                .dims
-                .extend(numbers(field)?.iter().map(|dim| *dim as usize)),
+            (1, _) => self.dims.extend(
+                numbers(field)?
+                    .iter()
+                    .map(|dim| usize::try_from(*dim).unwrap()),
+            ),
             (2, Field::Number(data_type)) => self.data_type = *data_type,
             (4, Field::Fixed32(value)) => self.floats.push(f32::from_le_bytes(*value)),
             (4, Field::Bytes(packed)) => self.floats.extend(each(packed, f32::from_le_bytes)),
@@ -69,7 +71,7 @@ impl<'a> Raw<'a> {
             ($variant:ident, $kind:ty) => {
                 TensorData::$variant(match self.raw {
                     Some(raw) => each(raw, <$kind>::from_le_bytes),
-                    None => self.integers.iter().map(|value| *value as $kind).collect(),
+                    None => low(&self.integers, <$kind>::from_le_bytes),
                 })
             };
         }
@@ -108,6 +110,14 @@ fn utf8(bytes: &[u8]) -> Result<String, String> {
 fn each<const WIDTH: usize, T>(bytes: &[u8], read: impl Fn([u8; WIDTH]) -> T) -> Vec<T> {
     let (chunks, _) = bytes.as_chunks::<WIDTH>();
     chunks.iter().map(|chunk| read(*chunk)).collect()
+}
+
+/// Elements that stand in the low bytes of larger numbers.
+fn low<const WIDTH: usize, T>(numbers: &[u64], read: impl Fn([u8; WIDTH]) -> T) -> Vec<T> {
+    let bytes = numbers.iter().map(|number| number.to_le_bytes());
+    bytes
+        .map(|bytes| read(*bytes.first_chunk().unwrap()))
+        .collect()
 }
 
 /// A repeated integer, packed or not.

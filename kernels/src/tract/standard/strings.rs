@@ -86,6 +86,10 @@ impl StringSplit {
         let Some(delimiter) = &self.delimiter else {
             return at_white_space(text, parts);
         };
+        // As in onnxruntime: the specification does not say how many pieces nothing has.
+        if text.is_empty() {
+            return Vec::new();
+        }
         text.splitn(parts, delimiter.as_str()).collect()
     }
 }
@@ -150,6 +154,9 @@ impl Operator for StringSplit {
     }
 }
 
+/// Languages in which letters have other cases than Unicode says for all.
+const OWN_CASE: [&str; 3] = ["az", "lt", "tr"];
+
 /// Takes stop words out of a list of words, and changes the case of the others.
 #[derive(Debug)]
 pub(super) struct StringNormalizer {
@@ -185,6 +192,12 @@ impl Build for StringNormalizer {
             Some("UPPER") => Case::Upper,
             Some(other) => bail!("case_change_action is {other:?}, not NONE, LOWER or UPPER"),
         };
+        let locale = node.get_attr_opt::<&str>("locale")?.unwrap_or_default();
+        let language = locale.split(['_', '.', '@']).next().unwrap_or_default();
+        ensure!(
+            !OWN_CASE.contains(&language),
+            "StringNormalizer does not know the cases of letters of {locale:?}"
+        );
         let case_sensitive = node.get_attr_opt::<i64>("is_case_sensitive")?.unwrap_or(0) != 0;
         let stop_words = node.get_attr_opt_vec::<String>("stopwords")?;
         let stop_words = stop_words.unwrap_or_default().into_iter();
