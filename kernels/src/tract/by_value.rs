@@ -4,8 +4,9 @@
 //! Such inputs are bound by value. Each call looks for the plan of its shapes and of their values;
 //! one that is missing is typed and optimised as if they stood in the file. The plans used lately are
 //! kept, weights are shared between all. That is for inputs that say how to compute, of which a
-//! caller uses few values; one with more than `MOST_ELEMENTS` elements is refused. A model that
-//! tract can type as it is never comes here.
+//! caller uses few values; one with more than `MOST_ELEMENTS` elements is refused. A model without
+//! such inputs that tract can type only for extents that are numbers gets a plan for each set of
+//! shapes. A model that tract can type as it is never comes here.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,6 +32,9 @@ use skeleton::{Known, Skeleton};
 /// An input that is bound by value has at most this many elements.
 const MOST_ELEMENTS: usize = 4096;
 
+/// Extents that are tried for free axes, to see whether a graph types at all.
+const TRIAL_EXTENTS: [usize; 3] = [2, 16, 1];
+
 /// A session whose plans depend on the values of inputs.
 #[derive(Debug)]
 pub(super) struct ByValue {
@@ -46,6 +50,11 @@ pub(super) struct ByValue {
 }
 
 impl ByValue {
+    fn has_free_axes(&self) -> bool {
+        let mut dims = self.inputs.iter().flat_map(|spec| &spec.shape);
+        dims.any(Option::is_none)
+    }
+
     /// What tells one plan from another: all shapes, and the values of what is bound.
     fn key(&self, inputs: &[Tensor]) -> Vec<u8> {
         let mut key = Vec::new();
@@ -61,6 +70,25 @@ impl ByValue {
         key
     }
 
+    /// Types and optimises the graph for what is known of the inputs.
+    fn plans(&self, known: &[Known]) -> TractResult<Plans> {
+        let graph = Graph::concrete(self.skeleton.typed(known)?);
+        Plans::of(&graph, self.evaluation)
+    }
+
+    /// Whether the graph types for some extents of what is free.
+    fn types_for_some(&self) -> bool {
+        TRIAL_EXTENTS.iter().any(|extent| {
+            let known = self.inputs.iter().map(|spec| {
+                let shape = spec.shape.iter().map(|dim| dim.unwrap_or(*extent));
+                let datum_type = convert::datum_type(spec.data_type);
+                Known::Shape(datum_type, shape.collect())
+            });
+            let known: Vec<Known> = known.collect();
+            self.skeleton.typed(&known).is_ok()
+        })
+    }
+
     /// Types and optimises the graph for inputs like these.
     fn build(&self, inputs: &[Tensor]) -> TractResult<Plans> {
         let known = inputs.iter().zip(&self.bound).map(|(input, bound)| {
@@ -71,11 +99,7 @@ impl ByValue {
                 Known::Shape(value.datum_type(), input.shape().into())
             })
         });
-        let known = known.collect::<TractResult<Vec<Known>>>()?;
-        Plans::of(
-            &Graph::concrete(self.skeleton.typed(&known)?),
-            self.evaluation,
-        )
+        self.plans(&known.collect::<TractResult<Vec<Known>>>()?)
     }
 
     fn check(&self, inputs: &[Tensor]) -> Result<(), RunModelError> {
@@ -211,9 +235,6 @@ pub(super) fn session(
         .clone()
         .map(|input| parameters.contains(input.name.as_str()))
         .collect();
-    if !bound.contains(&true) {
-        return Ok(None);
-    }
     let specs = |place, ports: Vec<&ValueInfoProto>| {
         let specs = ports.into_iter().map(|port| declared(place, port));
         specs.collect::<Result<Option<Vec<TensorSpec>>, _>>()
@@ -226,7 +247,8 @@ pub(super) fn session(
     let skeleton = Skeleton::of(read).map_err(|error| LoadModelError::Parse {
         reason: format!("{error:#}"),
     })?;
-    Ok(Some(ByValue {
+    let some_bound = bound.contains(&true);
+    let session = ByValue {
         inputs,
         outputs,
         bound,
@@ -235,7 +257,10 @@ pub(super) fn session(
         evaluation,
         guard: Guard::default(),
         independent: AtomicBool::new(false),
-    }))
+    };
+    // Without a value to wait for, it can be told now whether there is anything to serve.
+    let served = some_bound || session.has_free_axes() && session.types_for_some();
+    Ok(served.then_some(session))
 }
 
 /// What the file says of an input or output; `None` when it does not say the rank.

@@ -450,6 +450,8 @@ def by_value():
     x = own.normal(size=(4, 6)).astype(np.float32)
     y = {"Y": ("float32", 3)}
     model("by_value_reshape", [node("Reshape", ["X", "shape"], ["Y"])], {"X": x, "shape": whole(2, -1, 3)}, y)
+    # No value decides, but the extents have to be numbers.
+    model("by_shape", [node("Reshape", ["X", "two"], ["Y"])], {"X": x}, {"Y": ("float32", 2)}, [("two", whole(2, -1))])
     # The shape is computed from an input; weights of more than a few elements lie beside.
     computed = [
         node("Unsqueeze", ["rows", "first"], ["leading"]),
@@ -546,6 +548,10 @@ def refused():
     write("other_domain", [helper.make_node("Relu", ["X"], ["Y"], domain="com.example", name="rectify")])
     clash = numpy_helper.from_array(np.ones((3, 3), np.float32), "w")
     write("shape_clash", [helper.make_node("MatMul", ["X", "w"], ["Y"], name="product")], [clash])
+    spoken = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, None])]
+    clashing = helper.make_graph([helper.make_node("MatMul", ["X", "w"], ["Y"])], "never", ins, spoken, [clash])
+    never = helper.make_model(clashing, opset_imports=opsets, ir_version=8)
+    onnx.save(never, folder / "never_types.onnx")
     bad = forest(1, 2, 1, lambda: [0], ["BRANCH_LEQ"], "target", missing=False)
     bad["nodes_truenodeids"][0] = 99
     write("broken_tree", [ml("TreeEnsembleRegressor", ["X"], ["Y"], n_targets=1, **bad)])
