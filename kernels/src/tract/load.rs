@@ -20,7 +20,7 @@ use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 use super::convert::data_type;
 use super::domains::unsupported_operators;
 use super::operator::Evaluation;
-use super::{doubles, ml, recurrent, standard};
+use super::{branch, doubles, ml, recurrent, standard};
 use crate::engine::{LoadModelError, ModelFile};
 use crate::tensor::TensorSpec;
 
@@ -109,6 +109,7 @@ pub(super) fn read(model: &ModelFile, evaluation: Evaluation) -> Result<ReadMode
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     recurrent::register(&mut onnx.op_register, evaluation);
     doubles::register(&mut onnx.op_register);
+    branch::register(&mut onnx.op_register);
     standard::register(&mut onnx.op_register);
     let mut ml = OnnxOpRegister::default();
     ml::register(&mut ml, evaluation);

@@ -527,6 +527,24 @@ def standard():
     heads = {"Q": numbers(2, 4, 5, 8), "K": numbers(2, 2, 6, 8), "V": numbers(2, 2, 6, 3),
              "M": own.random((2, 1, 5, 6)) < 0.7}
     model("attention_boolean", [node("Attention", ["Q", "K", "V", "M"], ["Y"])], heads, {"Y": "float32"}, 23)
+    # A question on a shape, as torch writes them: only one branch fits. And one on a value.
+    branch = lambda op, inputs, name: helper.make_graph(
+        [node(op, inputs, [name])], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
+    asked = [
+        node("Constant", [], ["two"], value_ints=[2]),
+        node("Constant", [], ["pairs"], value_ints=[-1, 2]),
+        node("Shape", ["X"], ["width"], start=1, end=2),
+        node("Equal", ["width", "two"], ["narrow"]),
+        node("If", ["narrow"], ["Y"], then_branch=branch("Reshape", ["X", "pairs"], "laid"),
+             else_branch=branch("Relu", ["X"], "kept")),
+    ]
+    ins = [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["N", "W"])]
+    outs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, None])]
+    asking = helper.make_graph(asked, "if_on_a_shape", ins, outs)
+    save("if_on_a_shape", helper.make_model(asking, opset_imports=[helper.make_opsetid("", 18)], ir_version=8),
+         {"X": numbers(5, 3)})
+    chosen = [node("If", ["C"], ["Y"], then_branch=branch("Neg", ["X"], "less"), else_branch=branch("Exp", ["X"], "more"))]
+    model("if_on_a_value", chosen, {"X": numbers(3, 2), "C": np.array(False)}, {"Y": "float32"}, fixed=("C",))
     scores = {"S": numbers(6, 4, 3), "T": own.integers(0, 4, (6, 3)), "W": np.abs(numbers(4))}
     loss = [node("SoftmaxCrossEntropyLoss", ["S", "T", "W"], ["Y", "L"], ignore_index=2, reduction="none")]
     model("cross_entropy", loss, scores, {"Y": "float32", "L": "float32"}, fixed=("W",))

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 /// Operators that parameters are computed with.
-const ARITHMETIC: [&str; 34] = [
+const ARITHMETIC: [&str; 35] = [
     "Abs",
     "Add",
     "And",
@@ -38,6 +38,7 @@ const ARITHMETIC: [&str; 34] = [
     "ReduceProd",
     "Reshape",
     "Slice",
+    "Split",
     "Sqrt",
     "Squeeze",
     "Sub",
@@ -73,6 +74,12 @@ fn gather<'a>(graph: &'a GraphProto, parameters: &mut HashSet<&'a str>) {
         }
         let subgraphs = node.attribute.iter();
         for subgraph in subgraphs.filter_map(|attribute| attribute.g.as_ref()) {
+            if node.op_type == "If" {
+                let outputs = node.output.iter().zip(&subgraph.output);
+                let wanted = outputs.filter(|(outer, _)| parameters.contains(outer.as_str()));
+                let inner: Vec<&str> = wanted.map(|(_, inner)| inner.name.as_str()).collect();
+                parameters.extend(inner);
+            }
             gather(subgraph, parameters);
         }
     }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use edgeward_base::digest::Digest;
 use proptest::prelude::*;
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, ValueInfoProto};
 
 use super::plan::MOST_PLANS;
 use super::*;
@@ -206,12 +206,26 @@ fn a_parameter_of_a_subgraph_is_followed_to_the_graph_around_it() {
     let mut branch = node("If", &["which"], "Y");
     branch.attribute = vec![AttributeProto {
         name: "then_branch".to_owned(),
-        g: Some(graph(vec![node("Tile", &["X", "times"], "Z")])),
+        g: Some(GraphProto {
+            output: vec![ValueInfoProto {
+                name: "inner".to_owned(),
+                ..ValueInfoProto::default()
+            }],
+            ..graph(vec![
+                node("Tile", &["X", "times"], "Z"),
+                node("Identity", &["extents"], "inner"),
+            ])
+        }),
         ..AttributeProto::default()
     }];
-    let graph = graph(vec![node("Add", &["more", "one"], "times"), branch]);
+    let reshape = node("Reshape", &["data", "Y"], "W");
+    let graph = graph(vec![
+        node("Add", &["more", "one"], "times"),
+        branch,
+        reshape,
+    ]);
     let found = parameters::of(&graph);
-    for name in ["which", "times", "more", "one"] {
+    for name in ["which", "times", "more", "one", "Y", "extents"] {
         assert!(found.contains(name), "{name} is missing of {found:?}");
     }
     assert!(!found.contains("X"));
