@@ -4,12 +4,15 @@
 //! it, and a `TractSession` runs them. Only this engine knows tract; tensors are copied at its
 //! edge.
 //!
-//! A panic inside tract is caught. The state it happened in is thrown away; the plan is immutable
-//! and stays. A session that panics `MOST_PANICS` times without one answer in between is dead.
+//! A graph that tract can type only when it knows the values of some inputs is typed by call: see
+//! `by_value`.
+//!
+//! A panic inside tract is caught by a `guard`. The state it happened in is thrown away; the plan is
+//! immutable and stays.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgeward_base::units::ByteCount;
 use tract_onnx::prelude::{TValue, TVec, TractResult};
@@ -18,22 +21,25 @@ use crate::engine::{Engine, LoadModelError, ModelFile, ModelForm, Rows, RunModel
 use crate::tensor::{Tensor, TensorData, TensorSpec};
 
 mod bind;
+mod branch;
+mod by_value;
 mod convert;
 mod domains;
 mod doubles;
+mod guard;
 mod load;
 mod ml;
 mod operator;
 mod plan;
+mod recent;
 mod recurrent;
 mod simplify;
+mod standard;
 
 use bind::Binding;
+use guard::Guard;
 use load::Graph;
 use plan::Plans;
-
-/// After this many panics in a row a session answers nothing any more.
-const MOST_PANICS: u32 = 8;
 
 /// The engine's name.
 const NAME: &str = "tract";
@@ -60,11 +66,7 @@ impl Engine for TractEngine {
     }
 
     fn load(&self, model: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {
-        guarded(|| {
-            let graph = load::graph(model, operator::Evaluation::Kernel)?;
-            let plans = Plans::optimised(&graph).map_err(|error| engine_failure(&error))?;
-            Ok(Arc::new(TractSession::new(graph, plans)) as Arc<dyn Session>)
-        })
+        open(model, operator::Evaluation::Kernel)
     }
 }
 
@@ -73,12 +75,28 @@ impl Engine for TractEngine {
 ///
 /// # Errors
 /// As [`Engine::load`].
-pub(crate) fn reference(model: &ModelFile) -> Result<impl Session + use<>, LoadModelError> {
-    guarded(|| {
-        let graph = load::graph(model, operator::Evaluation::Reference)?;
-        let plans = Plans::as_written(&graph).map_err(|error| engine_failure(&error))?;
-        Ok(TractSession::new(graph, plans))
-    })
+pub(crate) fn reference(model: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {
+    open(model, operator::Evaluation::Reference)
+}
+
+/// Loads a model. One that cannot be typed as it is may be typed by the values of its inputs.
+fn open(
+    model: &ModelFile,
+    evaluation: operator::Evaluation,
+) -> Result<Arc<dyn Session>, LoadModelError> {
+    let read = guarded(|| load::read(model, evaluation))?;
+    let session = guarded(|| {
+        let graph = load::graph(&read)?;
+        let plans = Plans::of(&graph, evaluation).map_err(|error| engine_failure(&error))?;
+        Ok(Arc::new(TractSession::new(graph, plans)) as Arc<dyn Session>)
+    });
+    match session {
+        Err(error @ (LoadModelError::Shape { .. } | LoadModelError::Engine { .. })) => {
+            let by_value = guarded(|| by_value::session(read, evaluation))?;
+            by_value.map_or(Err(error), |session| Ok(Arc::new(session) as _))
+        }
+        session => session,
+    }
 }
 
 /// Runs `load` and turns a panic into an error.
@@ -111,8 +129,7 @@ struct TractSession {
     plans: Plans,
     file_bytes: u64,
     independent: AtomicBool,
-    panics: AtomicU32,
-    dead: OnceLock<String>,
+    guard: Guard,
 }
 
 impl TractSession {
@@ -124,8 +141,7 @@ impl TractSession {
             plans,
             file_bytes: graph.file_bytes,
             independent: AtomicBool::new(false),
-            panics: AtomicU32::new(0),
-            dead: OnceLock::new(),
+            guard: Guard::default(),
         }
     }
 
@@ -139,37 +155,6 @@ impl TractSession {
         };
         self.outputs.iter().map(empty).collect()
     }
-
-    /// Runs the plan for `extents`, guarded against panics.
-    fn run_plan(
-        &self,
-        extents: &[usize],
-        inputs: TVec<TValue>,
-    ) -> Result<TVec<TValue>, RunModelError> {
-        let run = || -> TractResult<TVec<TValue>> { self.plans.get(extents)?.run(inputs) };
-        match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(Ok(outputs)) => {
-                if self.panics.load(Ordering::Relaxed) != 0 {
-                    self.panics.store(0, Ordering::Relaxed);
-                }
-                Ok(outputs)
-            }
-            Ok(Err(error)) => Err(RunModelError::Engine {
-                reason: format!("{error:#}"),
-            }),
-            Err(panic) => {
-                let reason = format!("panicked: {}", panic_message(&*panic));
-                if self.panics.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_PANICS {
-                    let reason = self
-                        .dead
-                        .get_or_init(|| format!("{reason}, {MOST_PANICS} times in a row"))
-                        .clone();
-                    return Err(RunModelError::Dead { reason });
-                }
-                Err(RunModelError::Engine { reason })
-            }
-        }
-    }
 }
 
 impl Session for TractSession {
@@ -182,11 +167,7 @@ impl Session for TractSession {
     }
 
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunModelError> {
-        if let Some(reason) = self.dead.get() {
-            return Err(RunModelError::Dead {
-                reason: reason.clone(),
-            });
-        }
+        self.guard.alive()?;
         let mut extents = self.binding.bind(&self.inputs, inputs)?;
         let rows = self.binding.rows(&extents);
         if rows == Some(0)
@@ -213,7 +194,8 @@ impl Session for TractSession {
         let values = values
             .collect::<TractResult<TVec<TValue>>>()
             .map_err(failed)?;
-        let outputs = self.run_plan(&extents, values)?;
+        let run = || self.plans.get(&extents)?.run(values);
+        let outputs = self.guard.run(run)?;
         let outputs = outputs.iter().map(|output| {
             let output = convert::from_tract(output)?;
             Ok(match (rows, bucket) {

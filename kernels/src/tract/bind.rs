@@ -26,6 +26,15 @@ impl Binding {
         }
     }
 
+    /// The binding of inputs that have no symbols.
+    pub(super) fn without_symbols() -> Self {
+        Self {
+            axes: Vec::new(),
+            symbols: 0,
+            batch: None,
+        }
+    }
+
     /// Checks the inputs, and gives the extent of each symbol.
     pub(super) fn bind(
         &self,
@@ -39,7 +48,9 @@ impl Binding {
             });
         }
         let mut bound: TVec<Option<usize>> = tvec![None; self.symbols];
-        for ((spec, input), axes) in specs.iter().zip(inputs).zip(&self.axes) {
+        let axes = self.axes.iter().map(Vec::as_slice);
+        let axes = axes.chain(std::iter::repeat(&[][..]));
+        for ((spec, input), axes) in specs.iter().zip(inputs).zip(axes) {
             if spec.data_type != input.data_type() {
                 let (expected, got) = (spec.data_type, input.data_type());
                 return Err(RunModelError::InputType {

@@ -24,6 +24,24 @@ pub(super) fn data_type(datum_type: DatumType) -> Option<DataType> {
     })
 }
 
+/// tract's name for an element type of ours.
+pub(super) fn datum_type(data_type: DataType) -> DatumType {
+    match data_type {
+        DataType::Bool => DatumType::Bool,
+        DataType::U8 => DatumType::U8,
+        DataType::U16 => DatumType::U16,
+        DataType::U32 => DatumType::U32,
+        DataType::U64 => DatumType::U64,
+        DataType::I8 => DatumType::I8,
+        DataType::I16 => DatumType::I16,
+        DataType::I32 => DatumType::I32,
+        DataType::I64 => DatumType::I64,
+        DataType::F32 => DatumType::F32,
+        DataType::F64 => DatumType::F64,
+        DataType::String => DatumType::String,
+    }
+}
+
 /// A copy of `tensor` in tract's memory.
 pub(super) fn to_tract(tensor: &Tensor) -> TractResult<TValue> {
     use tract_onnx::prelude::Tensor as Tract;

@@ -6,19 +6,21 @@
 use std::path::Path;
 
 use tract_onnx::Onnx;
-use tract_onnx::model::OnnxOpRegister;
+use tract_onnx::model::{OnnxOpRegister, ParseResult};
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto};
 use tract_onnx::prelude::{
-    DatumType, Framework, InferenceModel, InferenceModelExt, SpecialOps, Symbol, TypedModel,
+    DatumType, Framework, InferenceModel, InferenceModelExt, SpecialOps, Symbol, TractResult,
+    TypedModel,
 };
 use tract_onnx::tract_hir::infer::{Factoid, InferenceFact};
-use tract_onnx::tract_hir::internal::{TDim, ToDim, TractError};
+use tract_onnx::tract_hir::internal::{TDim, ToDim, TractError, ensure};
 use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
 use super::convert::data_type;
 use super::domains::unsupported_operators;
 use super::operator::Evaluation;
-use super::{doubles, ml, recurrent};
+use super::{branch, doubles, ml, recurrent, standard};
 use crate::engine::{LoadModelError, ModelFile, ModelForm};
 use crate::tensor::TensorSpec;
 
@@ -38,6 +40,21 @@ pub(super) struct Graph {
     pub(super) file_bytes: u64,
 }
 
+impl Graph {
+    /// A graph of which everything is known to the number, for a caller who knows the rest.
+    pub(super) fn concrete(model: TypedModel) -> Self {
+        Self {
+            model,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            axes: Vec::new(),
+            symbols: Vec::new(),
+            batch: None,
+            file_bytes: 0,
+        }
+    }
+}
+
 /// What an input axis is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Axis {
@@ -49,8 +66,44 @@ pub(super) enum Axis {
     Derived,
 }
 
-/// Reads, parses and types a model.
-pub(super) fn graph(model: &ModelFile, evaluation: Evaluation) -> Result<Graph, LoadModelError> {
+/// A model file whose operators are all known.
+pub(super) struct ReadModel {
+    pub(super) onnx: Onnx,
+    pub(super) proto: ModelProto,
+    /// Where external data lies.
+    pub(super) folder: Option<String>,
+    pub(super) file_bytes: u64,
+}
+
+impl ReadModel {
+    /// The main graph.
+    pub(super) fn graph(&self) -> Result<&GraphProto, LoadModelError> {
+        let graph = self.proto.graph.as_ref();
+        graph.ok_or_else(|| LoadModelError::Parse {
+            form: ModelForm::Onnx,
+            reason: "no graph".to_owned(),
+        })
+    }
+
+    /// Parses the graph.
+    pub(super) fn parse(&self) -> Result<ParseResult, LoadModelError> {
+        let parsed = self
+            .onnx
+            .parse(&self.proto, self.folder.as_deref())
+            .map_err(|error| parse_failure(&error))?;
+        if parsed.unresolved_inputs.is_empty() {
+            Ok(parsed)
+        } else {
+            Err(LoadModelError::Parse {
+                form: ModelForm::Onnx,
+                reason: format!("nothing gives {}", parsed.unresolved_inputs.join(", ")),
+            })
+        }
+    }
+}
+
+/// Reads a model and checks its operators.
+pub(super) fn read(model: &ModelFile, evaluation: Evaluation) -> Result<ReadModel, LoadModelError> {
     let bytes = std::fs::read(&model.path).map_err(|source| LoadModelError::Read {
         path: model.path.clone(),
         source,
@@ -58,48 +111,64 @@ pub(super) fn graph(model: &ModelFile, evaluation: Evaluation) -> Result<Graph, 
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     recurrent::register(&mut onnx.op_register, evaluation);
     doubles::register(&mut onnx.op_register);
+    branch::register(&mut onnx.op_register);
+    standard::register(&mut onnx.op_register);
     let mut ml = OnnxOpRegister::default();
     ml::register(&mut ml, evaluation);
     let proto = onnx
         .proto_model_for_read(&mut bytes.as_slice())
         .map_err(|error| parse_failure(&error))?;
-    let graph = proto.graph.as_ref().ok_or_else(|| LoadModelError::Parse {
-        form: ModelForm::Onnx,
-        reason: "no graph".to_owned(),
-    })?;
-    let unsupported = unsupported_operators(&onnx.op_register, &ml, graph);
+    let folder = model.path.parent().and_then(Path::to_str);
+    let mut read = ReadModel {
+        folder: folder.map(str::to_owned),
+        file_bytes: bytes.len() as u64,
+        onnx,
+        proto,
+    };
+    let unsupported = unsupported_operators(&read.onnx.op_register, &ml, read.graph()?);
     if !unsupported.is_empty() {
         return Err(LoadModelError::Unsupported {
             operators: unsupported,
         });
     }
-    onnx.op_register.0.extend(ml.0);
-    let mut inference = parse(&onnx, &proto, &model.path)?;
-    name_free_axes(&mut inference).map_err(|error| parse_failure(&error))?;
-    let mut typed = inference
-        .into_typed()
-        .map_err(|error| LoadModelError::Shape {
-            reason: format!("{error:#}"),
-        })?;
-    cast_dims(&mut typed).map_err(|error| LoadModelError::Shape {
-        reason: format!("{error:#}"),
-    })?;
-    describe(typed, graph, bytes.len() as u64)
+    read.onnx.op_register.0.extend(ml.0);
+    Ok(read)
 }
 
-fn parse(onnx: &Onnx, proto: &ModelProto, path: &Path) -> Result<InferenceModel, LoadModelError> {
-    let folder = path.parent().and_then(Path::to_str);
-    let parsed = onnx
-        .parse(proto, folder)
-        .map_err(|error| parse_failure(&error))?;
-    if parsed.unresolved_inputs.is_empty() {
-        Ok(parsed.model)
-    } else {
-        Err(LoadModelError::Parse {
-            form: ModelForm::Onnx,
-            reason: format!("nothing gives {}", parsed.unresolved_inputs.join(", ")),
-        })
+/// Parses and types a model.
+pub(super) fn graph(read: &ReadModel) -> Result<Graph, LoadModelError> {
+    let mut inference = read.parse()?.model;
+    name_free_axes(&mut inference).map_err(|error| parse_failure(&error))?;
+    let typed = typed(inference).map_err(|error| LoadModelError::Shape {
+        reason: format!("{error:#}"),
+    })?;
+    describe(typed, read.graph()?, read.file_bytes)
+}
+
+/// Types a graph whose inputs say all that they will.
+pub(super) fn typed(inference: InferenceModel) -> TractResult<TypedModel> {
+    let mut typed = inference.into_typed()?;
+    cast_dims(&mut typed)?;
+    symbols_live(&typed)?;
+    Ok(typed)
+}
+
+/// Fails when a dimension is a symbol of no graph: tract makes such of a slice whose bounds it does
+/// not know, and a plan with one fails at each run.
+fn symbols_live(model: &TypedModel) -> TractResult<()> {
+    for node in model.nodes() {
+        let dims = node
+            .outputs
+            .iter()
+            .flat_map(|output| output.fact.shape.iter());
+        let mut symbols = dims.flat_map(TDim::symbols);
+        ensure!(
+            symbols.all(|symbol| symbol.scope().is_some()),
+            "the shape of {} is not known",
+            node.name
+        );
     }
+    Ok(())
 }
 
 fn parse_failure(error: &TractError) -> LoadModelError {
@@ -107,6 +176,12 @@ fn parse_failure(error: &TractError) -> LoadModelError {
         form: ModelForm::Onnx,
         reason: format!("{error:#}"),
     }
+}
+
+/// tract's element type for a number of ONNX's, or the name of what tract does not have.
+pub(super) fn element_type(number: i32) -> Result<DatumType, String> {
+    let named = DataType::try_from(number).map_err(|_| format!("number {number}"))?;
+    DatumType::try_from(named).map_err(|_| format!("{named:?}"))
 }
 
 /// Gives every free input axis a symbol.

@@ -14,8 +14,8 @@ use tract_onnx::tract_hir::infer::{
 };
 use tract_onnx::tract_hir::internal::{
     DatumType, DatumTypeExt as _, EvalContext, EvalOp, Expansion, InferenceOp, Op, OutletId,
-    SpecialOps as _, StaticName, TDim, TValue, TVec, Tensor, TractResult, TypedFact, TypedModel,
-    TypedOp, as_op, bail, expand, op_as_typed_op, op_out_of_plan,
+    SpecialOps as _, StaticName, TDim, TValue, TVec, Tensor, TractErrorContext as _, TractResult,
+    TypedFact, TypedModel, TypedOp, as_op, bail, expand, op_as_typed_op, op_out_of_plan,
 };
 use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
@@ -59,7 +59,19 @@ pub(super) trait Operator: Debug + Send + Sync + 'static {
     }
 
     /// What comes out of inputs like these. Fails on element types and ranks that it cannot take.
-    fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>>;
+    fn outputs(&self, _inputs: &[Port]) -> TractResult<TVec<Port>> {
+        bail!("{} needs the values of its parameters", Self::NAME)
+    }
+
+    /// The positions of the inputs whose values decide on the shapes of the outputs.
+    fn parameters(&self) -> &[usize] {
+        &[]
+    }
+
+    /// As [`Operator::outputs`], with the values of [`Operator::parameters`] in their order.
+    fn outputs_by(&self, inputs: &[Port], _parameters: &[Arc<Tensor>]) -> TractResult<TVec<Port>> {
+        self.outputs(inputs)
+    }
 
     /// The outputs for these inputs, of the element types and shapes of [`Operator::outputs`].
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>>;
@@ -113,11 +125,16 @@ impl<K: Operator> Expansion for Wrapped<K> {
             solver.given_all(shapes, move |solver, shapes| {
                 let types = types.iter().map(|datum_type| without_dims(*datum_type));
                 let ports: Vec<Port> = types.zip(shapes).collect();
-                for (output, (datum_type, shape)) in outputs.iter().zip(self.0.outputs(&ports)?) {
-                    solver.equals(&output.datum_type, datum_type)?;
-                    solver.equals(&output.shape, shape)?;
+                if self.0.parameters().is_empty() {
+                    return says(solver, outputs, self.0.outputs(&ports)?);
                 }
-                Ok(())
+                let values = self.0.parameters().iter().copied();
+                let values = values
+                    .filter_map(|at| inputs.get(at))
+                    .map(|input| &input.value);
+                solver.given_all(values, move |solver, values| {
+                    says(solver, outputs, self.0.outputs_by(&ports, &values)?)
+                })
             })
         })
     }
@@ -143,6 +160,19 @@ impl<K: Operator> Expansion for Wrapped<K> {
         }
         model.wire_node(prefix, self.clone(), &numbers)
     }
+}
+
+/// States what the outputs are.
+fn says<'r, 'p: 'r>(
+    solver: &mut Solver<'r>,
+    outputs: &'p [TensorProxy],
+    ports: TVec<Port>,
+) -> InferenceResult {
+    for (output, (datum_type, shape)) in outputs.iter().zip(ports) {
+        solver.equals(&output.datum_type, datum_type)?;
+        solver.equals(&output.shape, shape)?;
+    }
+    Ok(())
 }
 
 /// What an operator sees of an element type: tract takes every cast to `int64` for a computation
@@ -185,7 +215,12 @@ impl<K: Operator> TypedOp for Wrapped<K> {
             .iter()
             .map(|fact| (fact.datum_type, fact.shape.iter().cloned().collect()))
             .collect();
-        let outputs = self.0.outputs(&ports)?;
+        let parameters = self.0.parameters().iter().map(|at| {
+            let value = inputs.get(*at).and_then(|fact| fact.konst.clone());
+            value.with_context(|| format!("{} needs the value of input {at}", K::NAME))
+        });
+        let parameters = parameters.collect::<TractResult<Vec<Arc<Tensor>>>>()?;
+        let outputs = self.0.outputs_by(&ports, &parameters)?;
         Ok(outputs
             .into_iter()
             .map(|(datum_type, shape)| datum_type.fact(&*shape))

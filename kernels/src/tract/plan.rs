@@ -3,15 +3,13 @@
 //! Most tabular models run as fast with a symbol for the batch as with a number, and get one plan
 //! for every shape. A graph with convolutions, matrix products or loops gets a plan per concrete
 //! shape: tract chooses their kernels by number. Those are built when first needed and kept, the
-//! least recently used one giving way. Readers see an immutable list and never wait; a plan that is
-//! missing is built under a lock that only those who need a new plan take.
+//! least recently used one giving way.
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
 use tract_onnx::prelude::{
     IntoRunnable, Symbol, TValue, TVec, TractResult, TypedModel, TypedRunnableModel,
     TypedSimpleState,
@@ -20,10 +18,26 @@ use tract_onnx::tract_hir::internal::{TDim, ToDim};
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 
 use super::load::Graph;
+use super::operator::Evaluation;
+use super::recent::{Bounds, Entry, Recent};
 use super::simplify;
 
 /// How many concrete plans a session keeps.
 pub(super) const MOST_PLANS: usize = 16;
+
+/// The plans of a session hold at most so many times what its weights hold.
+const MOST_COPIES: u64 = 4;
+
+/// Below this they are not counted.
+const FEW_BYTES: u64 = 64 << 20;
+
+/// How many plans are kept of a graph with so many bytes of weights.
+pub(super) fn bounds(weights: u64) -> Bounds {
+    Bounds {
+        entries: MOST_PLANS,
+        bytes: weights.saturating_mul(MOST_COPIES).max(FEW_BYTES),
+    }
+}
 
 /// How many idle states a plan keeps: as many threads can run it without building one.
 const STATES: usize = 16;
@@ -50,12 +64,20 @@ pub(super) enum Plans {
     /// One plan for every shape.
     One(Plan),
     /// A plan per shape.
-    PerShape(PerShape),
+    PerShape(Box<PerShape>),
 }
 
 impl Plans {
+    /// Plans for this evaluation.
+    pub(super) fn of(graph: &Graph, evaluation: Evaluation) -> TractResult<Self> {
+        match evaluation {
+            Evaluation::Kernel => Self::optimised(graph),
+            Evaluation::Reference => Self::as_written(graph),
+        }
+    }
+
     /// Plans for serving.
-    pub(super) fn optimised(graph: &Graph) -> TractResult<Self> {
+    fn optimised(graph: &Graph) -> TractResult<Self> {
         let model = simplify::without_identities(graph.model.clone().into_decluttered()?)?;
         let bound = model
             .nodes()
@@ -67,21 +89,20 @@ impl Plans {
             .flatten()
             .any(|axis| *axis == super::load::Axis::Derived);
         if bound && !free && !graph.symbols.is_empty() {
+            let weights = constants(&model);
             let symbols = graph.symbols.clone();
-            return Ok(Self::PerShape(PerShape {
+            return Ok(Self::PerShape(Box::new(PerShape {
                 model,
                 symbols,
-                ready: ArcSwap::default(),
-                building: Mutex::new(()),
-                clock: AtomicU64::new(0),
-            }));
+                plans: Recent::new(bounds(weights)),
+            })));
         }
-        Ok(Self::One(Plan::new(Vec::new(), model.into_optimized()?)?))
+        Ok(Self::One(Plan::optimised(model)?))
     }
 
     /// The plan that evaluates the graph node by node as it is.
-    pub(super) fn as_written(graph: &Graph) -> TractResult<Self> {
-        Ok(Self::One(Plan::new(Vec::new(), graph.model.clone())?))
+    fn as_written(graph: &Graph) -> TractResult<Self> {
+        Ok(Self::One(Plan::as_written(graph.model.clone())?))
     }
 
     /// The plan for these extents of the graph's symbols, built if there is none.
@@ -106,15 +127,7 @@ impl Plans {
     pub(super) fn resident(&self) -> u64 {
         match self {
             Self::One(plan) => plan.constants,
-            Self::PerShape(plans) => {
-                constants(&plans.model)
-                    + plans
-                        .ready
-                        .load()
-                        .iter()
-                        .map(|plan| plan.constants)
-                        .sum::<u64>()
-            }
+            Self::PerShape(shaped) => constants(&shaped.model) + shaped.plans.bytes(),
         }
     }
 }
@@ -124,7 +137,7 @@ pub(super) enum PlanRef<'a> {
     /// The only one.
     Only(&'a Plan),
     /// One of several; it may be dropped from the list while it runs.
-    Shared(Arc<Plan>),
+    Shared(Arc<Entry<Vec<usize>, Plan>>),
 }
 
 impl PlanRef<'_> {
@@ -132,7 +145,7 @@ impl PlanRef<'_> {
     pub(super) fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         match self {
             Self::Only(plan) => plan.run(inputs),
-            Self::Shared(plan) => plan.run(inputs),
+            Self::Shared(plan) => plan.value.run(inputs),
         }
     }
 }
@@ -143,78 +156,39 @@ pub(super) struct PerShape {
     /// Decluttered, with symbols.
     model: TypedModel,
     symbols: Vec<Symbol>,
-    ready: ArcSwap<Vec<Arc<Plan>>>,
-    building: Mutex<()>,
-    /// Counts uses, to tell which plan was used last.
-    clock: AtomicU64,
+    plans: Recent<Vec<usize>, Plan>,
 }
 
 impl PerShape {
-    fn get(&self, extents: &[usize]) -> TractResult<Arc<Plan>> {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        if let Some(plan) = self.find(extents) {
-            plan.used.store(now, Ordering::Relaxed);
-            return Ok(plan);
-        }
-        let building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = self.find(extents) {
-            return Ok(plan);
-        }
-        let values: HashMap<Symbol, TDim> = self
-            .symbols
-            .iter()
-            .cloned()
-            .zip(extents.iter().map(|extent| extent.to_dim()))
-            .collect();
-        let plan = Plan::new(
-            extents.to_vec(),
-            self.model.set_symbols(&values)?.into_optimized()?,
-        )?;
-        plan.used.store(now, Ordering::Relaxed);
-        let plan = Arc::new(plan);
-        let mut plans = Vec::clone(&self.ready.load());
-        if plans.len() >= MOST_PLANS {
-            let oldest = plans
+    fn get(&self, extents: &[usize]) -> TractResult<Arc<Entry<Vec<usize>, Plan>>> {
+        self.plans.get(extents, || {
+            let values: HashMap<Symbol, TDim> = self
+                .symbols
                 .iter()
-                .enumerate()
-                .min_by_key(|(_, plan)| plan.used.load(Ordering::Relaxed));
-            if let Some((position, _)) = oldest {
-                plans.remove(position);
-            }
-        }
-        plans.push(Arc::clone(&plan));
-        self.ready.store(Arc::new(plans));
-        drop(building);
-        Ok(plan)
+                .cloned()
+                .zip(extents.iter().map(|extent| extent.to_dim()))
+                .collect();
+            let plan = Plan::optimised(self.model.set_symbols(&values)?)?;
+            let bytes = plan.constants;
+            Ok((plan, bytes))
+        })
     }
 
     /// The extents of the plans that are ready, oldest first.
     #[cfg(test)]
     pub(super) fn shapes(&self) -> Vec<Vec<usize>> {
-        self.ready
-            .load()
-            .iter()
-            .map(|plan| plan.extents.clone())
-            .collect()
-    }
-
-    fn find(&self, extents: &[usize]) -> Option<Arc<Plan>> {
-        self.ready
-            .load()
-            .iter()
-            .find(|plan| plan.extents == extents)
-            .cloned()
+        let plans = self.plans.entries();
+        plans.iter().map(|plan| plan.key.clone()).collect()
     }
 }
 
 /// One runnable plan.
 #[derive(Debug)]
 pub(super) struct Plan {
-    extents: Vec<usize>,
     runnable: Arc<TypedRunnableModel>,
     /// Idle states. A slot is only ever tried, never waited for.
     states: Box<[Mutex<Option<TypedSimpleState>>]>,
-    used: AtomicU64,
+    /// How many bytes its constants hold.
     constants: u64,
 }
 
@@ -228,17 +202,31 @@ thread_local! {
 }
 
 impl Plan {
-    fn new(extents: Vec<usize>, model: TypedModel) -> TractResult<Self> {
+    /// The plan of a graph, node by node.
+    fn as_written(model: TypedModel) -> TractResult<Self> {
+        let constants = constants(&model);
+        Self::of(model, constants)
+    }
+
+    /// The plan of the fastest graph that computes the same.
+    fn optimised(model: TypedModel) -> TractResult<Self> {
+        // Weights that are packed for a product lie inside its node: they hold as much as before.
+        let before = constants(&model);
+        let model = model.into_optimized()?;
+        let after = constants(&model);
+        Self::of(model, before.max(after))
+    }
+
+    fn of(model: TypedModel, constants: u64) -> TractResult<Self> {
         Ok(Self {
-            extents,
-            constants: constants(&model),
+            constants,
             runnable: model.into_runnable()?,
             states: (0..STATES).map(|_| Mutex::new(None)).collect(),
-            used: AtomicU64::new(0),
         })
     }
 
-    fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    /// Runs it; any number of threads may.
+    pub(super) fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let place = PLACE.get();
         let slots = || (0..STATES).filter_map(|step| self.states.get((place + step) % STATES));
         let idle = slots().find_map(|slot| slot.try_lock().ok()?.take());
@@ -260,9 +248,12 @@ impl Plan {
 /// The bytes of a graph's constants.
 fn constants(model: &TypedModel) -> u64 {
     let of_node = |node: &tract_onnx::prelude::TypedNode| {
-        node.op_as::<Const>().map_or(0, |konst| {
-            konst.val().len() * konst.val().datum_type().size_of()
-        })
+        let konst = node.op_as::<Const>()?;
+        // What was packed for a product is no plain tensor any more.
+        if let Some(packed) = konst.exotic_fact() {
+            return u64::try_from(packed.mem_size().to_i64().ok()?).ok();
+        }
+        Some((konst.val().len() * konst.val().datum_type().size_of()) as u64)
     };
-    model.nodes().iter().map(of_node).sum::<usize>() as u64
+    model.nodes().iter().filter_map(of_node).sum()
 }

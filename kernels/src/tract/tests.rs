@@ -16,8 +16,10 @@ fn recording(name: &str) -> ModelFile {
 }
 
 fn session(name: &str) -> TractSession {
-    let graph = load::graph(&recording(name), operator::Evaluation::Kernel).unwrap();
-    let plans = Plans::optimised(&graph).unwrap();
+    let evaluation = operator::Evaluation::Kernel;
+    let read = load::read(&recording(name), evaluation).unwrap();
+    let graph = load::graph(&read).unwrap();
+    let plans = Plans::of(&graph, evaluation).unwrap();
     TractSession::new(graph, plans)
 }
 
@@ -83,7 +85,7 @@ fn a_session_that_panics_again_and_again_is_dead() {
     let session = session("embedding");
     let outside = Tensor::new(vec![1, 3], TensorData::I64(vec![0, 1, 1_000_000])).unwrap();
     let inside = Tensor::new(vec![1, 3], TensorData::I64(vec![0, 1, 2])).unwrap();
-    for _ in 0..MOST_PANICS - 1 {
+    for _ in 0..guard::MOST_PANICS - 1 {
         let error = session.run(std::slice::from_ref(&outside)).unwrap_err();
         assert!(
             matches!(&error, RunModelError::Engine { reason } if reason.starts_with("panicked: ")),
@@ -91,7 +93,7 @@ fn a_session_that_panics_again_and_again_is_dead() {
         );
     }
     session.run(std::slice::from_ref(&inside)).unwrap();
-    for _ in 0..MOST_PANICS - 1 {
+    for _ in 0..guard::MOST_PANICS - 1 {
         session.run(std::slice::from_ref(&outside)).unwrap_err();
     }
     let error = session.run(std::slice::from_ref(&outside)).unwrap_err();

@@ -454,6 +454,121 @@ def members():
         # No fractions: onnxruntime cuts them off, where the specification asks for equality.
         rows = own.choice([-2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 40, 41, 100000, np.nan], (60, 2)).astype(kind)
         graph(f"trees_5_members_{name}", [node], {"X": rows}, {"Y": np.dtype(kind).name}, ml=5)
+def by_value():
+    """Models whose shapes hang on the values of inputs. The file says the rank of what comes out."""
+    own = np.random.default_rng(20260102)
+    node, whole = helper.make_node, lambda *values: np.array(values, np.int64)
+
+    def model(name, nodes, inputs, outputs, constants=()):
+        free = lambda k, v: [None] * v.ndim if k == "X" else v.shape
+        ins = [helper.make_tensor_value_info(k, TYPES[dtype(v)], free(k, v)) for k, v in inputs.items()]
+        outs = [helper.make_tensor_value_info(k, TYPES[t], [None] * rank) for k, (t, rank) in outputs.items()]
+        made = helper.make_graph(nodes, name, ins, outs, [numpy_helper.from_array(v, k) for k, v in constants])
+        made = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)])
+        made.ir_version = 8
+        save(name, made, inputs)
+
+    x = own.normal(size=(4, 6)).astype(np.float32)
+    y = {"Y": ("float32", 3)}
+    model("by_value_reshape", [node("Reshape", ["X", "shape"], ["Y"])], {"X": x, "shape": whole(2, -1, 3)}, y)
+    # No value decides, but the extents have to be numbers.
+    model("by_shape", [node("Reshape", ["X", "two"], ["Y"])], {"X": x}, {"Y": ("float32", 2)}, [("two", whole(2, -1))])
+    # The shape is computed from an input; weights of more than a few elements lie beside.
+    computed = [
+        node("Unsqueeze", ["rows", "first"], ["leading"]),
+        node("Concat", ["leading", "rest"], ["shape"], axis=0),
+        node("MatMul", ["X", "W"], ["projected"]),
+        node("Reshape", ["projected", "shape"], ["Y"]),
+    ]
+    constants = [("first", whole(0)), ("rest", whole(5, -1)), ("W", own.normal(size=(6, 20)).astype(np.float32))]
+    model("by_value_computed", computed, {"X": x, "rows": np.array(8, np.int64)}, y, constants)
+    cut = {"X": x, "starts": whole(1, -1), "ends": whole(4, -7), "axes": whole(0, 1), "steps": whole(1, -2)}
+    flat = {"Y": ("float32", 2)}
+    model("by_value_slice", [node("Slice", list(cut), ["Y"])], cut, flat)
+    padded = {"X": x, "pads": whole(1, 0, 2, 3), "value": np.array(-1.5, np.float32)}
+    model("by_value_pad", [node("Pad", list(padded), ["Y"])], padded, flat)
+    summed = {"X": x, "axes": whole(1)}
+    model("by_value_reduce", [node("ReduceSum", list(summed), ["Y"], keepdims=0)], summed, {"Y": ("float32", 1)})
+    image = {"X": own.normal(size=(1, 2, 3, 4)).astype(np.float32), "sizes": whole(1, 2, 5, 7)}
+    resized = [node("Resize", ["X", "", "", "sizes"], ["Y"], mode="linear")]
+    model("by_value_resize", resized, image, {"Y": ("float32", 4)})
+    counted = {name: np.array(value, np.int64) for name, value in (("start", 3), ("limit", 12), ("delta", 2))}
+    model("by_value_range", [node("Range", list(counted), ["Y"])], counted, {"Y": ("int64", 1)})
+    classes = {"indices": whole(1, 4, 0), "depth": np.array(5, np.int64), "values": np.array([0, 1], np.float32)}
+    model("by_value_one_hot", [node("OneHot", list(classes), ["Y"])], classes, flat)
+
+
+def standard():
+    """Operators of the standard domain that are our own, with a batch of any size where they have one."""
+    own = np.random.default_rng(20260103)
+    node, numbers = helper.make_node, lambda *shape: own.normal(size=shape).astype(np.float32)
+
+    def model(name, nodes, inputs, outputs, opset=18, fixed=()):
+        ins = [
+            helper.make_tensor_value_info(k, TYPES[dtype(v)], v.shape if k in fixed else ["N", *v.shape[1:]])
+            for k, v in inputs.items()
+        ]
+        outs = [helper.make_tensor_value_info(k, TYPES[kind], None) for k, kind in outputs.items()]
+        made = helper.make_graph(nodes, name, ins, outs)
+        made = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)])
+        made.ir_version = 8
+        save(name, made, inputs)
+
+    words = np.array([["a b  c", "Monday"], ["", "x,y,,z"], [" led ", "a,b c"]], object)
+    model("string_split", [node("StringSplit", ["X"], ["Y", "Z"], maxsplit=2)], {"X": words},
+          {"Y": "string", "Z": "int64"}, 20)
+    model("string_split_at", [node("StringSplit", ["X"], ["Y", "Z"], delimiter=",")], {"X": words},
+          {"Y": "string", "Z": "int64"}, 20)
+    text = [node("StringConcat", ["X", "B"], ["Y"]), node("RegexFullMatch", ["Y"], ["M"], pattern="[a-z, ]+[0-9]")]
+    suffix = np.array([["1"], ["2"], ["x"]], object)
+    model("string_concat", text, {"X": words, "B": suffix}, {"Y": "string", "M": "bool"}, 20)
+    days = {"X": np.array(["Monday", "tuesday", "MONDAY", "Sunday"], object)}
+    stop = [node("StringNormalizer", ["X"], ["Y"], case_change_action="UPPER", stopwords=["monday"], locale="C")]
+    model("string_normalizer", stop, days, {"Y": "string"})
+    grams = dict(ngram_counts=[0, 4], ngram_indexes=[0, 1, 2, 3, 4, 5, 6], pool_int64s=[2, 3, 5, 4, 5, 6, 7, 8, 6, 7],
+                 weights=[1.0, 2.0, 0.5, 1.5, 3.0, 0.25, 4.0], min_gram_length=1, max_gram_length=2, max_skip_count=3)
+    for mode in ("TF", "IDF", "TFIDF"):
+        model(f"tf_idf_{mode.lower()}", [node("TfIdfVectorizer", ["X"], ["Y"], mode=mode, **grams)],
+              {"X": own.integers(2, 9, (5, 12))}, {"Y": "float32"})
+    model("unique", [node("Unique", ["X"], ["Y", "I", "V", "C"], axis=1, sorted=0)],
+          {"X": own.integers(0, 2, (2, 9)).astype(np.float32)},
+          {"Y": "float32", "I": "int64", "V": "int64", "C": "int64"})
+    model("compress", [node("Compress", ["X", "C"], ["Y"], axis=1)],
+          {"X": numbers(3, 4), "C": np.array([True, False, True])}, {"Y": "float32"}, fixed=("C",))
+    model("reverse_sequence", [node("ReverseSequence", ["X", "L"], ["Y"], batch_axis=0, time_axis=1)],
+          {"X": numbers(4, 6, 2), "L": np.array([6, 1, 0, 3])}, {"Y": "float32"})
+    pool = dict(kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1], p=3)
+    model("lp_pool", [node("LpPool", ["X"], ["Y"], **pool)], {"X": numbers(2, 3, 7, 5)}, {"Y": "float32"})
+    model("determinant", [node("Det", ["X"], ["Y"])], {"X": numbers(5, 4, 4)}, {"Y": "float32"})
+    regions = np.array([[0, 0, 4, 4], [1.5, 2.5, 6, 7], [-3, -2, 5, 3]], np.float32)
+    rois = {"X": numbers(2, 3, 8, 9), "R": regions, "B": np.array([0, 1, 1])}
+    for mode in ("avg", "max"):
+        align = [node("RoiAlign", ["X", "R", "B"], ["Y"], output_height=3, output_width=2, sampling_ratio=2, mode=mode)]
+        model(f"roi_align_{mode}", align, rois, {"Y": "float32"}, fixed=("X", "R", "B"))
+    heads = {"Q": numbers(2, 4, 5, 8), "K": numbers(2, 2, 6, 8), "V": numbers(2, 2, 6, 3),
+             "M": own.random((2, 1, 5, 6)) < 0.7}
+    model("attention_boolean", [node("Attention", ["Q", "K", "V", "M"], ["Y"])], heads, {"Y": "float32"}, 23)
+    # A question on a shape, as torch writes them: only one branch fits. And one on a value.
+    branch = lambda op, inputs, name: helper.make_graph(
+        [node(op, inputs, [name])], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
+    asked = [
+        node("Constant", [], ["two"], value_ints=[2]),
+        node("Constant", [], ["pairs"], value_ints=[-1, 2]),
+        node("Shape", ["X"], ["width"], start=1, end=2),
+        node("Equal", ["width", "two"], ["narrow"]),
+        node("If", ["narrow"], ["Y"], then_branch=branch("Reshape", ["X", "pairs"], "laid"),
+             else_branch=branch("Relu", ["X"], "kept")),
+    ]
+    ins = [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["N", "W"])]
+    outs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, None])]
+    asking = helper.make_graph(asked, "if_on_a_shape", ins, outs)
+    save("if_on_a_shape", helper.make_model(asking, opset_imports=[helper.make_opsetid("", 18)], ir_version=8),
+         {"X": numbers(5, 3)})
+    chosen = [node("If", ["C"], ["Y"], then_branch=branch("Neg", ["X"], "less"), else_branch=branch("Exp", ["X"], "more"))]
+    model("if_on_a_value", chosen, {"X": numbers(3, 2), "C": np.array(False)}, {"Y": "float32"}, fixed=("C",))
+    scores = {"S": numbers(6, 4, 3), "T": own.integers(0, 4, (6, 3)), "W": np.abs(numbers(4))}
+    loss = [node("SoftmaxCrossEntropyLoss", ["S", "T", "W"], ["Y", "L"], ignore_index=2, reduction="none")]
+    model("cross_entropy", loss, scores, {"Y": "float32", "L": "float32"}, fixed=("W",))
 
 
 def refused():
@@ -472,6 +587,10 @@ def refused():
     write("other_domain", [helper.make_node("Relu", ["X"], ["Y"], domain="com.example", name="rectify")])
     clash = numpy_helper.from_array(np.ones((3, 3), np.float32), "w")
     write("shape_clash", [helper.make_node("MatMul", ["X", "w"], ["Y"], name="product")], [clash])
+    spoken = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, None])]
+    clashing = helper.make_graph([helper.make_node("MatMul", ["X", "w"], ["Y"])], "never", ins, spoken, [clash])
+    never = helper.make_model(clashing, opset_imports=opsets, ir_version=8)
+    onnx.save(never, folder / "never_types.onnx")
     bad = forest(1, 2, 1, lambda: [0], ["BRANCH_LEQ"], "target", missing=False)
     bad["nodes_truenodeids"][0] = 99
     write("broken_tree", [ml("TreeEnsembleRegressor", ["X"], ["Y"], n_targets=1, **bad)])
@@ -550,4 +669,6 @@ if __name__ == "__main__":
     tables()
     version_5()
     members()
+    by_value()
+    standard()
     refused()

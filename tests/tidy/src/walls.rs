@@ -21,7 +21,10 @@ const EDGES: [(&str, &str); 12] = [
 ];
 
 /// Edges that only tests may have.
-const TEST_EDGES: [(&str, &str); 1] = [("edgeward", "edgeward-harness")];
+const TEST_EDGES: [(&str, &str); 2] = [
+    ("edgeward", "edgeward-harness"),
+    ("edgeward-kernels", "edgeward-harness"),
+];
 
 /// An outside crate (or a family of them, by prefix) and the one crate of ours that may name it.
 const WALLS: [(&str, &str); 9] = [

@@ -4,7 +4,8 @@ const TEXT: &str = "# why\n[clients]\nmlflow = 17\n\n[process.kill]\nrounds = 50
                     [soak.process.kill]\nrounds = 500\n[soak.week]\nrows = 7\n";
 
 fn floors(text: &str) -> Vec<(String, u64)> {
-    let mut floors = parse(text).unwrap();
+    let entries = parse(text).unwrap().into_iter();
+    let mut floors: Vec<_> = entries.map(|entry| (entry.name, entry.count)).collect();
     floors.sort();
     floors
 }
@@ -31,6 +32,24 @@ fn a_long_run_has_its_own_floors_and_those_of_every_run() {
         assert!(found.contains(&(name.to_owned(), count)), "{found:?}");
     }
     assert_eq!(found.len(), 4);
+}
+
+#[test]
+fn a_list_of_names_is_as_high_a_floor_as_it_is_long() {
+    let text = "[nodes]\ncases = 3\n[nodes.tract]\npassing = [\n    \"test_abs\",\n    \"test_add\",\n]\n[z]\na = 1\n";
+    let found = parse(text).unwrap();
+    let names = Some(vec!["test_abs".to_owned(), "test_add".to_owned()]);
+    assert_eq!(found.len(), 3);
+    let name = "nodes.tract.passing".to_owned();
+    assert!(
+        found.contains(&Entry {
+            name,
+            count: 2,
+            names
+        }),
+        "{found:?}"
+    );
+    assert_eq!(parse("[a]\nb = [\nbare,\n]\n"), Err("bare,"));
 }
 
 #[test]
