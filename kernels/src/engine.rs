@@ -11,6 +11,7 @@ use edgeward_base::units::ByteCount;
 use serde::{Deserialize, Serialize};
 
 use crate::tensor::{DataType, Tensor, TensorSpec};
+use crate::tolerance::Rounding;
 
 /// A model file on disk whose digest the caller has already verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,12 @@ pub trait Session: Debug + Send + Sync {
 
     /// The outputs in the order in which [`Session::run`] returns them.
     fn outputs(&self) -> &[TensorSpec];
+
+    /// What rounding to 8 bits lies before each output, in their order; outputs that are missing here
+    /// went through none. It widens how far [`crate::verify::verify`] lets them lie from the expected.
+    fn roundings(&self) -> &[Rounding] {
+        &[]
+    }
 
     /// Computes the outputs. Blocking. Never pads or batches unless [`Session::permit_rows`] was
     /// told that rows are independent.

@@ -7,6 +7,7 @@
 //! This crate never opens a socket, never spawns a thread, and never keeps state on disk.
 
 pub mod engine;
+pub mod int8;
 pub mod scores;
 pub mod tensor;
 pub mod tolerance;

@@ -16,6 +16,7 @@ use tract_onnx::prelude::{TValue, TVec, TractResult};
 
 use crate::engine::{Engine, LoadModelError, ModelFile, Rows, RunModelError, Session};
 use crate::tensor::{Tensor, TensorData, TensorSpec};
+use crate::tolerance::Rounding;
 
 mod bind;
 mod convert;
@@ -24,6 +25,7 @@ mod load;
 mod ml;
 mod operator;
 mod plan;
+mod quantised;
 mod recurrent;
 mod simplify;
 
@@ -104,6 +106,7 @@ struct TractSession {
     outputs: Vec<TensorSpec>,
     binding: Binding,
     plans: Plans,
+    roundings: Vec<Rounding>,
     file_bytes: u64,
     independent: AtomicBool,
     panics: AtomicU32,
@@ -117,6 +120,7 @@ impl TractSession {
             inputs: graph.inputs,
             outputs: graph.outputs,
             plans,
+            roundings: graph.roundings,
             file_bytes: graph.file_bytes,
             independent: AtomicBool::new(false),
             panics: AtomicU32::new(0),
@@ -174,6 +178,10 @@ impl Session for TractSession {
 
     fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
+    }
+
+    fn roundings(&self) -> &[Rounding] {
+        &self.roundings
     }
 
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunModelError> {

@@ -6,7 +6,6 @@
 use std::path::Path;
 
 use tract_onnx::Onnx;
-use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::pb::{GraphProto, ModelProto};
 use tract_onnx::prelude::{
     DatumType, Framework, InferenceModel, InferenceModelExt, SpecialOps, Symbol, TypedModel,
@@ -16,11 +15,13 @@ use tract_onnx::tract_hir::internal::{TDim, ToDim, TractError};
 use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
 use super::convert::data_type;
-use super::domains::unsupported_operators;
+use super::domains::{Domains, unsupported_operators};
 use super::operator::Evaluation;
-use super::{ml, recurrent};
+use super::quantised::{fuse, steps};
+use super::{ml, quantised, recurrent};
 use crate::engine::{LoadModelError, ModelFile};
 use crate::tensor::TensorSpec;
+use crate::tolerance::Rounding;
 
 /// A typed graph, neither decluttered nor optimised.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Graph {
     pub(super) symbols: Vec<Symbol>,
     /// The symbol of axis 0 of every input and output, where they share one.
     pub(super) batch: Option<usize>,
+    /// What each output went through of rounding to 8 bits.
+    pub(super) roundings: Vec<Rounding>,
     /// The size of the model file.
     pub(super) file_bytes: u64,
 }
@@ -57,21 +60,32 @@ pub(super) fn graph(model: &ModelFile, evaluation: Evaluation) -> Result<Graph, 
     })?;
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
     recurrent::register(&mut onnx.op_register, evaluation);
-    let mut ml = OnnxOpRegister::default();
-    ml::register(&mut ml, evaluation);
-    let proto = onnx
+    quantised::register(&mut onnx.op_register, evaluation);
+    let mut domains = Domains {
+        standard: onnx.op_register.clone(),
+        ..Domains::default()
+    };
+    ml::register(&mut domains.ml, evaluation);
+    quantised::register_contributed(&mut domains.contributed, evaluation);
+    let mut proto = onnx
         .proto_model_for_read(&mut bytes.as_slice())
         .map_err(|error| parse_failure(&error))?;
-    let graph = proto.graph.as_ref().ok_or_else(|| LoadModelError::Parse {
+    let graph = proto.graph.as_mut().ok_or_else(|| LoadModelError::Parse {
         reason: "no graph".to_owned(),
     })?;
-    let unsupported = unsupported_operators(&onnx.op_register, &ml, graph);
+    let unsupported = unsupported_operators(&domains, graph);
     if !unsupported.is_empty() {
         return Err(LoadModelError::Unsupported {
             operators: unsupported,
         });
     }
-    onnx.op_register.0.extend(ml.0);
+    onnx.op_register.0.extend(domains.ml.0);
+    onnx.op_register.0.extend(domains.contributed.0);
+    let roundings = steps::roundings(graph);
+    if evaluation == Evaluation::Kernel {
+        quantised::register_fused(&mut onnx.op_register);
+        fuse::fuse(graph);
+    }
     let mut inference = parse(&onnx, &proto, &model.path)?;
     name_free_axes(&mut inference).map_err(|error| parse_failure(&error))?;
     let mut typed = inference
@@ -82,7 +96,12 @@ pub(super) fn graph(model: &ModelFile, evaluation: Evaluation) -> Result<Graph, 
     cast_dims(&mut typed).map_err(|error| LoadModelError::Shape {
         reason: format!("{error:#}"),
     })?;
-    describe(typed, graph, bytes.len() as u64)
+    let graph = proto.graph.as_ref().ok_or_else(|| LoadModelError::Parse {
+        reason: "no graph".to_owned(),
+    })?;
+    let mut described = describe(typed, graph, bytes.len() as u64)?;
+    described.roundings = roundings;
+    Ok(described)
 }
 
 fn parse(onnx: &Onnx, proto: &ModelProto, path: &Path) -> Result<InferenceModel, LoadModelError> {
@@ -197,6 +216,7 @@ fn describe(
         axes,
         symbols,
         batch,
+        roundings: Vec::new(),
         file_bytes,
     })
 }
