@@ -424,7 +424,7 @@ async fn published_endpoints(publisher: &Publisher) -> Result<Value, QuickstartE
 }
 
 /// The endpoints of the samples, in the JSON of `update_config`.
-fn sample_endpoints() -> [(&'static str, Value); 2] {
+fn sample_endpoints() -> [(&'static str, Value); 3] {
     let capture = |prefix: &str| {
         json!({"enabled": true, "catalog_name": "main", "schema_name": "default",
                "table_name_prefix": prefix})
@@ -448,7 +448,15 @@ fn sample_endpoints() -> [(&'static str, Value); 2] {
         "served_entities": [entity("tumour-1", "main.default.tumour", "1")],
         "auto_capture_config": capture("tumour"),
     });
-    [("fraud-detection", fraud), ("tumour", tumour)]
+    let digits = json!({
+        "served_entities": [entity("digits-2", "main.default.digits", "2")],
+        "auto_capture_config": capture("digits"),
+    });
+    [
+        ("fraud-detection", fraud),
+        ("tumour", tumour),
+        ("digits", digits),
+    ]
 }
 
 /// Waits until the device serves every sample endpoint.
@@ -497,6 +505,7 @@ fn greeting(
     let calls = [
         ("fraud-detection", "main.default.fraud/3"),
         ("tumour", "main.default.tumour/1"),
+        ("digits", "main.default.digits/2"),
     ];
     let endpoints = calls
         .into_iter()

@@ -34,11 +34,13 @@ macro_rules! sample {
     };
 }
 
-static SAMPLES: [SampleModel; 4] = [
+static SAMPLES: [SampleModel; 6] = [
     sample!("main.default.fraud/3", "fraud/3"),
     sample!("main.default.fraud/4", "fraud/4"),
     sample!("main.default.tumour/1", "tumour/1"),
     sample!("main.default.tumour/2", "tumour/2"),
+    sample!("main.default.digits/1", "digits/1"),
+    sample!("main.default.digits/2", "digits/2"),
 ];
 
 /// Every sample model.
