@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::TextChain;
 use crate::tensor::{DataType, Tensor, TensorSpec};
+use crate::tolerance::Rounding;
 
 /// A model file on disk whose digest the caller has already verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +115,12 @@ pub trait Session: Debug + Send + Sync {
     /// where nobody brought others.
     fn example(&self) -> Option<Vec<Tensor>> {
         None
+    }
+
+    /// What rounding to 8 bits lies before each output, in their order; outputs that are missing here
+    /// went through none. It widens how far [`crate::verify::verify`] lets them lie from the expected.
+    fn roundings(&self) -> &[Rounding] {
+        &[]
     }
 
     /// Computes the outputs. Blocking. Never pads or batches unless [`Session::permit_rows`] was

@@ -10,6 +10,7 @@
 pub mod boosted;
 pub mod chain;
 pub mod engine;
+pub mod int8;
 pub mod scores;
 pub mod tensor;
 pub mod text;

@@ -8,6 +8,15 @@
 //! | f64 | `abs(got - expected) <= 1e-9 + 1e-7 * abs(expected)` |
 //! | integers, booleans, strings | equal |
 //!
+//! A quantised model rounds to 8 bits on its way, and a sum that lies half-way between two steps may
+//! fall on either side, in real numbers as on bytes. [`Rounding`] says what that adds:
+//!
+//! | output | may lie further apart by |
+//! |---|---|
+//! | comes out of a `DequantizeLinear`, if through operators that bring no two numbers further apart | its scale, one step; and the same again where its bytes are made of such |
+//! | is of bytes itself, made by a quantised operator | 1 |
+//! | comes out of rounded numbers in any other way (dynamic quantisation) | a 255th of the expected output's range |
+//!
 //! NaN equals NaN, and an infinity equals itself.
 
 use crate::tensor::{DataType, Tensor, TensorData};
@@ -48,6 +57,17 @@ pub fn tolerance(data_type: DataType) -> Option<Tolerance> {
     }
 }
 
+/// What rounding to 8 bits lies between a model's inputs and one of its outputs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rounding {
+    /// None.
+    None,
+    /// The output is made of steps of this size.
+    Steps(f64),
+    /// The output is computed from rounded numbers.
+    Range,
+}
+
 /// The first place where two tensors differ.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Difference {
@@ -84,6 +104,18 @@ pub enum Difference {
 /// # Errors
 /// The first [`Difference`].
 pub fn compare(expected: &Tensor, got: &Tensor) -> Result<(), Difference> {
+    compare_rounded(expected, got, Rounding::None)
+}
+
+/// Compares `got` with `expected` under the tables above, where `rounding` lies behind both.
+///
+/// # Errors
+/// The first [`Difference`].
+pub fn compare_rounded(
+    expected: &Tensor,
+    got: &Tensor,
+    rounding: Rounding,
+) -> Result<(), Difference> {
     if expected.data_type() != got.data_type() {
         return Err(Difference::Type {
             expected: expected.data_type(),
@@ -98,17 +130,17 @@ pub fn compare(expected: &Tensor, got: &Tensor) -> Result<(), Difference> {
     }
     let first = match (expected.data(), got.data()) {
         (TensorData::Bool(a), TensorData::Bool(b)) => first_unequal(a, b),
-        (TensorData::U8(a), TensorData::U8(b)) => first_unequal(a, b),
+        (TensorData::U8(a), TensorData::U8(b)) => first_off(a, b, rounding),
         (TensorData::U16(a), TensorData::U16(b)) => first_unequal(a, b),
         (TensorData::U32(a), TensorData::U32(b)) => first_unequal(a, b),
         (TensorData::U64(a), TensorData::U64(b)) => first_unequal(a, b),
-        (TensorData::I8(a), TensorData::I8(b)) => first_unequal(a, b),
+        (TensorData::I8(a), TensorData::I8(b)) => first_off(a, b, rounding),
         (TensorData::I16(a), TensorData::I16(b)) => first_unequal(a, b),
         (TensorData::I32(a), TensorData::I32(b)) => first_unequal(a, b),
         (TensorData::I64(a), TensorData::I64(b)) => first_unequal(a, b),
         (TensorData::String(a), TensorData::String(b)) => first_unequal(a, b),
-        (TensorData::F32(a), TensorData::F32(b)) => first_apart(a, b, DataType::F32),
-        (TensorData::F64(a), TensorData::F64(b)) => first_apart(a, b, DataType::F64),
+        (TensorData::F32(a), TensorData::F32(b)) => first_apart(a, b, DataType::F32, rounding),
+        (TensorData::F64(a), TensorData::F64(b)) => first_apart(a, b, DataType::F64, rounding),
         _ => None,
     };
     first.map_or(Ok(()), |(position, expected_text, got_text)| {
@@ -141,8 +173,10 @@ fn first_apart<T: Copy + Into<f64> + std::fmt::Debug>(
     expected: &[T],
     got: &[T],
     data_type: DataType,
+    rounding: Rounding,
 ) -> Option<Pair> {
-    let allowed = tolerance(data_type)?;
+    let mut allowed = tolerance(data_type)?;
+    allowed.absolute += step(expected, rounding);
     expected
         .iter()
         .zip(got)
@@ -150,6 +184,36 @@ fn first_apart<T: Copy + Into<f64> + std::fmt::Debug>(
         .find_map(|(at, (&a, &b))| {
             (!close(a.into(), b.into(), allowed)).then(|| (at, format!("{a:?}"), format!("{b:?}")))
         })
+}
+
+/// The first pair of bytes further apart than rounding explains.
+fn first_off<T: Copy + Into<f64> + std::fmt::Debug>(
+    expected: &[T],
+    got: &[T],
+    rounding: Rounding,
+) -> Option<Pair> {
+    let allowed = step(expected, rounding);
+    let mut pairs = expected.iter().zip(got).enumerate();
+    pairs.find_map(|(at, (&a, &b))| {
+        let apart = (a.into() - b.into()).abs() > allowed;
+        apart.then(|| (at, format!("{a:?}"), format!("{b:?}")))
+    })
+}
+
+/// How far rounding may bring two numbers apart.
+fn step<T: Copy + Into<f64>>(expected: &[T], rounding: Rounding) -> f64 {
+    match rounding {
+        Rounding::None => 0.0,
+        Rounding::Steps(step) => step,
+        Rounding::Range => {
+            let finite = expected.iter().map(|value| (*value).into());
+            let finite = finite.filter(|value| value.is_finite());
+            let (least, most) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |range, value| {
+                (range.0.min(value), range.1.max(value))
+            });
+            (most - least).max(0.0) / 255.0
+        }
+    }
 }
 
 fn close(expected: f64, got: f64, allowed: Tolerance) -> bool {

@@ -19,6 +19,7 @@ use tract_onnx::prelude::{TValue, TVec, TractResult};
 
 use crate::engine::{Engine, LoadModelError, ModelFile, ModelForm, Rows, RunModelError, Session};
 use crate::tensor::{Tensor, TensorData, TensorSpec};
+use crate::tolerance::Rounding;
 
 mod bind;
 mod branch;
@@ -31,6 +32,7 @@ mod load;
 mod ml;
 mod operator;
 mod plan;
+mod quantised;
 mod recent;
 mod recurrent;
 mod simplify;
@@ -127,6 +129,7 @@ struct TractSession {
     outputs: Vec<TensorSpec>,
     binding: Binding,
     plans: Plans,
+    roundings: Vec<Rounding>,
     file_bytes: u64,
     independent: AtomicBool,
     guard: Guard,
@@ -139,6 +142,7 @@ impl TractSession {
             inputs: graph.inputs,
             outputs: graph.outputs,
             plans,
+            roundings: graph.roundings,
             file_bytes: graph.file_bytes,
             independent: AtomicBool::new(false),
             guard: Guard::default(),
@@ -164,6 +168,10 @@ impl Session for TractSession {
 
     fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
+    }
+
+    fn roundings(&self) -> &[Rounding] {
+        &self.roundings
     }
 
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunModelError> {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Engine, LoadModelError, ModelFile, ModelForm, Rows, RunModelError, Session};
 use crate::tensor::Tensor;
 use crate::text;
-use crate::tolerance::{self, Difference};
+use crate::tolerance::{self, Difference, Rounding};
 
 mod rows;
 mod seeded;
@@ -159,8 +159,11 @@ fn hold(
             got: got.len(),
         });
     }
-    for ((expected, got), spec) in expected.iter().zip(got).zip(session.outputs()) {
-        if let Err(difference) = tolerance::compare(expected, &got) {
+    let roundings = session.roundings().iter().copied();
+    let roundings = roundings.chain(std::iter::repeat(Rounding::None));
+    let pairs = expected.iter().zip(got);
+    for (((expected, got), spec), rounding) in pairs.zip(session.outputs()).zip(roundings) {
+        if let Err(difference) = tolerance::compare_rounded(expected, &got, rounding) {
             return Err(VerifyModelError::Mismatch {
                 engine,
                 output: spec.name.clone(),

@@ -101,6 +101,7 @@ fn golden(endpoint: &str, served: &str) -> Golden {
             let version = if served.contains('1') { 1 } else { 2 };
             Golden::of("tumour", version)
         }
+        ("digits", "digits-2") => Golden::of("digits", 2),
         other => panic!("served by {other:?}"),
     }
 }
@@ -120,7 +121,7 @@ fn a_new_machine_serves_what_the_framework_answers() {
     let folder = tempfile::tempdir().unwrap();
     let mut quickstart = Quickstart::start(&folder.path().join("quickstart"));
     let mut requests = Vec::new();
-    for endpoint in ["fraud-detection", "tumour", "diabetes"] {
+    for endpoint in ["fraud-detection", "tumour", "diabetes", "digits"] {
         let printed: Value = match &quickstart.endpoint(endpoint)["body"] {
             Value::String(text) => serde_json::from_str(text).unwrap(),
             body => body.clone(),

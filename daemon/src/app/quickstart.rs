@@ -452,10 +452,15 @@ fn sample_endpoints() -> [(&'static str, Value); 3] {
         "served_entities": [entity("diabetes-1", "main.default.diabetes", "1")],
         "auto_capture_config": capture("diabetes"),
     });
+    let digits = json!({
+        "served_entities": [entity("digits-2", "main.default.digits", "2")],
+        "auto_capture_config": capture("digits"),
+    });
     [
         ("fraud-detection", fraud),
         ("tumour", tumour),
         ("diabetes", diabetes),
+        ("digits", digits),
     ]
 }
 
@@ -506,6 +511,7 @@ fn greeting(
         ("fraud-detection", "main.default.fraud/3"),
         ("tumour", "main.default.tumour/1"),
         ("diabetes", "main.default.diabetes/1"),
+        ("digits", "main.default.digits/2"),
     ];
     let endpoints = calls
         .into_iter()

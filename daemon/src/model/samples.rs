@@ -41,6 +41,8 @@ static SAMPLES: [SampleModel; 6] = [
     sample!("main.default.tumour/2", "tumour/2"),
     sample!("main.default.tumour/3", "tumour/3"),
     sample!("main.default.diabetes/1", "diabetes/1"),
+    sample!("main.default.digits/1", "digits/1"),
+    sample!("main.default.digits/2", "digits/2"),
 ];
 
 /// Every sample model.

@@ -61,3 +61,28 @@ fn type_and_shape_come_before_elements() {
         Err(Difference::Type { .. })
     ));
 }
+
+#[test]
+fn rounding_to_bytes_adds_a_step_and_no_more() {
+    let steps = Rounding::Steps(0.5);
+    let expected = floats(&[1.0, 2.0]);
+    assert_eq!(
+        compare_rounded(&expected, &floats(&[1.5, 2.0]), steps),
+        Ok(())
+    );
+    assert!(compare_rounded(&expected, &floats(&[1.51, 2.0]), steps).is_err());
+    assert!(compare(&expected, &floats(&[1.5, 2.0])).is_err());
+    // A 255th of 51 is 0.2.
+    let expected = floats(&[-1.0, 50.0, 3.0]);
+    let off =
+        |by: f32| compare_rounded(&expected, &floats(&[-1.0, 50.0, 3.0 + by]), Rounding::Range);
+    assert_eq!(off(0.2), Ok(()));
+    assert!(off(0.21).is_err());
+    let bytes = |byte| Tensor::new(vec![1], TensorData::U8(vec![byte])).unwrap();
+    assert_eq!(
+        compare_rounded(&bytes(3), &bytes(4), Rounding::Steps(1.0)),
+        Ok(())
+    );
+    assert!(compare_rounded(&bytes(3), &bytes(5), Rounding::Steps(1.0)).is_err());
+    assert!(compare(&bytes(3), &bytes(4)).is_err());
+}

@@ -7,35 +7,45 @@
 use tract_onnx::model::OnnxOpRegister;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
-/// Contributed operators that tract implements as onnxruntime does.
-const CONTRIBUTED: [&str; 11] = [
+/// Contributed operators that are as onnxruntime's under the name of a standard one, or that tract
+/// implements as onnxruntime does.
+const CONTRIBUTED: [&str; 13] = [
     "BiasGelu",
+    "DequantizeLinear",
     "FastGelu",
     "GatherBlockQuantized",
     "Gelu",
     "GroupQueryAttention",
     "MatMulNBits",
     "MultiHeadAttention",
+    "QuantizeLinear",
     "QuickGelu",
     "RotaryEmbedding",
     "SkipLayerNormalization",
     "SkipSimplifiedLayerNormalization",
 ];
 
+/// The operators there are, by domain.
+#[derive(Default)]
+pub(super) struct Domains {
+    /// What tract knows, by name alone, and ours of the standard domain.
+    pub(super) standard: OnnxOpRegister,
+    /// Ours of `ai.onnx.ml`.
+    pub(super) ml: OnnxOpRegister,
+    /// Ours of `com.microsoft`.
+    pub(super) contributed: OnnxOpRegister,
+}
+
 /// Every operator that is not known in its domain, with the first node that uses it, subgraphs
-/// included. `standard` has what tract knows, by name alone, `ml` what we have of `ai.onnx.ml`.
-pub(super) fn unsupported_operators(
-    standard: &OnnxOpRegister,
-    ml: &OnnxOpRegister,
-    graph: &GraphProto,
-) -> Vec<String> {
+/// included.
+pub(super) fn unsupported_operators(known: &Domains, graph: &GraphProto) -> Vec<String> {
     let mut missing: Vec<(String, &str)> = Vec::new();
     let mut graphs = vec![graph];
     while let Some(graph) = graphs.pop() {
         for node in &graph.node {
             let named = qualified(node);
-            let known = is_known(standard, ml, node);
-            if !known && missing.iter().all(|(operator, _)| *operator != named) {
+            let is_known = is_known(known, node);
+            if !is_known && missing.iter().all(|(operator, _)| *operator != named) {
                 missing.push((named, &node.name));
             }
             let attributes = node.attribute.iter();
@@ -48,13 +58,13 @@ pub(super) fn unsupported_operators(
         .collect()
 }
 
-fn is_known(standard: &OnnxOpRegister, ml: &OnnxOpRegister, node: &NodeProto) -> bool {
+fn is_known(known: &Domains, node: &NodeProto) -> bool {
     let name = node.op_type.as_str();
-    let of_ml = ml.0.contains_key(name);
+    let of_ml = known.ml.0.contains_key(name);
     match node.domain.as_str() {
-        "" | "ai.onnx" => standard.0.contains_key(name) && !of_ml,
+        "" | "ai.onnx" => known.standard.0.contains_key(name) && !of_ml,
         "ai.onnx.ml" => of_ml,
-        "com.microsoft" => CONTRIBUTED.contains(&name),
+        "com.microsoft" => CONTRIBUTED.contains(&name) || known.contributed.0.contains_key(name),
         _ => false,
     }
 }

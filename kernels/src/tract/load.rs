@@ -18,11 +18,13 @@ use tract_onnx::tract_hir::internal::{TDim, ToDim, TractError, ensure};
 use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
 use super::convert::data_type;
-use super::domains::unsupported_operators;
+use super::domains::{Domains, unsupported_operators};
 use super::operator::Evaluation;
-use super::{branch, doubles, ml, recurrent, standard};
+use super::quantised::{fuse, steps};
+use super::{branch, doubles, ml, quantised, recurrent, standard};
 use crate::engine::{LoadModelError, ModelFile, ModelForm};
 use crate::tensor::TensorSpec;
+use crate::tolerance::Rounding;
 
 /// A typed graph, neither decluttered nor optimised.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(super) struct Graph {
     pub(super) symbols: Vec<Symbol>,
     /// The symbol of axis 0 of every input and output, where they share one.
     pub(super) batch: Option<usize>,
+    /// What each output went through of rounding to 8 bits.
+    pub(super) roundings: Vec<Rounding>,
     /// The size of the model file.
     pub(super) file_bytes: u64,
 }
@@ -73,6 +77,8 @@ pub(super) struct ReadModel {
     /// Where external data lies.
     pub(super) folder: Option<String>,
     pub(super) file_bytes: u64,
+    /// What rounding to 8 bits lies before each output.
+    pub(super) roundings: Vec<Rounding>,
 }
 
 impl ReadModel {
@@ -113,8 +119,13 @@ pub(super) fn read(model: &ModelFile, evaluation: Evaluation) -> Result<ReadMode
     doubles::register(&mut onnx.op_register);
     branch::register(&mut onnx.op_register);
     standard::register(&mut onnx.op_register);
-    let mut ml = OnnxOpRegister::default();
-    ml::register(&mut ml, evaluation);
+    quantised::register(&mut onnx.op_register, evaluation);
+    let mut domains = Domains {
+        standard: onnx.op_register.clone(),
+        ..Domains::default()
+    };
+    ml::register(&mut domains.ml, evaluation);
+    quantised::register_contributed(&mut domains.contributed, evaluation);
     let proto = onnx
         .proto_model_for_read(&mut bytes.as_slice())
         .map_err(|error| parse_failure(&error))?;
@@ -124,14 +135,23 @@ pub(super) fn read(model: &ModelFile, evaluation: Evaluation) -> Result<ReadMode
         file_bytes: bytes.len() as u64,
         onnx,
         proto,
+        roundings: Vec::new(),
     };
-    let unsupported = unsupported_operators(&read.onnx.op_register, &ml, read.graph()?);
+    let unsupported = unsupported_operators(&domains, read.graph()?);
     if !unsupported.is_empty() {
         return Err(LoadModelError::Unsupported {
             operators: unsupported,
         });
     }
-    read.onnx.op_register.0.extend(ml.0);
+    read.onnx.op_register.0.extend(domains.ml.0);
+    read.onnx.op_register.0.extend(domains.contributed.0);
+    read.roundings = steps::roundings(read.graph()?);
+    if evaluation == Evaluation::Kernel {
+        quantised::register_fused(&mut read.onnx.op_register);
+        if let Some(graph) = &mut read.proto.graph {
+            fuse::fuse(graph);
+        }
+    }
     Ok(read)
 }
 
@@ -142,7 +162,9 @@ pub(super) fn graph(read: &ReadModel) -> Result<Graph, LoadModelError> {
     let typed = typed(inference).map_err(|error| LoadModelError::Shape {
         reason: format!("{error:#}"),
     })?;
-    describe(typed, read.graph()?, read.file_bytes)
+    let mut described = describe(typed, read.graph()?, read.file_bytes)?;
+    described.roundings.clone_from(&read.roundings);
+    Ok(described)
 }
 
 /// Types a graph whose inputs say all that they will.
@@ -276,6 +298,7 @@ fn describe(
         axes,
         symbols,
         batch,
+        roundings: Vec::new(),
         file_bytes,
     })
 }

@@ -73,6 +73,18 @@ pub(super) trait Operator: Debug + Send + Sync + 'static {
         self.outputs(inputs)
     }
 
+    /// This operator with what never changes taken in: itself anew, and which inputs it still takes.
+    /// `constants` has each input that never changes. `None` where there is nothing to gain.
+    fn prepare(
+        &self,
+        _constants: &[Option<Arc<Tensor>>],
+    ) -> TractResult<Option<(Self, TVec<usize>)>>
+    where
+        Self: Sized,
+    {
+        Ok(None)
+    }
+
     /// The outputs for these inputs, of the element types and shapes of [`Operator::outputs`].
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>>;
 }
@@ -158,7 +170,16 @@ impl<K: Operator> Expansion for Wrapped<K> {
                     .unwrap_or(*input);
             }
         }
-        model.wire_node(prefix, self.clone(), &numbers)
+        let constants = numbers
+            .iter()
+            .map(|input| Ok(model.outlet_fact(*input)?.konst.clone()));
+        let constants: TVec<Option<Arc<Tensor>>> = constants.collect::<TractResult<_>>()?;
+        let Some((prepared, kept)) = self.0.prepare(&constants)? else {
+            return model.wire_node(prefix, self.clone(), &numbers);
+        };
+        let kept = kept.iter().filter_map(|place| numbers.get(*place).copied());
+        let kept: TVec<OutletId> = kept.collect();
+        model.wire_node(prefix, Self(Arc::new(prepared)), &kept)
     }
 }
 

@@ -18,7 +18,12 @@ pub(crate) fn check(engine: &dyn Engine, folder: &Path) -> Result<(), String> {
     let path = folder.join("model.onnx");
     let digest = Digest::of_file(&path).map_err(|error| error.to_string())?;
     let session = engine
-        .load(&ModelFile { path, digest })
+        .load(&ModelFile {
+            path,
+            digest,
+            form: ModelForm::Onnx,
+            text: None,
+        })
         .map_err(|error| format!("load: {error}"))?;
     let sets = entries(folder, "test_data_set_");
     if sets.is_empty() {

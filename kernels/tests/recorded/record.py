@@ -42,9 +42,9 @@ def tensor(array):
     return {"dtype": dtype(array), "shape": list(array.shape), "data": data}
 
 
-def save(name, model, inputs):
+def save(name, model, inputs, options=None):
     (HERE / f"{name}.onnx").write_bytes(model.SerializeToString())
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, session.run(None, inputs)))
     for key, value in outputs.items():

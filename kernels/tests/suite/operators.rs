@@ -1,8 +1,9 @@
-//! Every model in `tests/recorded`, held against what onnxruntime answered; see `record.py` there.
+//! Every model in `tests/recorded` and `tests/quantised`, held against what onnxruntime answered; see `record.py` there.
 
+use std::error::Error;
 use std::path::PathBuf;
 
-use edgeward_kernels::tolerance::compare;
+use edgeward_kernels::tolerance::{Rounding, compare_rounded};
 use edgeward_kernels::verify::verify;
 
 use crate::recorded;
@@ -18,10 +19,11 @@ fn every_recorded_model_equals_onnxruntime_each_time_it_is_asked() {
             let outputs = session
                 .run(&recorded.inputs)
                 .map_err(|error| error.to_string())?;
-            for ((expected, got), spec) in
-                recorded.outputs.iter().zip(&outputs).zip(session.outputs())
-            {
-                compare(expected, got)
+            let roundings = session.roundings().iter().copied();
+            let roundings = roundings.chain(std::iter::repeat(Rounding::None));
+            let pairs = recorded.outputs.iter().zip(&outputs);
+            for (((expected, got), spec), rounding) in pairs.zip(session.outputs()).zip(roundings) {
+                compare_rounded(expected, got, rounding)
                     .map_err(|difference| format!("call {call}, {}: {difference}", spec.name))?;
                 if !spec.admits(got.shape()) || spec.data_type != got.data_type() {
                     return Err(format!("{} does not keep its spec {spec:?}", spec.name));
@@ -37,8 +39,10 @@ fn every_recorded_model_is_verified_against_the_reference() {
     each_recording(|engine, path| {
         let session = try_load(engine, path).map_err(|error| error.to_string())?;
         let inputs = recorded::read(&path.with_extension("json"), &*session).inputs;
-        verify(engine, &*session, &model_file(path), None, Some(&inputs))
-            .map_err(|error| error.to_string())?;
+        verify(engine, &*session, &model_file(path), None, Some(&inputs)).map_err(|error| {
+            let source = error.source().map(ToString::to_string);
+            format!("{error}: {}", source.unwrap_or_default())
+        })?;
         Ok(())
     });
 }

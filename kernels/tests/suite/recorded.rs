@@ -67,6 +67,18 @@ fn tensor(json: &Value) -> Tensor {
                 .map(|element| element.as_i64().unwrap() as i16)
                 .collect(),
         ),
+        "int8" => TensorData::I8(
+            elements
+                .iter()
+                .map(|element| element.as_i64().unwrap() as i8)
+                .collect(),
+        ),
+        "uint8" => TensorData::U8(
+            elements
+                .iter()
+                .map(|element| u8::try_from(element.as_u64().unwrap()).unwrap())
+                .collect(),
+        ),
         "bool" => TensorData::Bool(
             elements
                 .iter()

@@ -2,7 +2,7 @@
 
 use edgeward_kernels::engine::Rows;
 use edgeward_kernels::tensor::{Tensor, TensorData};
-use edgeward_kernels::tolerance::compare;
+use edgeward_kernels::tolerance::{Rounding, compare_rounded};
 use edgeward_kernels::verify::{KnownAnswers, Verified, verify};
 use serde_json::Value;
 
@@ -16,8 +16,9 @@ fn every_sample_equals_onnxruntime() {
             let session = load(&*engine, &sample.join("model.onnx"));
             let recorded = recorded::read(&sample.join("ort.json"), &*session);
             let outputs = session.run(&recorded.inputs).unwrap();
+            let rounding = session.roundings().first().copied();
             for (expected, got) in recorded.outputs.iter().zip(&outputs) {
-                compare(expected, got)
+                compare_rounded(expected, got, rounding.unwrap_or(Rounding::None))
                     .unwrap_or_else(|difference| panic!("{}: {difference}", sample.display()));
             }
         }
@@ -32,11 +33,18 @@ fn golden(sample: &std::path::Path) -> Tensor {
             .unwrap();
     let outputs = json["outputs"].as_object().unwrap();
     let values = outputs.values().next().unwrap().as_array().unwrap();
-    let values: Vec<f32> = values
-        .iter()
+    let rows = values.len();
+    let row = |row: &Value| row.as_array().cloned().unwrap_or_else(|| vec![row.clone()]);
+    let numbers = values.iter().flat_map(row);
+    let numbers: Vec<f32> = numbers
         .map(|value| value.as_f64().unwrap() as f32)
         .collect();
-    Tensor::new(vec![values.len()], TensorData::F32(values)).unwrap()
+    let shape = if values.iter().all(Value::is_array) {
+        vec![rows, numbers.len() / rows]
+    } else {
+        vec![rows]
+    };
+    Tensor::new(shape, TensorData::F32(numbers)).unwrap()
 }
 
 #[test]

@@ -43,24 +43,26 @@ pub(crate) fn load(engine: &dyn Engine, path: &Path) -> Arc<dyn Session> {
 /// The sample models of the product.
 pub(crate) fn samples() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../daemon/samples");
-    [
+    let versions = [
+        "diabetes/1",
+        "digits/1",
+        "digits/2",
         "fraud/3",
         "fraud/4",
         "tumour/1",
         "tumour/2",
         "tumour/3",
-        "diabetes/1",
-    ]
-    .iter()
-    .map(|version| root.join(version))
-    .collect()
+    ];
+    versions.iter().map(|version| root.join(version)).collect()
 }
 
-/// The models in `tests/recorded`, by name.
+/// The models in `tests/recorded` and `tests/quantised`, by name.
 pub(crate) fn recordings() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded");
-    let entries = std::fs::read_dir(folder)
-        .unwrap()
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let folders = ["recorded", "quantised"].map(|folder| tests.join(folder));
+    let entries = folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
         .map(|entry| entry.unwrap().path());
     let mut models: Vec<PathBuf> = entries
         .filter(|path| {

@@ -97,7 +97,13 @@ async fn the_samples_serve_and_are_back_after_a_restart() {
     }
     let fraud = served("main.default.fraud", ["3", "4"], [80, 20]);
     let tumour = served("main.default.tumour", ["1", "2"], [50, 50]);
-    for (name, config) in [("fraud-detection", fraud), ("tumour", tumour)] {
+    let digits = served("main.default.digits", ["1", "2"], [50, 50]);
+    let all = [
+        ("fraud-detection", fraud),
+        ("tumour", tumour),
+        ("digits", digits),
+    ];
+    for (name, config) in all {
         let view = first
             .endpoints
             .create(endpoint(name), config, somebody())

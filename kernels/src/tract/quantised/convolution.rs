@@ -1,0 +1,432 @@
+//! Convolutions of quantised images: `ConvInteger`, `QLinearConv`, and what `fuse` makes of a `Conv`
+//! between `DequantizeLinear` and `QuantizeLinear`.
+//!
+//! ```text
+//! image    [batch, channels, height, width], or channels last    filters  [outputs, channels, height, width]
+//! ```
+//!
+//! An image is computed with its channels last, and turned over before and after where it is given
+//! otherwise. A filter for each channel alone has a loop of its own; all else is a product of
+//! matrices, a row for each place of the output (`patches`).
+
+use std::sync::Arc;
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::{
+    DimLike, TDim, TVec, Tensor, TractResult, bail, ensure, tvec,
+};
+
+use super::channels::{channels_last, first, image_of, last};
+use super::finish::{Ending, Finish};
+use super::geometry::{Geometry, Window};
+use super::parameters::{Inputs, Role, encoding};
+use super::product::Weights;
+use super::signed::signed;
+use super::{Build, Operator, Port};
+use crate::int8::depthwise::{Line, OUTSIDE, convolve};
+use crate::int8::requantise::straighten;
+
+mod patches;
+
+use patches::Patches;
+
+/// A convolution. The `REFERENCE` adds up one product after the other.
+#[derive(Debug)]
+pub(super) struct Convolution<const REFERENCE: bool> {
+    inputs: Inputs,
+    finish: Finish,
+    geometry: Geometry,
+    groups: usize,
+    channels_last: bool,
+    /// The filters, where they never change.
+    filters: Option<Arc<Filters>>,
+}
+
+/// Filters, packed.
+#[derive(Debug)]
+struct Filters {
+    /// How many there are: channels of the output.
+    count: usize,
+    /// Channels that one of them reads.
+    channels: usize,
+    /// Their extents.
+    kernel: TVec<usize>,
+    way: Way,
+}
+
+/// How a convolution is computed.
+#[derive(Debug)]
+enum Way {
+    /// One product for each group.
+    Product(Vec<Weights>),
+    /// Each channel for itself: weights less their zero points, `count` for each tap.
+    Depthwise(Vec<i32>),
+    /// One after the other: weights less their zero points, as ONNX lays them out.
+    Plain(Vec<i32>),
+}
+
+const INTEGER: [Role; 4] = [Role::A, Role::B, Role::AZero, Role::BZero];
+const LINEAR: [Role; 9] = [
+    Role::A,
+    Role::AScale,
+    Role::AZero,
+    Role::B,
+    Role::BScale,
+    Role::BZero,
+    Role::YScale,
+    Role::YZero,
+    Role::Bias,
+];
+
+impl<const REFERENCE: bool> Build for Convolution<REFERENCE> {
+    fn build(_context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
+        let roles: &[Role] = match node.op_type.as_str() {
+            "ConvInteger" => &INTEGER,
+            _ => &LINEAR,
+        };
+        Ok(Self {
+            inputs: Inputs::of(node, roles)?,
+            finish: Finish::read(node)?,
+            geometry: Geometry::read(node)?,
+            groups: node.get_attr_opt("group")?.unwrap_or(1),
+            channels_last: channels_last(node)?,
+            filters: None,
+        })
+    }
+}
+
+impl Filters {
+    fn new(
+        inputs: &Inputs,
+        given: &[&Tensor],
+        groups: usize,
+        reference: bool,
+    ) -> TractResult<Self> {
+        let tensor = inputs.need(given, Role::B)?;
+        let [count, channels, kernel @ ..] = tensor.shape() else {
+            bail!("filters of {} axes", tensor.rank())
+        };
+        let (count, channels) = (*count, *channels);
+        ensure!(
+            groups > 0 && count.is_multiple_of(groups),
+            "{count} filters in {groups} groups"
+        );
+        let encoding = encoding("a quantised convolution", tensor.datum_type())?;
+        let zeros = inputs.zeros(given, Role::BZero, count)?.into_iter();
+        let zeros: Vec<i32> = zeros.map(|zero| zero - 128 - encoding.least()).collect();
+        let numbers = signed(tensor)?;
+        let taps = kernel.iter().product::<usize>();
+        let depth = taps * channels;
+        let way = if reference || (channels == 1 && groups == count && groups > 1) {
+            let of_filter = numbers.chunks(depth.max(1)).zip(&zeros);
+            let straight: Vec<i32> = of_filter
+                .flat_map(|(filter, zero)| {
+                    filter.iter().map(move |number| i32::from(*number) - zero)
+                })
+                .collect();
+            if reference {
+                Way::Plain(straight)
+            } else {
+                let mut weights = vec![0; straight.len()];
+                crate::int8::layout::transpose(&straight, count, taps, &mut weights);
+                Way::Depthwise(weights)
+            }
+        } else {
+            let mut channels_last = vec![0; numbers.len()];
+            let of_filter = numbers.chunks(depth.max(1));
+            for (from, to) in of_filter.zip(channels_last.chunks_mut(depth.max(1))) {
+                crate::int8::layout::transpose(from, channels, taps, to);
+            }
+            let columns = count / groups;
+            let of_group = channels_last.chunks((depth * columns).max(1));
+            let of_group = of_group.zip(zeros.chunks(columns.max(1)));
+            let packed =
+                of_group.map(|(filters, zeros)| Weights::pack(filters, depth, zeros.into()));
+            Way::Product(packed.collect::<TractResult<_>>()?)
+        };
+        Ok(Self {
+            count,
+            channels,
+            kernel: kernel.into(),
+            way,
+        })
+    }
+}
+
+impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
+    const NAME: &'static str = "quantised convolution";
+
+    fn inputs(&self) -> usize {
+        self.inputs.count()
+    }
+
+    fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {
+        let (datum_type, shape) = self.inputs.port(inputs, Role::A)?;
+        encoding(Self::NAME, *datum_type)?;
+        let (batch, channels, image) = image_of(shape, self.channels_last)?;
+        let (count, depth, kernel): (TDim, TDim, TVec<usize>) = match &self.filters {
+            Some(filters) => (
+                filters.count.into(),
+                filters.channels.into(),
+                filters.kernel.clone(),
+            ),
+            None => {
+                let (datum_type, shape) = self.inputs.port(inputs, Role::B)?;
+                encoding(Self::NAME, *datum_type)?;
+                let [count, depth, kernel @ ..] = &**shape else {
+                    bail!("filters of {} axes", shape.len())
+                };
+                let kernel = kernel.iter().map(|extent| Ok(extent.to_usize()?));
+                (
+                    count.clone(),
+                    depth.clone(),
+                    kernel.collect::<TractResult<_>>()?,
+                )
+            }
+        };
+        if let (Ok(channels), Ok(depth)) = (channels.to_usize(), depth.to_usize()) {
+            ensure!(
+                channels == depth * self.groups,
+                "filters of {depth} channels in {} groups over {channels}",
+                self.groups
+            );
+        }
+        let image = self.geometry.output(image, &kernel)?;
+        let mut shape = tvec![batch.clone()];
+        if self.channels_last {
+            shape.extend(image);
+            shape.push(count);
+        } else {
+            shape.push(count);
+            shape.extend(image);
+        }
+        Ok(tvec![(self.finish.output(&self.inputs, inputs)?, shape)])
+    }
+
+    fn prepare(
+        &self,
+        constants: &[Option<Arc<Tensor>>],
+    ) -> TractResult<Option<(Self, TVec<usize>)>> {
+        let roles = [Role::B, Role::BZero];
+        let Some((inputs, kept)) = self.inputs.absorb(constants, &roles) else {
+            return Ok(None);
+        };
+        let none = Tensor::zero::<u8>(&[0])?;
+        let given: Vec<&Tensor> = constants
+            .iter()
+            .map(|constant| constant.as_deref().unwrap_or(&none))
+            .collect();
+        let filters = Filters::new(&self.inputs, &given, self.groups, REFERENCE)?;
+        let prepared = Self {
+            inputs,
+            finish: self.finish,
+            geometry: self.geometry.clone(),
+            groups: self.groups,
+            channels_last: self.channels_last,
+            filters: Some(Arc::new(filters)),
+        };
+        Ok(Some((prepared, kept)))
+    }
+
+    fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
+        let images = self.inputs.need(inputs, Role::A)?;
+        let filters = match &self.filters {
+            Some(filters) => Arc::clone(filters),
+            None => Arc::new(Filters::new(&self.inputs, inputs, self.groups, REFERENCE)?),
+        };
+        let (batch, channels, image) = image_of(images.shape(), self.channels_last)?;
+        let (batch, channels) = (*batch, *channels);
+        ensure!(
+            channels == filters.channels * self.groups,
+            "filters of {} channels in {} groups over {channels}",
+            filters.channels,
+            self.groups
+        );
+        let window = self.geometry.window(image, &filters.kernel)?;
+        let encoding = encoding(Self::NAME, images.datum_type())?;
+        let zero = self.inputs.zero(inputs, Role::AZero)? - 128 - encoding.least();
+        let ending = self
+            .finish
+            .ending(&self.inputs, inputs, filters.count, |channel| {
+                filters.offset(channel, zero)
+            })?;
+        let mut shape = tvec![batch];
+        shape.extend(self.geometry.output(image, &filters.kernel)?);
+        shape.push(filters.count);
+        let mut output = ending.room(&shape)?;
+        let turned;
+        let numbers = if self.channels_last {
+            signed(images)?
+        } else {
+            turned = last(images)?;
+            signed(&turned)?
+        };
+        let [height, width] = window.image;
+        let [rows, columns] = window.output;
+        let call = Call {
+            filters: &filters,
+            window: &window,
+            groups: self.groups,
+            zero,
+            ending: &ending,
+        };
+        for (image, numbers) in numbers
+            .chunks((height * width * channels).max(1))
+            .enumerate()
+        {
+            let at = image * rows * columns * filters.count;
+            call.run(numbers, &mut output, at)?;
+        }
+        let output = if self.channels_last {
+            output
+        } else {
+            first(&output)?
+        };
+        Ok(tvec![output])
+    }
+}
+
+impl Filters {
+    /// What the sums of an output channel lack where the image has the zero point `zero`.
+    fn offset(&self, channel: usize, zero: i32) -> i32 {
+        let Way::Product(groups) = &self.way else {
+            return 0;
+        };
+        let columns = groups.first().map_or(1, Weights::columns).max(1);
+        let group = groups.get(channel / columns);
+        group.map_or(0, |group| group.offset(channel % columns, zero))
+    }
+}
+
+/// One call, for each image alike.
+struct Call<'a> {
+    filters: &'a Filters,
+    window: &'a Window,
+    groups: usize,
+    zero: i32,
+    ending: &'a Ending,
+}
+
+impl Call<'_> {
+    /// Convolves one image, and writes what leaves from element `at` on.
+    fn run(&self, image: &[i8], output: &mut Tensor, at: usize) -> TractResult<()> {
+        match &self.filters.way {
+            Way::Product(groups) => self.product(groups, image, output, at),
+            Way::Depthwise(weights) => self.depthwise(weights, image, output, at),
+            Way::Plain(weights) => {
+                let sums = self.plain(weights, image);
+                self.ending.write(&sums, output, at, self.filters.count)
+            }
+        }
+    }
+
+    fn product(
+        &self,
+        groups: &[Weights],
+        image: &[i8],
+        output: &mut Tensor,
+        at: usize,
+    ) -> TractResult<()> {
+        let channels = self.filters.channels * self.groups;
+        for (group, weights) in groups.iter().enumerate() {
+            let columns = weights.columns();
+            let part;
+            let ending = if self.groups == 1 {
+                self.ending
+            } else {
+                part = self.ending.part(group * columns, columns);
+                &part
+            };
+            let mut patches = Patches::new(self.window, channels, self.zero);
+            patches.read(group * self.filters.channels, self.filters.channels);
+            let mut sums = weights.sums_for(patches.most_rows(columns))?;
+            let mut at = at + group * columns;
+            let write = |rows: &[i8]| -> TractResult<()> {
+                let done = weights.multiply(rows, &mut sums)?;
+                let mut view = sums.try_as_plain_ram_mut()?;
+                let values = view.as_slice_mut::<i32>()?;
+                let values = values.get_mut(..done * columns).unwrap_or_default();
+                if !weights.zeros().is_empty() {
+                    straighten(values, rows, weights.depth(), weights.zeros());
+                }
+                ending.write(values, output, at, self.filters.count)?;
+                at += done * self.filters.count;
+                Ok(())
+            };
+            patches.each(image, columns, write)?;
+        }
+        Ok(())
+    }
+
+    fn depthwise(
+        &self,
+        weights: &[i32],
+        image: &[i8],
+        output: &mut Tensor,
+        at: usize,
+    ) -> TractResult<()> {
+        let channels = self.filters.count;
+        let [rows, columns] = self.window.output;
+        let taps = self.window.taps();
+        let mut sums = vec![0; columns * channels];
+        let mut places = Vec::with_capacity(columns * taps);
+        let [_, width] = self.window.image;
+        let [height_of_window, width_of_window] = self.window.kernel;
+        for row in 0..rows {
+            places.clear();
+            for column in 0..columns {
+                for down in 0..height_of_window {
+                    let line = self.window.row(row, down);
+                    for along in 0..width_of_window {
+                        let pixel = self.window.column(column, along);
+                        let pixel = line.zip(pixel).map(|(line, pixel)| line * width + pixel);
+                        places.push(pixel.map_or(OUTSIDE, |pixel| pixel * channels));
+                    }
+                }
+            }
+            let line = Line {
+                image,
+                channels,
+                zero: self.zero,
+                weights,
+                places: &places,
+                taps,
+            };
+            convolve(line, &mut sums);
+            let at = at + row * columns * channels;
+            self.ending.write(&sums, output, at, channels)?;
+        }
+        Ok(())
+    }
+
+    /// One product after the other.
+    fn plain(&self, weights: &[i32], image: &[i8]) -> Vec<i32> {
+        let (channels, taps) = (self.filters.channels, self.window.taps());
+        let all = channels * self.groups;
+        let of_group = (self.filters.count / self.groups.max(1)).max(1);
+        let [rows, columns] = self.window.output;
+        let places = (0..rows).flat_map(|row| (0..columns).map(move |column| [row, column]));
+        let mut sums = Vec::with_capacity(rows * columns * self.filters.count);
+        for place in places {
+            let pixels: Vec<Option<usize>> = self.window.pixels(place).collect();
+            for (filter, weights) in weights.chunks((channels * taps).max(1)).enumerate() {
+                let first = filter / of_group * channels;
+                let mut sum = 0_i32;
+                for (channel, weights) in weights.chunks(taps.max(1)).enumerate() {
+                    for (pixel, weight) in pixels.iter().zip(weights) {
+                        let at = pixel.map(|pixel| pixel * all + first + channel);
+                        if let Some(number) = at.and_then(|at| image.get(at)) {
+                            sum += (i32::from(*number) - self.zero) * weight;
+                        }
+                    }
+                }
+                sums.push(sum);
+            }
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests;

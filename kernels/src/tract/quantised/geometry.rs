@@ -1,0 +1,208 @@
+//! Where a window stands on an image: strides, dilations and padding of convolutions and pools.
+//!
+//! An image has one or two axes besides batch and channels; one of one axis is taken as of height 1.
+
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::{DimLike, TVec, TractResult, bail, ensure};
+
+/// How a window moves over an image.
+#[derive(Debug, Clone)]
+pub(super) struct Geometry {
+    strides: Option<TVec<usize>>,
+    dilations: Option<TVec<usize>>,
+    padding: Padding,
+    /// A last window that reaches over the end counts too.
+    ceil: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Padding {
+    /// So many before each axis, then so many behind each.
+    Given(Option<TVec<usize>>),
+    /// As many as make the output `extent / stride`, the odd one behind, or before.
+    Same { before: bool },
+}
+
+/// A window over an image of known extents: height, then width.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window {
+    pub(super) kernel: [usize; 2],
+    pub(super) strides: [usize; 2],
+    pub(super) dilations: [usize; 2],
+    /// Padding above and to the left.
+    pub(super) before: [usize; 2],
+    pub(super) image: [usize; 2],
+    pub(super) output: [usize; 2],
+}
+
+impl Geometry {
+    /// Reads it from a node.
+    pub(super) fn read(node: &NodeProto) -> TractResult<Self> {
+        let padding = match node.get_attr_opt::<&str>("auto_pad")? {
+            None | Some("NOTSET") => Padding::Given(node.get_attr_opt_tvec("pads")?),
+            Some("VALID") => Padding::Given(None),
+            Some("SAME_UPPER") => Padding::Same { before: false },
+            Some("SAME_LOWER") => Padding::Same { before: true },
+            Some(other) => bail!("auto_pad {other:?} is unknown"),
+        };
+        let strides: Option<TVec<usize>> = node.get_attr_opt_tvec("strides")?;
+        ensure!(
+            strides.iter().flatten().all(|stride| *stride > 0),
+            "a stride of 0"
+        );
+        Ok(Self {
+            strides,
+            dilations: node.get_attr_opt_tvec("dilations")?,
+            padding,
+            ceil: node.get_attr_opt::<i64>("ceil_mode")?.unwrap_or(0) == 1,
+        })
+    }
+
+    /// Fails where a list is not for `rank` axes.
+    fn check(&self, rank: usize) -> TractResult<()> {
+        let pads = match &self.padding {
+            Padding::Given(pads) => pads.as_ref(),
+            Padding::Same { .. } => None,
+        };
+        let lists = [
+            (self.strides.as_ref(), rank),
+            (self.dilations.as_ref(), rank),
+            (pads, 2 * rank),
+        ];
+        for (list, length) in lists {
+            ensure!(
+                list.is_none_or(|list| list.len() == length),
+                "strides, dilations or pads are not for {rank} axes"
+            );
+        }
+        Ok(())
+    }
+
+    fn stride(&self, axis: usize) -> usize {
+        self.strides.as_ref().map_or(1, |list| of(list, axis))
+    }
+
+    fn dilation(&self, axis: usize) -> usize {
+        self.dilations.as_ref().map_or(1, |list| of(list, axis))
+    }
+
+    /// The extents of the output.
+    pub(super) fn output<D: DimLike>(&self, image: &[D], kernel: &[usize]) -> TractResult<TVec<D>> {
+        let rank = image.len();
+        ensure!(
+            rank == kernel.len(),
+            "a window of {} axes over an image of {rank}",
+            kernel.len()
+        );
+        self.check(rank)?;
+        let axes = image.iter().zip(kernel).enumerate();
+        axes.map(|(axis, (extent, kernel))| {
+            let (stride, dilation) = (self.stride(axis), self.dilation(axis));
+            let Padding::Given(pads) = &self.padding else {
+                return Ok(extent.divceil(stride));
+            };
+            let reach = dilation * kernel.saturating_sub(1) + 1;
+            let pad = |at: usize| pads.as_ref().map_or(0, |pads| of(pads, at));
+            let padded = extent.clone() + pad(axis) + pad(axis + rank);
+            if let Ok(padded) = padded.to_usize() {
+                ensure!(
+                    padded >= reach,
+                    "a window of {reach} over an extent of {padded}"
+                );
+            }
+            let room = padded - reach;
+            Ok(if self.ceil {
+                room.divceil(stride) + 1
+            } else {
+                room / stride + 1
+            })
+        })
+        .collect()
+    }
+
+    /// The window over an image of these extents.
+    pub(super) fn window(&self, image: &[usize], kernel: &[usize]) -> TractResult<Window> {
+        let output = self.output(image, kernel)?;
+        let before = image.iter().zip(kernel).enumerate();
+        let before: TVec<usize> = before
+            .map(|(axis, (extent, kernel))| match &self.padding {
+                Padding::Given(pads) => pads.as_ref().map_or(0, |pads| of(pads, axis)),
+                Padding::Same { before } => {
+                    let steps = of(&output, axis).saturating_sub(1) * self.stride(axis);
+                    let reach = self.dilation(axis) * kernel.saturating_sub(1) + 1;
+                    let all = (steps + reach).saturating_sub(*extent);
+                    if *before { all.div_ceil(2) } else { all / 2 }
+                }
+            })
+            .collect();
+        let each = |of_axis: &dyn Fn(usize) -> usize| -> TVec<usize> {
+            (0..image.len()).map(of_axis).collect()
+        };
+        Ok(Window {
+            kernel: flat(kernel, 1)?,
+            strides: flat(&each(&|axis| self.stride(axis)), 1)?,
+            dilations: flat(&each(&|axis| self.dilation(axis)), 1)?,
+            before: flat(&before, 0)?,
+            image: flat(image, 1)?,
+            output: flat(&output, 1)?,
+        })
+    }
+}
+
+fn of(list: &[usize], axis: usize) -> usize {
+    list.get(axis).copied().unwrap_or_default()
+}
+
+/// Height and width; a height of `missing` where there is only a width.
+fn flat(list: &[usize], missing: usize) -> TractResult<[usize; 2]> {
+    match list {
+        [width] => Ok([missing, *width]),
+        [height, width] => Ok([*height, *width]),
+        _ => bail!("quantised images of {} axes are not supported", list.len()),
+    }
+}
+
+impl Window {
+    /// How many positions the window has.
+    pub(super) fn taps(&self) -> usize {
+        let [height, width] = self.kernel;
+        height * width
+    }
+
+    /// Whether every output is made of the pixel in its own place.
+    pub(super) fn is_one_pixel(&self) -> bool {
+        self.kernel == [1, 1]
+            && self.strides == [1, 1]
+            && self.before == [0, 0]
+            && self.output == self.image
+    }
+
+    /// Where the taps of the output in `place` (row, column) fall: their pixel, counted row by row,
+    /// or nothing on padding.
+    pub(super) fn pixels(&self, [row, column]: [usize; 2]) -> impl Iterator<Item = Option<usize>> {
+        let [height, width] = self.kernel;
+        let [_, line] = self.image;
+        let window = *self;
+        (0..height).flat_map(move |down| {
+            let row = window.row(row, down);
+            (0..width).map(move |along| Some(row? * line + window.column(column, along)?))
+        })
+    }
+
+    /// The row of the image that row `down` of the window falls on, for this row of the output.
+    pub(super) fn row(&self, row: usize, down: usize) -> Option<usize> {
+        let ([stride, _], [dilation, _]) = (self.strides, self.dilations);
+        let ([before, _], [height, _]) = (self.before, self.image);
+        let at = (row * stride + down * dilation).checked_sub(before)?;
+        (at < height).then_some(at)
+    }
+
+    /// The column of the image that column `along` of the window falls on, for this column of the
+    /// output.
+    pub(super) fn column(&self, column: usize, along: usize) -> Option<usize> {
+        let ([_, stride], [_, dilation]) = (self.strides, self.dilations);
+        let ([_, before], [_, width]) = (self.before, self.image);
+        let at = (column * stride + along * dilation).checked_sub(before)?;
+        (at < width).then_some(at)
+    }
+}

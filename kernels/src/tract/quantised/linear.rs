@@ -1,0 +1,316 @@
+//! `QuantizeLinear`, `DequantizeLinear` and `DynamicQuantizeLinear`.
+//!
+//! tract's own are not used: it computes what lies between a `DequantizeLinear` and the next
+//! `QuantizeLinear` once for each of 256 bytes, also where that is no matter of single elements (a
+//! softmax), and multiplies by the reciprocal of a scale where ONNX divides.
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::{
+    DatumType, TVec, Tensor, TractResult, bail, ensure, tensor0, tvec,
+};
+
+use super::parameters::{Inputs, Role, encoding, reals, wholes};
+use super::{Build, Operator, Port, as_f32};
+use crate::int8::Encoding;
+use crate::int8::linear::{self, Linear};
+
+/// Which numbers share a scale: all of them, or those at one place along an axis.
+#[derive(Debug)]
+struct Runs {
+    /// How many neighbouring numbers share one.
+    length: usize,
+    scales: Vec<f32>,
+    zeros: Vec<i32>,
+}
+
+impl Runs {
+    fn read(inputs: &Inputs, given: &[&Tensor], axis: i64, shape: &[usize]) -> TractResult<Self> {
+        let scales = reals(inputs.need(given, Role::AScale)?)?;
+        if scales.len() == 1 {
+            return Ok(Self {
+                length: shape.iter().product::<usize>().max(1),
+                zeros: inputs.zeros(given, Role::AZero, 1)?,
+                scales,
+            });
+        }
+        let place = if axis < 0 {
+            axis.saturating_add(i64::try_from(shape.len())?)
+        } else {
+            axis
+        };
+        let place = usize::try_from(place)
+            .ok()
+            .filter(|place| *place < shape.len());
+        let Some(place) = place else {
+            bail!("axis {axis} is none of a tensor of {} axes", shape.len())
+        };
+        let (_, from_axis) = shape.split_at(place);
+        let [extent, inner @ ..] = from_axis else {
+            bail!("axis {axis} is none of a tensor of {} axes", shape.len())
+        };
+        ensure!(
+            scales.len() == *extent,
+            "{} scales for an axis of {extent}",
+            scales.len()
+        );
+        Ok(Self {
+            length: inner.iter().product::<usize>().max(1),
+            zeros: inputs.zeros(given, Role::AZero, scales.len())?,
+            scales,
+        })
+    }
+
+    /// The scale and zero point of each run of a tensor in turn, for ever.
+    fn each(&self) -> impl Iterator<Item = (f32, i32)> + '_ {
+        let scales = self.scales.iter().copied();
+        scales.zip(self.zeros.iter().copied()).cycle()
+    }
+}
+
+/// Refuses what newer versions of ONNX allow and this does not.
+fn axis_of(node: &NodeProto) -> TractResult<i64> {
+    let block = node.get_attr_opt::<i64>("block_size")?.unwrap_or(0);
+    ensure!(
+        block == 0,
+        "{} in blocks (block_size {block}) is not supported",
+        node.op_type
+    );
+    Ok(node.get_attr_opt("axis")?.unwrap_or(1))
+}
+
+/// Rounds `real / scale` to whole numbers of a range.
+#[derive(Debug)]
+pub(super) struct QuantizeLinear {
+    inputs: Inputs,
+    axis: i64,
+    /// The type without a zero point that says it.
+    default: DatumType,
+}
+
+impl Build for QuantizeLinear {
+    fn build(_context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
+        let default = match node.get_attr_opt::<i64>("output_dtype")? {
+            None | Some(0 | 2) => DatumType::U8,
+            Some(3) => DatumType::I8,
+            Some(4) => DatumType::U16,
+            Some(5) => DatumType::I16,
+            Some(other) => bail!("QuantizeLinear to ONNX type {other} is not supported"),
+        };
+        Ok(Self {
+            inputs: Inputs::of(node, &[Role::A, Role::AScale, Role::AZero])?,
+            axis: axis_of(node)?,
+            default,
+        })
+    }
+}
+
+impl Operator for QuantizeLinear {
+    const NAME: &'static str = "QuantizeLinear";
+
+    fn inputs(&self) -> usize {
+        self.inputs.count()
+    }
+
+    fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {
+        let (from, shape) = self.inputs.port(inputs, Role::A)?;
+        ensure!(
+            from.is_number(),
+            "QuantizeLinear takes numbers, got {from:?}"
+        );
+        let zero = self.inputs.find(inputs, Role::AZero);
+        let to = zero.map_or(self.default, |(datum_type, _)| *datum_type);
+        let known = [DatumType::U8, DatumType::I8, DatumType::U16, DatumType::I16];
+        ensure!(
+            known.contains(&to),
+            "QuantizeLinear to {to:?} is not supported"
+        );
+        Ok(tvec![(to, shape.clone())])
+    }
+
+    fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
+        let input = self.inputs.need(inputs, Role::A)?;
+        let zero = self.inputs.find(inputs, Role::AZero);
+        let to = zero.map_or(self.default, |zero| zero.datum_type());
+        let runs = Runs::read(&self.inputs, inputs, self.axis, input.shape())?;
+        let numbers = as_f32(input)?;
+        let numbers = numbers.try_as_plain_ram()?;
+        let from = numbers
+            .as_slice::<f32>()?
+            .chunks(runs.length)
+            .zip(runs.each());
+        let mut output = Tensor::zero_dt(to, input.shape())?;
+        match to {
+            DatumType::U16 => {
+                let mut view = output.try_as_plain_ram_mut()?;
+                let into = view.as_slice_mut::<u16>()?.chunks_mut(runs.length);
+                for (into, (from, (scale, zero))) in into.zip(from) {
+                    for (into, from) in into.iter_mut().zip(from) {
+                        *into = clamped(*from, scale, zero, 0, u16::MAX.into()).try_into()?;
+                    }
+                }
+            }
+            DatumType::I16 => {
+                let mut view = output.try_as_plain_ram_mut()?;
+                let into = view.as_slice_mut::<i16>()?.chunks_mut(runs.length);
+                let (least, most) = (i16::MIN.into(), i16::MAX.into());
+                for (into, (from, (scale, zero))) in into.zip(from) {
+                    for (into, from) in into.iter_mut().zip(from) {
+                        *into = clamped(*from, scale, zero, least, most).try_into()?;
+                    }
+                }
+            }
+            _ => {
+                let encoding = encoding(Self::NAME, to)?;
+                let into = output.as_bytes_mut().chunks_mut(runs.length);
+                for (into, (from, (scale, zero))) in into.zip(from) {
+                    let linear = Linear {
+                        scale,
+                        zero,
+                        encoding,
+                    };
+                    linear::quantise(from, linear, into);
+                }
+            }
+        }
+        Ok(tvec![output])
+    }
+}
+
+/// `real / scale` rounded, moved by the zero point, and held within the range.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a conversion saturates, and the range that follows is narrower"
+)]
+fn clamped(real: f32, scale: f32, zero: i32, least: i32, most: i32) -> i32 {
+    let steps = (real / scale).round_ties_even() as i32;
+    steps.saturating_add(zero).clamp(least, most)
+}
+
+/// Gives back the real numbers that whole ones stand for.
+#[derive(Debug)]
+pub(super) struct DequantizeLinear {
+    inputs: Inputs,
+    axis: i64,
+}
+
+impl Build for DequantizeLinear {
+    fn build(_context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
+        Ok(Self {
+            inputs: Inputs::of(node, &[Role::A, Role::AScale, Role::AZero])?,
+            axis: axis_of(node)?,
+        })
+    }
+}
+
+impl Operator for DequantizeLinear {
+    const NAME: &'static str = "DequantizeLinear";
+
+    fn inputs(&self) -> usize {
+        self.inputs.count()
+    }
+
+    fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {
+        let (from, shape) = self.inputs.port(inputs, Role::A)?;
+        let known = [
+            DatumType::U8,
+            DatumType::I8,
+            DatumType::U16,
+            DatumType::I16,
+            DatumType::I32,
+        ];
+        ensure!(
+            known.contains(from),
+            "DequantizeLinear of {from:?} is not supported"
+        );
+        let (to, _) = self.inputs.port(inputs, Role::AScale)?;
+        ensure!(to.is_float(), "DequantizeLinear to {to:?} is not supported");
+        Ok(tvec![(*to, shape.clone())])
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "ONNX computes on f32 here")]
+    fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
+        let input = self.inputs.need(inputs, Role::A)?;
+        let to = self.inputs.need(inputs, Role::AScale)?.datum_type();
+        let runs = Runs::read(&self.inputs, inputs, self.axis, input.shape())?;
+        let mut output = Tensor::zero::<f32>(input.shape())?;
+        let mut view = output.try_as_plain_ram_mut()?;
+        let into = view.as_slice_mut::<f32>()?.chunks_mut(runs.length);
+        if matches!(input.datum_type(), DatumType::I8 | DatumType::U8) {
+            let encoding = encoding(Self::NAME, input.datum_type())?;
+            let from = input.as_bytes().chunks(runs.length).zip(runs.each());
+            for (into, (from, (scale, zero))) in into.zip(from) {
+                let linear = Linear {
+                    scale,
+                    zero,
+                    encoding,
+                };
+                linear::dequantise(from, linear, into);
+            }
+        } else {
+            let numbers = wholes(input)?;
+            let from = numbers.chunks(runs.length).zip(runs.each());
+            for (into, (from, (scale, zero))) in into.zip(from) {
+                for (into, from) in into.iter_mut().zip(from) {
+                    *into = from.wrapping_sub(zero) as f32 * scale;
+                }
+            }
+        }
+        if to == DatumType::F32 {
+            return Ok(tvec![output]);
+        }
+        Ok(tvec![output.cast_to_dt(to)?.into_owned()])
+    }
+}
+
+/// Takes the scale from the range of the numbers themselves.
+#[derive(Debug)]
+pub(super) struct DynamicQuantizeLinear;
+
+impl Build for DynamicQuantizeLinear {
+    fn build(_context: &ParsingContext<'_>, _node: &NodeProto) -> TractResult<Self> {
+        Ok(Self)
+    }
+}
+
+impl Operator for DynamicQuantizeLinear {
+    const NAME: &'static str = "DynamicQuantizeLinear";
+    const OUTPUTS: usize = 3;
+
+    fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {
+        let (from, shape) = super::only(Self::NAME, inputs)?;
+        ensure!(
+            *from == DatumType::F32,
+            "DynamicQuantizeLinear takes f32, got {from:?}"
+        );
+        Ok(tvec![
+            (DatumType::U8, shape.clone()),
+            (DatumType::F32, tvec![]),
+            (DatumType::U8, tvec![]),
+        ])
+    }
+
+    fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
+        let input = super::only_tensor(Self::NAME, inputs)?;
+        let numbers = input.try_as_plain_ram()?;
+        let numbers = numbers.as_slice::<f32>()?;
+        // 0 has to have a byte of its own.
+        let mut range = (0.0, 0.0);
+        linear::widen(numbers, &mut range);
+        let (least, most) = range;
+        let scale = if most == least {
+            1.0
+        } else {
+            (most - least) / 255.0
+        };
+        let zero = clamped(-least, scale, 0, 0, 255);
+        let linear = Linear {
+            scale,
+            zero,
+            encoding: Encoding::Unsigned,
+        };
+        let mut output = Tensor::zero::<u8>(input.shape())?;
+        linear::quantise(numbers, linear, output.as_bytes_mut());
+        Ok(tvec![output, tensor0(scale), tensor0(u8::try_from(zero)?)])
+    }
+}
