@@ -190,10 +190,7 @@ fn reference_outputs(
 fn reference(model: &ModelFile) -> Result<Arc<dyn Session>, VerifyModelError> {
     match model.form {
         #[cfg(feature = "tract")]
-        ModelForm::Onnx => match crate::tract::reference(model) {
-            Ok(session) => Ok(Arc::new(session)),
-            Err(error) => Err(VerifyModelError::LoadReference(error)),
-        },
+        ModelForm::Onnx => crate::tract::reference(model).map_err(VerifyModelError::LoadReference),
         #[cfg(feature = "trees")]
         ModelForm::XgBoost(_) | ModelForm::LightGbm(_) => match crate::boosted::reference(model) {
             Ok(session) => Ok(Arc::new(session)),

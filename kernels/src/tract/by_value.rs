@@ -23,6 +23,7 @@ use super::plan::{self, Plans};
 use super::recent::Recent;
 use crate::engine::{LoadModelError, ModelForm, Rows, RunModelError, Session};
 use crate::tensor::{Tensor, TensorData, TensorSpec};
+use crate::tolerance::Rounding;
 
 mod parameters;
 mod skeleton;
@@ -44,6 +45,7 @@ pub(super) struct ByValue {
     bound: Vec<bool>,
     skeleton: Skeleton,
     evaluation: Evaluation,
+    roundings: Vec<Rounding>,
     plans: Recent<Vec<u8>, Plans>,
     guard: Guard,
     independent: AtomicBool,
@@ -182,6 +184,10 @@ impl Session for ByValue {
         }
     }
 
+    fn roundings(&self) -> &[Rounding] {
+        &self.roundings
+    }
+
     fn resident(&self) -> ByteCount {
         ByteCount(self.skeleton.bytes() + self.plans.bytes())
     }
@@ -244,6 +250,7 @@ pub(super) fn session(
     else {
         return Ok(None);
     };
+    let roundings = read.roundings.clone();
     let skeleton = Skeleton::of(read).map_err(|error| LoadModelError::Parse {
         form: ModelForm::Onnx,
         reason: format!("{error:#}"),
@@ -256,6 +263,7 @@ pub(super) fn session(
         plans: Recent::new(plan::bounds(skeleton.bytes())),
         skeleton,
         evaluation,
+        roundings,
         guard: Guard::default(),
         independent: AtomicBool::new(false),
     };

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use tract_onnx::Onnx;
-use tract_onnx::model::{OnnxOpRegister, ParseResult};
+use tract_onnx::model::ParseResult;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto};
 use tract_onnx::prelude::{
@@ -55,6 +55,7 @@ impl Graph {
             symbols: Vec::new(),
             batch: None,
             file_bytes: 0,
+            roundings: Vec::new(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use edgeward_base::digest::Digest;
-use edgeward_kernels::engine::{Engine, ModelFile, Session};
+use edgeward_kernels::engine::{Engine, ModelFile, ModelForm, Session};
 use edgeward_kernels::tensor::{Tensor, TensorData, TensorSpec};
 
 use crate::protobuf::{self, Named};

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use edgeward_base::digest::Digest;
 use proptest::prelude::*;
@@ -6,12 +6,20 @@ use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, ValueInfoProto};
 
 use super::plan::MOST_PLANS;
 use super::*;
-use crate::engine::{Engine as _, ModelFile};
+use crate::engine::{Engine as _, ModelFile, ModelForm};
+
+fn file(path: PathBuf) -> ModelFile {
+    ModelFile {
+        digest: Digest::of_file(&path).unwrap(),
+        path,
+        form: ModelForm::Onnx,
+        text: None,
+    }
+}
 
 fn session(name: &str) -> ByValue {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/recorded/{name}.onnx"));
-    let digest = Digest::of_file(&path).unwrap();
-    let read = load::read(&ModelFile { path, digest }, Evaluation::Kernel).unwrap();
+    let read = load::read(&file(path), Evaluation::Kernel).unwrap();
     super::session(read, Evaluation::Kernel).unwrap().unwrap()
 }
 
@@ -158,8 +166,7 @@ fn a_graph_that_types_only_for_numbers_has_a_plan_for_each_shape() {
 #[test]
 fn a_model_that_types_for_no_extents_is_refused_when_it_is_loaded() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/special/never_types.onnx");
-    let digest = Digest::of_file(&path).unwrap();
-    let error = crate::tract::TractEngine::new().load(&ModelFile { path, digest });
+    let error = crate::tract::TractEngine::new().load(&file(path));
     assert!(
         matches!(error, Err(LoadModelError::Shape { .. })),
         "{error:?}"
