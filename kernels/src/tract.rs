@@ -21,6 +21,7 @@ use crate::engine::{Engine, LoadModelError, ModelFile, Rows, RunModelError, Sess
 use crate::tensor::{Tensor, TensorData, TensorSpec};
 
 mod bind;
+mod bounded;
 mod branch;
 mod by_value;
 mod convert;

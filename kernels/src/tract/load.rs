@@ -20,7 +20,7 @@ use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 use super::convert::data_type;
 use super::domains::unsupported_operators;
 use super::operator::Evaluation;
-use super::{branch, doubles, ml, recurrent, standard};
+use super::{bounded, branch, doubles, ml, recurrent, standard};
 use crate::engine::{LoadModelError, ModelFile};
 use crate::tensor::TensorSpec;
 
@@ -86,10 +86,11 @@ impl ReadModel {
 
     /// Parses the graph.
     pub(super) fn parse(&self) -> Result<ParseResult, LoadModelError> {
-        let parsed = self
+        let mut parsed = self
             .onnx
             .parse(&self.proto, self.folder.as_deref())
             .map_err(|error| parse_failure(&error))?;
+        bounded::bind(&mut parsed.model);
         if parsed.unresolved_inputs.is_empty() {
             Ok(parsed)
         } else {
