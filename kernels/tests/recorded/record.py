@@ -527,6 +527,12 @@ def standard():
     heads = {"Q": numbers(2, 4, 5, 8), "K": numbers(2, 2, 6, 8), "V": numbers(2, 2, 6, 3),
              "M": own.random((2, 1, 5, 6)) < 0.7}
     model("attention_boolean", [node("Attention", ["Q", "K", "V", "M"], ["Y"])], heads, {"Y": "float32"}, 23)
+    of_numbers = [node("Mul", ["M", "M"], ["S"]), node("Attention", ["Q", "K", "V", "S"], ["Y"], softcap=2.0)]
+    numbered = {**heads, "M": numbers(2, 1, 5, 6)}
+    model("attention_capped", of_numbers, numbered, {"Y": "float32"}, 23)
+    computed = [node("IsNaN", ["M"], ["S"]), node("Not", ["S"], ["T"]), node("Attention", ["Q", "K", "V", "T"], ["Y"])]
+    holes = np.where(own.random((2, 1, 5, 6)) < 0.3, np.nan, 0).astype(np.float32)
+    model("attention_computed_mask", computed, {**heads, "M": holes}, {"Y": "float32"}, 23)
     # A question on a shape, as torch writes them: only one branch fits. And one on a value.
     branch = lambda op, inputs, name: helper.make_graph(
         [node(op, inputs, [name])], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
