@@ -8,6 +8,9 @@
 //! outputs  Y, like Q with the width of V; present_key, present_value; scores
 //! ```
 //!
+//! Scores are masked before they are capped, as version 23 says and its tests show; onnxruntime caps
+//! them first.
+//!
 //! Computed in `f64`. Must never stand in for tract's where that computes the same: its products are
 //! faster.
 
