@@ -22,6 +22,7 @@ use crate::tensor::{Tensor, TensorData, TensorSpec};
 use crate::tolerance::Rounding;
 
 mod bind;
+mod bounded;
 mod branch;
 mod by_value;
 mod convert;

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::{
-    InferenceModel, InferenceModelExt as _, IntoRunnable as _, OutletId, TValue, TVec, TractResult,
-    TypedModel,
+    InferenceModel, InferenceModelExt as _, IntoRunnable as _, OutletId, TValue, TVec, Tensor,
+    TractResult, TypedModel,
 };
 use tract_onnx::tract_hir::infer::{Factoid as _, InferenceFact, InferenceOp};
 use tract_onnx::tract_hir::internal::{
@@ -20,6 +20,8 @@ use tract_onnx::tract_hir::internal::{
 };
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 use tract_onnx::tract_hir::tract_core::ops::logic::IfThenElse;
+
+use super::bounded;
 
 /// Puts the operator into `register`, in place of tract's.
 pub(super) fn register(register: &mut OnnxOpRegister) {
@@ -55,8 +57,10 @@ fn read(
     context: &ParsingContext<'_>,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let then = context.parse_graph(node.get_attr("then_branch")?)?;
-    let otherwise = context.parse_graph(node.get_attr("else_branch")?)?;
+    let mut then = context.parse_graph(node.get_attr("then_branch")?)?;
+    let mut otherwise = context.parse_graph(node.get_attr("else_branch")?)?;
+    bounded::bind(&mut then.model);
+    bounded::bind(&mut otherwise.model);
     let (of_then, of_otherwise) = (&then.unresolved_inputs, &otherwise.unresolved_inputs);
     let mut seen: Vec<String> = of_then.iter().chain(of_otherwise).cloned().collect();
     seen.sort();
@@ -102,12 +106,20 @@ impl Branch {
     }
 }
 
+/// A condition: one Boolean. tract reads one where there is none.
+fn answer(condition: &Tensor) -> TractResult<bool> {
+    ensure!(
+        condition.len() == 1,
+        "the condition of an If has {} elements",
+        condition.len()
+    );
+    condition.cast_to_scalar::<bool>()
+}
+
 /// The condition, where it is known.
 fn condition(fact: &InferenceFact) -> TractResult<Option<bool>> {
     let value = fact.value.concretize();
-    value
-        .map(|value| value.cast_to_scalar::<bool>())
-        .transpose()
+    value.map(|value| answer(&value)).transpose()
 }
 
 impl Body {
@@ -190,7 +202,7 @@ impl EvalOp for Branch {
 
     fn eval(&self, _context: &EvalContext<'_>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let condition = inputs.first().context("an If has no condition")?;
-        let body = self.of(condition.cast_to_scalar::<bool>()?);
+        let body = self.of(answer(condition)?);
         let mut graph = body.graph.clone();
         let mut seen = TVec::new();
         for (position, place) in body.inputs.iter().enumerate() {

@@ -15,6 +15,7 @@ use tract_onnx::pb::{ValueInfoProto, tensor_shape_proto, type_proto};
 use tract_onnx::prelude::{IntoArcTensor, TVec, TractError, TractResult};
 
 use super::bind::Binding;
+use super::bounded;
 use super::convert;
 use super::guard::Guard;
 use super::load::{self, Graph, ReadModel};
@@ -74,7 +75,9 @@ impl ByValue {
 
     /// Types and optimises the graph for what is known of the inputs.
     fn plans(&self, known: &[Known]) -> TractResult<Plans> {
-        let graph = Graph::concrete(self.skeleton.typed(known)?);
+        let typed = self.skeleton.typed(known)?;
+        bounded::check(&typed)?;
+        let graph = Graph::concrete(typed);
         Plans::of(&graph, self.evaluation)
     }
 
@@ -119,7 +122,16 @@ impl ByValue {
                 });
             }
         }
-        Ok(())
+        let mut given = inputs.iter().zip(&self.bound).zip(&self.inputs);
+        let too_far = given.find(|((input, bound), _)| **bound && reaches_too_far(input));
+        too_far.map_or(Ok(()), |(_, spec)| {
+            Err(RunModelError::Engine {
+                reason: format!(
+                    "input \"{}\" decides on shapes and has a number that no extent can be",
+                    spec.name
+                ),
+            })
+        })
     }
 
     /// Checks an output against what the file says of it: a caller has been told that.
@@ -191,6 +203,18 @@ impl Session for ByValue {
     fn resident(&self) -> ByteCount {
         ByteCount(self.skeleton.bytes() + self.plans.bytes())
     }
+}
+
+/// Whether a number is too large for tract, which cuts dimensions to 32 bits. The largest of all
+/// stand for the end of an axis.
+fn reaches_too_far(input: &Tensor) -> bool {
+    let TensorData::I64(values) = input.data() else {
+        return false;
+    };
+    let far = i64::from(i32::MAX).unsigned_abs()..=(i64::MAX / 2).unsigned_abs();
+    values
+        .iter()
+        .any(|value| far.contains(&value.unsigned_abs()))
 }
 
 fn put_length(key: &mut Vec<u8>, length: usize) {

@@ -21,7 +21,7 @@ use super::convert::data_type;
 use super::domains::{Domains, unsupported_operators};
 use super::operator::Evaluation;
 use super::quantised::{fuse, steps};
-use super::{branch, doubles, ml, quantised, recurrent, standard};
+use super::{bounded, branch, doubles, ml, quantised, recurrent, standard};
 use crate::engine::{LoadModelError, ModelFile, ModelForm};
 use crate::tensor::TensorSpec;
 use crate::tolerance::Rounding;
@@ -94,10 +94,11 @@ impl ReadModel {
 
     /// Parses the graph.
     pub(super) fn parse(&self) -> Result<ParseResult, LoadModelError> {
-        let parsed = self
+        let mut parsed = self
             .onnx
             .parse(&self.proto, self.folder.as_deref())
             .map_err(|error| parse_failure(&error))?;
+        bounded::bind(&mut parsed.model);
         if parsed.unresolved_inputs.is_empty() {
             Ok(parsed)
         } else {

@@ -48,6 +48,11 @@ pub(super) trait Operator: Debug + Send + Sync + 'static {
     /// How many outputs it has.
     const OUTPUTS: usize = 1;
 
+    /// Whether the shapes of its outputs hang on what it computes.
+    fn finds_shapes(&self) -> bool {
+        false
+    }
+
     /// How many inputs this one takes, where that follows from its attributes.
     fn inputs(&self) -> usize {
         Self::INPUTS
@@ -209,6 +214,10 @@ fn without_dims(datum_type: DatumType) -> DatumType {
 impl<K: Operator> Op for Wrapped<K> {
     fn name(&self) -> StaticName {
         K::NAME.into()
+    }
+
+    fn mints_runtime_symbols(&self) -> bool {
+        self.0.finds_shapes()
     }
 
     op_as_typed_op!();

@@ -233,6 +233,14 @@ def frameworks_with_frames():
     matrix = np.column_stack([inputs[name] for name in numbers])
     record("lgb_levels", "booster", {"features": matrix}, booster.predict(ask[numbers]))
 
+    # Category 0 decides, so that -0.5, which is 0 to LightGBM, tells how fractions are cut.
+    rows = np.nan_to_num(ASK)
+    rows[:, 4] = np.resize([0, -0.5, -1, 0.9, 1, 1.9], len(rows))
+    zero = (X[:, 4] == 0).astype(int)
+    booster = light("lgb_fractions", CATEGORICAL, zero, ask=rows, categorical_feature=[4])
+    halves, wholes = booster.predict(rows[1::6]), booster.predict(rows[2::6])
+    assert abs(halves - wholes).min() > 1e-3
+
 
 CATEGORICAL = {"objective": "binary", "max_cat_to_onehot": 1, "cat_l2": 0.1}
 

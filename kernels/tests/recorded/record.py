@@ -548,6 +548,12 @@ def standard():
     heads = {"Q": numbers(2, 4, 5, 8), "K": numbers(2, 2, 6, 8), "V": numbers(2, 2, 6, 3),
              "M": own.random((2, 1, 5, 6)) < 0.7}
     model("attention_boolean", [node("Attention", ["Q", "K", "V", "M"], ["Y"])], heads, {"Y": "float32"}, 23)
+    # Without a mask: onnxruntime caps before it masks, the specification of version 23 the other way round.
+    capped = {key: heads[key] for key in ("Q", "K", "V")}
+    model("attention_capped", [node("Attention", ["Q", "K", "V"], ["Y"], softcap=2.0)], capped, {"Y": "float32"}, 23)
+    computed = [node("IsNaN", ["M"], ["S"]), node("Not", ["S"], ["T"]), node("Attention", ["Q", "K", "V", "T"], ["Y"])]
+    holes = np.where(own.random((2, 1, 5, 6)) < 0.3, np.nan, 0).astype(np.float32)
+    model("attention_computed_mask", computed, {**heads, "M": holes}, {"Y": "float32"}, 23)
     # A question on a shape, as torch writes them: only one branch fits. And one on a value.
     branch = lambda op, inputs, name: helper.make_graph(
         [node(op, inputs, [name])], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])

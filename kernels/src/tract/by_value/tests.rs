@@ -125,6 +125,31 @@ fn a_value_that_the_model_cannot_take_is_an_error_and_keeps_no_plan() {
 }
 
 #[test]
+fn a_value_that_asks_for_too_large_a_tensor_is_an_error() {
+    let session = session("by_value_range");
+    let integer = |value| Tensor::new(vec![], TensorData::I64(vec![value])).unwrap();
+    for (limit, said) in [
+        (1 << 30, "would be a tensor of"),
+        (i64::MAX, "would be a tensor of"),
+        (1 << 40, "no extent can be"),
+    ] {
+        let error = session.run(&[integer(0), integer(limit), integer(1)]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    let outputs = session.run(&[integer(3), integer(9), integer(2)]).unwrap();
+    assert_eq!(outputs[0].data(), &TensorData::I64(vec![3, 5, 7]));
+    let session = self::session("by_value_pad");
+    let inputs = [
+        floats(&[4, 6]),
+        integers(&[1 << 30, 0, 1 << 30, 0]),
+        Tensor::new(vec![], TensorData::F32(vec![0.0])).unwrap(),
+    ];
+    let error = session.run(&inputs).unwrap_err().to_string();
+    assert!(error.contains("would be a tensor of"), "{error}");
+}
+
+#[test]
 fn an_output_that_is_not_what_the_file_says_is_an_error() {
     let session = session("by_value_reshape");
     let error = session.run(&[floats(&[4, 6]), integers(&[4, 6])]);

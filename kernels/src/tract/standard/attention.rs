@@ -8,6 +8,9 @@
 //! outputs  Y, like Q with the width of V; present_key, present_value; scores
 //! ```
 //!
+//! Scores are masked before they are capped, as version 23 says and its tests show; onnxruntime caps
+//! them first.
+//!
 //! Computed in `f64`. Must never stand in for tract's where that computes the same: its products are
 //! faster.
 
@@ -54,7 +57,7 @@ fn one_of_two(
         || given(&node.output, 3)
         || given(&node.input, 6)
         || causal && past
-        || mask && is_boolean(context, node.input.get(3).map_or("", String::as_str));
+        || mask && !is_numbers(context, node.input.get(3).map_or("", String::as_str));
     match OF_TRACT.get() {
         Some(tract) if !ours => tract(context, node),
         _ => build::<Attention>(context, node),
@@ -62,62 +65,59 @@ fn one_of_two(
 }
 
 /// Operators that keep the type of their first input.
-const KEEP: [&str; 9] = [
+const KEEP: [&str; 12] = [
     "Concat",
     "Expand",
+    "Flatten",
     "Gather",
     "Identity",
+    "Pad",
     "Reshape",
     "Slice",
     "Squeeze",
+    "Tile",
     "Transpose",
     "Unsqueeze",
 ];
 
-/// Operators that answer yes or no.
-const BOOLEAN: [&str; 10] = [
-    "And",
-    "Equal",
-    "Greater",
-    "GreaterOrEqual",
-    "IsNaN",
-    "Less",
-    "LessOrEqual",
-    "Not",
-    "Or",
-    "Xor",
+/// Operators that answer numbers, whatever they take.
+const NUMBERS: [&str; 10] = [
+    "Add", "Clip", "Div", "Exp", "Log", "MatMul", "Mul", "Neg", "Softmax", "Sub",
 ];
 
-/// Whether the value of this name is Boolean, as far as the nodes that it comes from tell.
-fn is_boolean(context: &ParsingContext<'_>, name: &str) -> bool {
+/// Whether the value of this name is numbers for sure, as far as the nodes that it comes from tell.
+/// tract adds a Boolean mask to the scores as if it were numbers.
+fn is_numbers(context: &ParsingContext<'_>, name: &str) -> bool {
     let graphs = || context.parent_graphs.iter().rev();
     let made = graphs().find_map(|graph| {
         let mut nodes = graph.node.iter();
         nodes.find(|node| node.output.iter().any(|output| output == name))
     });
     let Some(node) = made else {
-        return graphs().any(|graph| is_given_boolean(graph, name));
+        return graphs().any(|graph| is_given_as_numbers(graph, name));
     };
-    let first = node.input.first().map_or("", String::as_str);
+    let input = |at: usize| node.input.get(at).map_or("", String::as_str);
     match node.op_type.as_str() {
-        kept if KEEP.contains(&kept) => is_boolean(context, first),
-        "Where" => is_boolean(context, node.input.get(1).map_or("", String::as_str)),
+        kept if KEEP.contains(&kept) => is_numbers(context, input(0)),
+        "Where" => is_numbers(context, input(1)),
         "Cast" => node
             .get_attr_opt::<i64>("to")
-            .is_ok_and(|to| to == Some(DataType::Bool as i64)),
-        other => BOOLEAN.contains(&other),
+            .is_ok_and(|to| to != Some(DataType::Bool as i64)),
+        other => NUMBERS.contains(&other),
     }
 }
 
-/// Whether an input or an initializer of this name is Boolean.
-fn is_given_boolean(graph: &GraphProto, name: &str) -> bool {
+/// Whether an input or an initializer of this name is numbers.
+fn is_given_as_numbers(graph: &GraphProto, name: &str) -> bool {
     let boolean = DataType::Bool as i32;
     let input = graph.input.iter().find(|input| input.name == name);
     let kind = input.and_then(|input| input.r#type.as_ref()?.value.as_ref());
-    let declared =
-        matches!(kind, Some(type_proto::Value::TensorType(kind)) if kind.elem_type == boolean);
-    let mut constants = graph.initializer.iter();
-    declared || constants.any(|tensor| tensor.name == name && tensor.data_type == boolean)
+    let constant = graph.initializer.iter().find(|tensor| tensor.name == name);
+    match (kind, constant) {
+        (Some(type_proto::Value::TensorType(kind)), _) => kind.elem_type != boolean,
+        (None, Some(constant)) => constant.data_type != boolean,
+        (None, None) => false,
+    }
 }
 
 /// Scaled dot-product attention.

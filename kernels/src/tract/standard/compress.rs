@@ -31,6 +31,10 @@ impl Operator for Compress {
     const NAME: &'static str = "Compress";
     const INPUTS: usize = 2;
 
+    fn finds_shapes(&self) -> bool {
+        true
+    }
+
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {
         let [(datum_type, shape), (condition, _)] = inputs else {
             bail!("Compress takes two inputs");

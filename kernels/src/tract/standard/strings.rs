@@ -115,6 +115,10 @@ impl Operator for StringSplit {
     const NAME: &'static str = "StringSplit";
     const OUTPUTS: usize = 2;
 
+    fn finds_shapes(&self) -> bool {
+        true
+    }
+
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {
         let (datum_type, shape) = only(Self::NAME, inputs)?;
         text(Self::NAME, *datum_type)?;
@@ -223,6 +227,10 @@ fn compared(word: &str, case_sensitive: bool) -> String {
 
 impl Operator for StringNormalizer {
     const NAME: &'static str = "StringNormalizer";
+
+    fn finds_shapes(&self) -> bool {
+        true
+    }
 
     fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {
         let (datum_type, shape) = only(Self::NAME, inputs)?;

@@ -144,6 +144,10 @@ impl Unique {
 impl Operator for Unique {
     const NAME: &'static str = "Unique";
 
+    fn finds_shapes(&self) -> bool {
+        true
+    }
+
     fn output_count(&self) -> usize {
         self.wanted.iter().filter(|wanted| **wanted).count()
     }
