@@ -214,7 +214,7 @@ impl<const REFERENCE: bool> Operator for Product<REFERENCE> {
         }
         let mut shape = together(left, &right)?;
         shape.extend([rows, columns]);
-        Ok(tvec![(self.finish.output(&self.inputs, inputs)?, shape)])
+        Ok(tvec![(Finish::output(&self.inputs, inputs)?, shape)])
     }
 
     fn prepare(

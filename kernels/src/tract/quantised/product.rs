@@ -157,14 +157,26 @@ fn panels(
     let count = rows.len() / depth.max(1);
     if let Some(fours) = format.downcast_ref::<PackedI8K4>() {
         let panel = fours.single_panel_len(depth);
-        return packed(fours, rows, depth, (panel, fours.alignment()), in_fours);
+        return Ok(packed(
+            fours,
+            rows,
+            depth,
+            (panel, fours.alignment()),
+            in_fours,
+        ));
     }
     #[cfg(target_arch = "x86_64")]
     if let Some(lines) =
         format.downcast_ref::<tract_onnx::prelude::tract_linalg::x86_64::amx::PackedAmxA>()
     {
         let panel = lines.single_panel_len(depth);
-        return packed(lines, rows, depth, (panel, lines.alignment()), in_lines);
+        return Ok(packed(
+            lines,
+            rows,
+            depth,
+            (panel, lines.alignment()),
+            in_lines,
+        ));
     }
     let matrix = Tensor::from_shape(&[count, depth], rows)?;
     format.prepare_one(&matrix, 1, 0)
@@ -182,7 +194,7 @@ fn packed<F: MMMInputFormat + Clone>(
     depth: usize,
     (panel, alignment): (usize, usize),
     fill: fn(&[i8], usize, usize, &mut [u8]),
-) -> TractResult<Box<dyn MMMInputValue>> {
+) -> Box<dyn MMMInputValue> {
     let count = rows.len() / depth.max(1);
     let width = format.r().max(1);
     let length = count.div_ceil(width) * panel;
@@ -195,7 +207,7 @@ fn packed<F: MMMInputFormat + Clone>(
     for (bytes, rows) in bytes.chunks_exact_mut(panel.max(1)).zip(of_panel) {
         fill(rows, depth, width, bytes);
     }
-    Ok(Box::new(EagerPackedInput {
+    Box::new(EagerPackedInput {
         fact: PackedExoticFact {
             format: Box::new(format.clone()),
             mn: count.to_dim(),
@@ -204,7 +216,7 @@ fn packed<F: MMMInputFormat + Clone>(
         packed: blob.into(),
         panel_bytes: panel,
         mn: count,
-    }))
+    })
 }
 
 /// Four numbers of a row, then four of the next one: what VNNI and SDOT multiply at once.
