@@ -128,7 +128,9 @@ async fn samples_are_as_accurate_as_their_framework_on_held_out_rows() {
         let expected = numbers(output(&held_out));
         let absolute = absolute(&held_out, 0.0);
         served.assert_close(&got, &expected, absolute, "its framework");
-        let same = decided(&got, count).into_iter().zip(decided(&expected, count));
+        let same = decided(&got, count)
+            .into_iter()
+            .zip(decided(&expected, count));
         let same = same.filter(|(got, expected)| got == expected).count();
         assert!(same as f64 >= 0.995 * count as f64, "{same} of {count}");
         rows += count as u64;

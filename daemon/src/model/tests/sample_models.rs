@@ -127,11 +127,7 @@ async fn samples_answer_as_their_framework_in_every_form() {
         );
         let golden = read(sample, "golden.json");
         for body in forms(&golden["inputs"]) {
-            assert_close(
-                &predictions(&scorer, &body),
-                &golden,
-                sample.reference,
-            );
+            assert_close(&predictions(&scorer, &body), &golden, sample.reference);
         }
     }
 }
