@@ -24,7 +24,7 @@ use crate::int8::layout::transpose;
 use crate::int8::requantise::straighten;
 
 /// How many sums are computed before they are made what leaves.
-const SUMS: usize = 1 << 16;
+const SUMS: usize = 1 << 14;
 
 /// One product of two quantised matrices. The `REFERENCE` adds up one product after the other.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 
 use tract_onnx::prelude::tract_linalg::mmm::{
     AsInputValue, EagerPackedInput, FusedSpec, MMMInputFormat, MMMInputValue, MatMatMul,
-    MmmDispatch, PackedExoticFact, Query,
+    MmmDispatch, PackedExoticFact, Query, Suitable,
 };
 use tract_onnx::prelude::tract_linalg::pack::PackedI8K4;
 use tract_onnx::tract_hir::internal::{
@@ -47,9 +47,8 @@ impl Weights {
             // A single column would get a kernel for vectors, which reads the other matrix otherwise.
             n: Some(count.max(2)),
         };
-        let (kernel, packing, _) = MmmDispatch::native()
-            .pick(&query)
-            .context("this processor has no kernel for products of bytes")?;
+        let (kernel, packing, _) =
+            chosen(&query, depth).context("this processor has no kernel for products of bytes")?;
         let (_, format) = kernel
             .packings()
             .get(packing)
@@ -146,6 +145,20 @@ impl Weights {
         unsafe { self.kernel.run(count, self.columns, &steps)? };
         Ok(count)
     }
+}
+
+/// The kernel for a product of this depth. One that multiplies more numbers at once than there are
+/// (AMX takes 64) would mostly multiply padding.
+fn chosen(query: &Query, depth: usize) -> Option<Suitable> {
+    let dispatch = MmmDispatch::native();
+    let mut suitable = dispatch.suitable(query);
+    suitable.retain(|(kernel, packing, _)| {
+        let formats = kernel.packings().get(*packing);
+        formats.is_some_and(|(format, _)| format.k_alignment() <= depth.max(4))
+    });
+    dispatch
+        .preferred(query, &suitable)
+        .or_else(|| dispatch.pick(query))
 }
 
 /// Activations in the format of a kernel.
