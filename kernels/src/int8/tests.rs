@@ -1,5 +1,12 @@
 //! Every loop against the same computed number by number.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "numbers are made small enough"
+)]
+
 use proptest::prelude::*;
 
 use super::binary::{Binary, Terms, combine};

@@ -201,7 +201,7 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
             shape.push(count);
             shape.extend(image);
         }
-        Ok(tvec![(self.finish.output(&self.inputs, inputs)?, shape)])
+        Ok(tvec![(Finish::output(&self.inputs, inputs)?, shape)])
     }
 
     fn prepare(

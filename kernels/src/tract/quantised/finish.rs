@@ -39,7 +39,7 @@ impl Finish {
     }
 
     /// The element type of what leaves.
-    pub(super) fn output(self, inputs: &Inputs, ports: &[Port]) -> TractResult<DatumType> {
+    pub(super) fn output(inputs: &Inputs, ports: &[Port]) -> TractResult<DatumType> {
         if inputs.has(Role::YScale) {
             let zero = inputs.find(ports, Role::YZero);
             let output = zero.map_or(DatumType::U8, |(datum_type, _)| *datum_type);

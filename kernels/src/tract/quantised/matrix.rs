@@ -24,7 +24,7 @@ use crate::int8::layout::transpose;
 use crate::int8::requantise::straighten;
 
 /// How many sums are computed before they are made what leaves.
-const SUMS: usize = 1 << 16;
+const SUMS: usize = 1 << 14;
 
 /// One product of two quantised matrices. The `REFERENCE` adds up one product after the other.
 #[derive(Debug)]
@@ -214,7 +214,7 @@ impl<const REFERENCE: bool> Operator for Product<REFERENCE> {
         }
         let mut shape = together(left, &right)?;
         shape.extend([rows, columns]);
-        Ok(tvec![(self.finish.output(&self.inputs, inputs)?, shape)])
+        Ok(tvec![(Finish::output(&self.inputs, inputs)?, shape)])
     }
 
     fn prepare(

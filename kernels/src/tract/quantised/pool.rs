@@ -71,7 +71,7 @@ impl Build for Pool {
 }
 
 impl Pool {
-    fn output_type(&self, kind: DatumType, zero: Option<DatumType>) -> TractResult<DatumType> {
+    fn output_type(kind: DatumType, zero: Option<DatumType>) -> TractResult<DatumType> {
         let output = zero.unwrap_or(kind);
         encoding(Self::NAME, output)?;
         Ok(output)
@@ -100,7 +100,7 @@ impl Operator for Pool {
         let (kind, shape) = self.inputs.port(inputs, Role::A)?;
         encoding(Self::NAME, *kind)?;
         let zero = self.inputs.find(inputs, Role::YZero);
-        let output = self.output_type(*kind, zero.map(|(datum_type, _)| *datum_type))?;
+        let output = Self::output_type(*kind, zero.map(|(datum_type, _)| *datum_type))?;
         let (batch, channels, image) = image_of(shape, self.channels_last)?;
         let image: TVec<TDim> = match &self.kernel {
             Some(kernel) => self.geometry.output(image, kernel)?,
@@ -128,7 +128,7 @@ impl Operator for Pool {
         let window = self.window(image)?;
         let zero = self.inputs.find(inputs, Role::YZero);
         let output_type =
-            self.output_type(images.datum_type(), zero.map(|zero| zero.datum_type()))?;
+            Self::output_type(images.datum_type(), zero.map(|zero| zero.datum_type()))?;
         let mut shape = tvec![batch];
         match &self.kernel {
             Some(kernel) => shape.extend(self.geometry.output(image, kernel)?),

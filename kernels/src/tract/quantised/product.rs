@@ -6,7 +6,7 @@
 
 use tract_onnx::prelude::tract_linalg::mmm::{
     AsInputValue, EagerPackedInput, FusedSpec, MMMInputFormat, MMMInputValue, MatMatMul,
-    MmmDispatch, PackedExoticFact, Query,
+    MmmDispatch, PackedExoticFact, Query, Suitable,
 };
 use tract_onnx::prelude::tract_linalg::pack::PackedI8K4;
 use tract_onnx::tract_hir::internal::{
@@ -47,9 +47,8 @@ impl Weights {
             // A single column would get a kernel for vectors, which reads the other matrix otherwise.
             n: Some(count.max(2)),
         };
-        let (kernel, packing, _) = MmmDispatch::native()
-            .pick(&query)
-            .context("this processor has no kernel for products of bytes")?;
+        let (kernel, packing, _) =
+            chosen(&query, depth).context("this processor has no kernel for products of bytes")?;
         let (_, format) = kernel
             .packings()
             .get(packing)
@@ -148,6 +147,20 @@ impl Weights {
     }
 }
 
+/// The kernel for a product of this depth. One that multiplies more numbers at once than there are
+/// (AMX takes 64) would mostly multiply padding.
+fn chosen(query: &Query, depth: usize) -> Option<Suitable> {
+    let dispatch = MmmDispatch::native();
+    let mut suitable = dispatch.suitable(query);
+    suitable.retain(|(kernel, packing, _)| {
+        let formats = kernel.packings().get(*packing);
+        formats.is_some_and(|(format, _)| format.k_alignment() <= depth.max(4))
+    });
+    dispatch
+        .preferred(query, &suitable)
+        .or_else(|| dispatch.pick(query))
+}
+
 /// Activations in the format of a kernel.
 fn panels(
     format: &dyn MMMInputFormat,
@@ -157,14 +170,26 @@ fn panels(
     let count = rows.len() / depth.max(1);
     if let Some(fours) = format.downcast_ref::<PackedI8K4>() {
         let panel = fours.single_panel_len(depth);
-        return packed(fours, rows, depth, (panel, fours.alignment()), in_fours);
+        return Ok(packed(
+            fours,
+            rows,
+            depth,
+            (panel, fours.alignment()),
+            in_fours,
+        ));
     }
     #[cfg(target_arch = "x86_64")]
     if let Some(lines) =
         format.downcast_ref::<tract_onnx::prelude::tract_linalg::x86_64::amx::PackedAmxA>()
     {
         let panel = lines.single_panel_len(depth);
-        return packed(lines, rows, depth, (panel, lines.alignment()), in_lines);
+        return Ok(packed(
+            lines,
+            rows,
+            depth,
+            (panel, lines.alignment()),
+            in_lines,
+        ));
     }
     let matrix = Tensor::from_shape(&[count, depth], rows)?;
     format.prepare_one(&matrix, 1, 0)
@@ -182,7 +207,7 @@ fn packed<F: MMMInputFormat + Clone>(
     depth: usize,
     (panel, alignment): (usize, usize),
     fill: fn(&[i8], usize, usize, &mut [u8]),
-) -> TractResult<Box<dyn MMMInputValue>> {
+) -> Box<dyn MMMInputValue> {
     let count = rows.len() / depth.max(1);
     let width = format.r().max(1);
     let length = count.div_ceil(width) * panel;
@@ -195,7 +220,7 @@ fn packed<F: MMMInputFormat + Clone>(
     for (bytes, rows) in bytes.chunks_exact_mut(panel.max(1)).zip(of_panel) {
         fill(rows, depth, width, bytes);
     }
-    Ok(Box::new(EagerPackedInput {
+    Box::new(EagerPackedInput {
         fact: PackedExoticFact {
             format: Box::new(format.clone()),
             mn: count.to_dim(),
@@ -204,7 +229,7 @@ fn packed<F: MMMInputFormat + Clone>(
         packed: blob.into(),
         panel_bytes: panel,
         mn: count,
-    }))
+    })
 }
 
 /// Four numbers of a row, then four of the next one: what VNNI and SDOT multiply at once.

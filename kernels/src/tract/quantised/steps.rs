@@ -52,10 +52,12 @@ pub(in crate::tract) fn roundings(graph: &GraphProto) -> Vec<Rounding> {
         let rounding = trail.real(&output.name).map(Rounding::Steps);
         let rounding =
             rounding.or_else(|| trail.is_bytes(&output.name).then_some(Rounding::Steps(1.0)));
-        rounding.unwrap_or(if trail.is_behind_bytes(&output.name) {
-            Rounding::Range
-        } else {
-            Rounding::None
+        rounding.unwrap_or_else(|| {
+            if trail.is_behind_bytes(&output.name) {
+                Rounding::Range
+            } else {
+                Rounding::None
+            }
         })
     });
     outputs.collect()

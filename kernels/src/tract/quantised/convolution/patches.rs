@@ -8,7 +8,7 @@ use super::super::geometry::Window;
 const NUMBERS: usize = 1 << 15;
 
 /// How many sums are computed before they are made what leaves.
-const SUMS: usize = 1 << 16;
+const SUMS: usize = 1 << 14;
 
 /// Lays patches of one image out, row by row.
 #[derive(Debug)]

@@ -46,7 +46,7 @@ fn bytes(shape: &[usize], seed: u64) -> Tensor {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        (state >> 40) as u8
+        state.to_le_bytes()[5]
     });
     let numbers: Vec<u8> = numbers.take(shape.iter().product()).collect();
     Tensor::from_shape(shape, &numbers).unwrap()

@@ -24,7 +24,7 @@ fn an_output_of_one_scale_is_off_by_a_step_of_it() {
     };
     // The mean before is of bytes whose scale may be off too.
     assert!(
-        steps >= scale && steps <= 4.0 * scale,
+        steps > scale && steps < 10.0 * scale,
         "{steps}, a step is {scale}"
     );
 }
