@@ -424,7 +424,7 @@ async fn published_endpoints(publisher: &Publisher) -> Result<Value, QuickstartE
 }
 
 /// The endpoints of the samples, in the JSON of `update_config`.
-fn sample_endpoints() -> [(&'static str, Value); 3] {
+fn sample_endpoints() -> [(&'static str, Value); 4] {
     let capture = |prefix: &str| {
         json!({"enabled": true, "catalog_name": "main", "schema_name": "default",
                "table_name_prefix": prefix})

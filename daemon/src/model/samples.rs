@@ -34,7 +34,7 @@ macro_rules! sample {
     };
 }
 
-static SAMPLES: [SampleModel; 6] = [
+static SAMPLES: [SampleModel; 8] = [
     sample!("main.default.fraud/3", "fraud/3"),
     sample!("main.default.fraud/4", "fraud/4"),
     sample!("main.default.tumour/1", "tumour/1"),
