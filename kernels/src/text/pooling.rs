@@ -13,7 +13,7 @@ impl Pooling {
             |vector: Option<&[f32]>| vector.map_or_else(|| vec![0.0; width], <[f32]>::to_vec);
         match self {
             Self::Cls => whole(vectors().next()),
-            Self::LastToken => whole(vectors().last()),
+            Self::LastToken => whole(vectors().next_back()),
             Self::Mean => mean(vectors(), width, count),
             Self::Max => {
                 let mut largest = whole(vectors().next());

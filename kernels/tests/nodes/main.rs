@@ -23,6 +23,8 @@ mod protobuf;
 mod tests {
     use edgeward_harness::{floors, skip};
 
+    use edgeward_kernels::engine::ModelForm;
+
     use crate::{case, lists, outcomes, package};
 
     #[test]
@@ -32,7 +34,8 @@ mod tests {
             Err(reason) => return skip("nodes", &reason),
         };
         let names = package::cases(&folder);
-        for engine in edgeward_kernels::engines() {
+        let engines = edgeward_kernels::engines().into_iter();
+        for engine in engines.filter(|engine| engine.takes(ModelForm::Onnx)) {
             let outcomes = outcomes::of(engine.name(), &folder, &names);
             lists::hold(engine.name(), &outcomes);
         }

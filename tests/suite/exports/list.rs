@@ -54,7 +54,6 @@ pub(super) fn text(outcomes: &[Outcome<'_>]) -> String {
 }
 
 /// Fails unless `docs/models.md` holds the list, or writes it there when it is asked to.
-#[expect(clippy::print_stdout, reason = "the list is what the run is for")]
 pub(super) fn hold(list: &str) {
     println!("{list}");
     let path = workspace().join("docs/models.md");
