@@ -6,7 +6,7 @@
 //! lightgbm (text) ------------'
 //! ```
 //!
-//! A reader turns a file into a [`model`] or says what in it is not served; from there on nobody
+//! A reader turns a file into a `model` or says what in it is not served; from there on nobody
 //! knows which framework it came from. The trees are those of [`crate::trees`], which ONNX files
 //! become as well. Sums are made in the type and the order in which the framework makes them: `f32`
 //! for `XGBoost`, `f64` for `LightGBM`.

@@ -98,10 +98,22 @@ async fn the_samples_serve_and_are_back_after_a_restart() {
     let fraud = served("main.default.fraud", ["3", "4"], [80, 20]);
     let tumour = served("main.default.tumour", ["1", "2"], [50, 50]);
     let digits = served("main.default.digits", ["1", "2"], [50, 50]);
+    let single = |name: &str, model: &str, version: &str| json!({"name": name, "entity_name": model, "entity_version": version});
+    let boosted = input(&json!({
+        "served_entities": [
+            single("tumour", "main.default.tumour", "3"),
+            single("diabetes", "main.default.diabetes", "1"),
+        ],
+        "traffic_config": {"routes": [
+            {"served_model_name": "tumour", "traffic_percentage": 50},
+            {"served_model_name": "diabetes", "traffic_percentage": 50},
+        ]},
+    }));
     let all = [
         ("fraud-detection", fraud),
         ("tumour", tumour),
         ("digits", digits),
+        ("boosted", boosted),
     ];
     for (name, config) in all {
         let view = first

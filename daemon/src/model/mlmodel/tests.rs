@@ -23,10 +23,12 @@ fn the_samples_files_are_read() {
         let Schema::Columns(columns) = model.signature.unwrap().inputs else {
             panic!("{} has tensors", sample.reference);
         };
-        let expected = if sample.reference.contains("fraud") {
-            4
-        } else {
-            30
+        let expected = match sample.reference.rsplit_once('/').unwrap().0 {
+            "main.default.fraud" => 4,
+            "main.default.tumour" => 30,
+            "main.default.diabetes" => 10,
+            "main.default.digits" => 64,
+            other => panic!("{other} is no sample"),
         };
         assert_eq!(columns.len(), expected);
         assert_eq!(columns[0].column_type, ColumnType::Double);

@@ -194,7 +194,7 @@ fn nothing_outside_the_directory_is_read() {
 #[test]
 fn what_is_no_model_says_so() {
     let empty = folder(&[("readme.txt", b"hello")]);
-    assert!(refusal(empty.path()).contains("nor an MLflow model directory"));
+    assert!(refusal(empty.path()).contains("nor a directory of sentence-transformers"));
     assert!(refusal(&empty.path().join("readme.txt")).contains("neither"));
     assert!(refusal(&empty.path().join("nothing.onnx")).contains("cannot read"));
     let broken = folder(&[("model.onnx", b"not a protobuf at all")]);
