@@ -1,8 +1,8 @@
 //! Arithmetic on numbers of 8 bits: the loops that quantised networks spend their time in.
 //!
 //! Knows neither ONNX nor an engine, allocates nothing in a loop, and must never read outside its
-//! slices. Everything here is plain Rust, compiled once for each width of vectors that processors
-//! have (`cpu`); all of them give the same bytes.
+//! slices. All but products (`dots`) is plain Rust, compiled once for each width of vectors that
+//! processors have ([`crate::cpu`]); all of them give the same bytes.
 //!
 //! A number of 8 bits stands as a byte, signed or not as its [`Encoding`] says. The loops compute on
 //! signed ones: an unsigned byte becomes signed by turning its highest bit, which takes 128 off the
@@ -11,10 +11,12 @@
 //! Rounding is to the nearest, half to even, as ONNX says. What does not fit saturates.
 
 pub mod binary;
-mod cpu;
+
 pub mod depthwise;
+mod dots;
 pub mod layout;
 pub mod linear;
+pub mod product;
 pub mod requantise;
 
 /// How a byte is read.

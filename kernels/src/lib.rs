@@ -9,8 +9,11 @@
 #[cfg(feature = "trees")]
 pub mod boosted;
 pub mod chain;
+mod cpu;
 pub mod engine;
+pub mod float;
 pub mod int8;
+pub mod product;
 pub mod scores;
 pub mod tensor;
 pub mod text;

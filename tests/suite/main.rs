@@ -10,3 +10,5 @@ mod rooms;
 mod samples;
 #[cfg(test)]
 mod traffic;
+#[cfg(test)]
+mod zoo;

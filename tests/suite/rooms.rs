@@ -51,6 +51,7 @@ pub(crate) struct Rooms {
     pub(crate) serving: Serving,
     pub(crate) rows: Arc<RowCount>,
     pub(crate) tasks: Tasks,
+    models: Arc<ModelStore>,
     _folder: TempDir,
 }
 
@@ -71,14 +72,14 @@ impl Rooms {
         .with_table::<EndpointRecord>()
         .with_table::<AppliedDesired>();
         let (store, _) = Store::open(options).unwrap();
-        let models = open_models(folder.path(), &store, &tasks, &clock, fs).await;
+        let models = Arc::new(open_models(folder.path(), &store, &tasks, &clock, fs).await);
         let endpoints = Endpoints::open(
             EndpointOptions {
                 answer_within: ENDING,
                 ..EndpointOptions::default()
             },
             store,
-            Arc::new(models),
+            Arc::clone(&models),
             &tasks,
             Arc::clone(&clock),
         )
@@ -98,8 +99,15 @@ impl Rooms {
             serving,
             rows,
             tasks,
+            models,
             _folder: folder,
         }
+    }
+
+    /// Imports a model version, named `catalog.schema.model/version`.
+    pub(crate) async fn import(&self, folder: &Path, model: &str) {
+        let model = model.parse().unwrap();
+        self.models.import(folder, &model).await.unwrap();
     }
 
     /// Makes an endpoint, or replaces its configuration.
@@ -118,7 +126,7 @@ impl Rooms {
     /// Ends every task.
     pub(crate) async fn close(self) {
         self.tasks.begin_shutdown();
-        drop((self.serving, self.endpoints));
+        drop((self.serving, self.endpoints, self.models));
         self.tasks.join_all(ENDING).await.unwrap();
         assert!(
             self.tasks.failures().is_empty(),

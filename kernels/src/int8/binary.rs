@@ -1,8 +1,8 @@
 //! Two runs of bytes, number by number: each computed as a real number, then made a byte again.
 
-use super::cpu::widest;
 use super::linear::Linear;
 use super::rounded;
+use crate::cpu::widest;
 
 /// What is done with two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::cpu::widest;
+use crate::cpu::widest;
 
 /// Channels whose sums are kept in registers together.
 const BLOCK: usize = 32;
@@ -23,15 +23,12 @@ pub struct Line<'a> {
     pub zero: i32,
     /// Weights less their zero points, `channels` for each tap.
     pub weights: &'a [i32],
-    /// Where the first channel of each tap stands, for each column in turn; [`OUTSIDE`] where the tap
+    /// Where the first channel of each tap stands, for each column in turn; [`OUTSIDE`](crate::product::OUTSIDE) where the tap
     /// falls on padding.
     pub places: &'a [usize],
     /// How many taps the filter has.
     pub taps: usize,
 }
-
-/// The place of a tap that falls on padding.
-pub const OUTSIDE: usize = usize::MAX;
 
 widest! {
     /// Adds up `(pixel - zero) * weight` for every column of the row, `channels` sums each.

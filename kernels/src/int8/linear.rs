@@ -1,7 +1,7 @@
 //! Between real numbers and 8 bits: `byte = round(real / scale) + zero`, `real = (byte - zero) * scale`.
 
-use super::cpu::widest;
 use super::{Encoding, rounded};
+use crate::cpu::widest;
 
 /// The scale and the zero point of a run of numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,8 +2,8 @@
 //!
 //! Sums stand as rows, one column for each output channel.
 
-use super::cpu::widest;
 use super::{Encoding, rounded};
+use crate::cpu::widest;
 
 /// What makes bytes of sums: `clamp(round((sum + offset) * multiplier), least, most) + zero`.
 #[derive(Debug, Clone, Copy)]

@@ -10,11 +10,14 @@
 use proptest::prelude::*;
 
 use super::binary::{Binary, Terms, combine};
-use super::depthwise::{Line, OUTSIDE, convolve};
+use super::depthwise::{Line, convolve};
+use super::dots::Width;
 use super::layout::transpose;
 use super::linear::{Linear, dequantise, quantise, widen};
+use super::product::Weights;
 use super::requantise::{Requantise, realise, requantise, straighten};
 use super::*;
+use crate::product::OUTSIDE;
 
 fn encoding() -> impl Strategy<Value = Encoding> {
     prop_oneof![Just(Encoding::Signed), Just(Encoding::Unsigned)]
@@ -209,6 +212,41 @@ proptest! {
                     .sum();
                 prop_assert_eq!(sums[column * channels + channel], expected);
             }
+        }
+    }
+
+    #[test]
+    fn products_are_added_up_where_their_numbers_lie(
+        rows in 0_usize..30,
+        (taps, depth, columns) in (1_usize..4, 0_usize..20, 0_usize..80),
+        seed in any::<u64>(),
+    ) {
+        let byte = |at: usize| seed.rotate_left((at % 59) as u32) as u8 ^ (at as u8);
+        let pixels = 9;
+        let image: Vec<u8> = (0..pixels * depth).map(byte).collect();
+        let outside = vec![byte(3); depth];
+        let place = |at: usize| match usize::from(byte(at)) % (pixels + 1) {
+            0 => OUTSIDE,
+            pixel => (pixel - 1) * depth,
+        };
+        let places: Vec<usize> = (0..rows * taps).map(place).collect();
+        let weight = |tap: usize, place: usize, column: usize| byte((tap * depth + place) * 83 + column).cast_signed();
+        let mut expected = Vec::new();
+        for places in places.chunks(taps) {
+            for column in 0..columns {
+                let of_tap = |(tap, place): (usize, &usize)| -> i32 {
+                    let numbers = image.get(*place..).map_or(&*outside, |rest| &rest[..depth]);
+                    let products = numbers.iter().enumerate();
+                    products.map(|(at, number)| i32::from(*number) * i32::from(weight(tap, at, column))).sum()
+                };
+                expected.push(places.iter().enumerate().map(of_tap).sum::<i32>());
+            }
+        }
+        for width in Width::all() {
+            let weights = Weights::pack_for(width, (taps, depth, columns), weight);
+            let mut sums = vec![-1; rows * columns];
+            weights.multiply(&image, &places, &outside, &mut sums);
+            prop_assert_eq!(&sums, &expected, "{:?}", width);
         }
     }
 

@@ -20,8 +20,8 @@ use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 use super::convert::data_type;
 use super::domains::{Domains, unsupported_operators};
 use super::operator::Evaluation;
-use super::quantised::{fuse, steps};
-use super::{bounded, branch, doubles, ml, quantised, recurrent, standard};
+use super::quantised::steps;
+use super::{bounded, branch, doubles, fuse, image, ml, quantised, real, recurrent, standard};
 use crate::engine::{LoadModelError, ModelFile, ModelForm};
 use crate::tensor::TensorSpec;
 use crate::tolerance::Rounding;
@@ -149,7 +149,9 @@ pub(super) fn read(model: &ModelFile, evaluation: Evaluation) -> Result<ReadMode
     read.onnx.op_register.0.extend(domains.contributed.0);
     read.roundings = steps::roundings(read.graph()?);
     if evaluation == Evaluation::Kernel {
+        image::register(&mut read.onnx.op_register);
         quantised::register_fused(&mut read.onnx.op_register);
+        real::register_fused(&mut read.onnx.op_register);
         if let Some(graph) = &mut read.proto.graph {
             fuse::fuse(graph);
         }

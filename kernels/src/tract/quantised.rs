@@ -5,8 +5,9 @@
 //! | `linear` | `QuantizeLinear`, `DequantizeLinear`, `DynamicQuantizeLinear` |
 //! | `matrix`, `convolution` | products of bytes, with sums of 32 bits (`product`), and what leaves them (`finish`) |
 //! | `binary`, `table`, `pool`, `concat`, `softmax` | operators that onnxruntime's quantiser writes beside those |
-//! | `fuse`, `layout`, `channels` | what lies between `DequantizeLinear` and `QuantizeLinear`, made operators on bytes |
-//! | `steps` | how far an answer may lie from the expected one, because something was rounded to 8 bits |
+//! //! | `steps` | how far an answer may lie from the expected one, because something was rounded to 8 bits |
+//!
+//! What lies between `DequantizeLinear` and `QuantizeLinear` is made operators on bytes by `fuse`.
 //!
 //! None of tract's own quantised operators is used. The reference evaluates a model as its file states
 //! it, in real numbers wherever the file does; the kernel computes the same on bytes. Must never take
@@ -14,16 +15,13 @@
 
 use tract_onnx::model::OnnxOpRegister;
 
+use super::fuse;
 use super::operator::{Build, Evaluation, Operator, Port, as_f32, build, only, only_tensor};
 
 mod binary;
-mod channels;
 mod concat;
 mod convolution;
 mod finish;
-pub(super) mod fuse;
-mod geometry;
-mod layout;
 mod linear;
 mod matrix;
 mod parameters;
@@ -33,6 +31,8 @@ mod signed;
 mod softmax;
 pub(super) mod steps;
 mod table;
+
+pub(super) use table::FUNCTION;
 
 /// Puts the standard operators into `register`, in place of tract's.
 pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
@@ -85,6 +85,4 @@ pub(super) fn register_fused(register: &mut OnnxOpRegister) {
     for pool in fuse::POOLS {
         register.insert(pool, build::<pool::Pool>);
     }
-    register.insert(layout::LAST, build::<channels::Channels<true>>);
-    register.insert(layout::FIRST, build::<channels::Channels<false>>);
 }

@@ -14,6 +14,8 @@
 //!
 //! With `layout = 1` the batch comes first everywhere. All but X, W and R may be absent.
 
+use std::sync::Arc;
+
 use tract_onnx::model::{OnnxOpRegister, ParsingContext, optional_inputs, optional_outputs};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{
@@ -25,10 +27,12 @@ use super::operator::{Build, Evaluation, Operator, Port, build};
 mod activation;
 mod cell;
 mod sequence;
+mod together;
 
 use activation::Activation;
 use cell::Cell;
-use sequence::{Given, Lengths, Real, Sequence};
+use sequence::{Given, Lengths, Places, Real, Sequence};
+use together::Packed;
 
 /// Puts these operators into `register`, in place of tract's.
 pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
@@ -78,9 +82,11 @@ struct Recurrent<const REFERENCE: bool> {
     directions: Vec<Direction>,
     hidden: usize,
     clip: Option<f32>,
+    /// The weights of each direction, where they never change and all rows can be computed together.
+    packed: Option<Arc<[Packed]>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Direction {
     cell: Cell,
     backwards: bool,
@@ -130,6 +136,7 @@ impl<const REFERENCE: bool> Build for Recurrent<REFERENCE> {
             directions,
             hidden,
             clip: node.get_attr_opt("clip")?,
+            packed: None,
         })
     }
 }
@@ -190,7 +197,7 @@ impl<const REFERENCE: bool> Recurrent<REFERENCE> {
             None => None,
             Some(at) => Some(Lengths::read(inputs, at, batch, steps)?),
         };
-        let mut sequence = Sequence::new(steps, batch, hidden, count, self.batch_first);
+        let mut sequence = Sequence::new(self.places(steps, batch));
         for (number, direction) in self.directions.iter().enumerate() {
             let given = Given {
                 x: &x,
@@ -206,6 +213,68 @@ impl<const REFERENCE: bool> Recurrent<REFERENCE> {
             };
             sequence.run(number, &direction.cell, direction.backwards, &given);
         }
+        self.given_out(&sequence, (steps, batch))
+    }
+
+    /// Computes with packed weights.
+    fn run_together(&self, packed: &[Packed], inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
+        let x = inputs.first().context("X is missing")?;
+        let (steps, batch) = match (x.shape(), self.batch_first) {
+            ([steps, batch, _], false) | ([batch, steps, _], true) => (*steps, *batch),
+            (other, _) => bail!("X has shape {other:?}, not three axes"),
+        };
+        let states = self.state_shape(batch, |number| number);
+        let given = |at: Option<usize>, name: &str| {
+            let read = |at| numbers::<f32>(inputs, at, name, &states);
+            at.map(read).transpose()
+        };
+        let first_state = given(self.inputs.first_state, "initial_h")?;
+        let first_cell = given(self.inputs.first_cell, "initial_c")?;
+        let x = x.try_as_plain_ram()?;
+        let places = self.places(steps, batch);
+        let mut sequence = Sequence::new(places);
+        for (number, (direction, packed)) in self.directions.iter().zip(packed).enumerate() {
+            let direction = together::Direction {
+                cell: direction.cell,
+                packed,
+                backwards: direction.backwards,
+                clip: self.clip,
+                places: &places,
+                number,
+            };
+            let mut outputs = together::Outputs {
+                every: &mut sequence.every,
+                last: &mut sequence.last,
+                last_cell: &mut sequence.last_cell,
+            };
+            let x = x.as_slice::<f32>()?;
+            direction.run(
+                x,
+                first_state.as_deref(),
+                first_cell.as_deref(),
+                &mut outputs,
+            );
+        }
+        self.given_out(&sequence, (steps, batch))
+    }
+
+    fn places(&self, steps: usize, batch: usize) -> Places {
+        Places {
+            steps,
+            batch,
+            units: self.hidden,
+            directions: self.directions.len(),
+            batch_first: self.batch_first,
+        }
+    }
+
+    /// The outputs that are wanted.
+    fn given_out<T: Real>(
+        &self,
+        sequence: &Sequence<T>,
+        (steps, batch): (usize, usize),
+    ) -> TractResult<TVec<Tensor>> {
+        let states = self.state_shape(batch, |number| number);
         let mut outputs = TVec::new();
         for output in &self.outputs {
             outputs.push(match output {
@@ -284,11 +353,67 @@ impl<const REFERENCE: bool> Operator for Recurrent<REFERENCE> {
             .collect())
     }
 
+    fn prepare(
+        &self,
+        constants: &[Option<Arc<Tensor>>],
+    ) -> TractResult<Option<(Self, TVec<usize>)>> {
+        let constant = |at: usize| constants.get(at).and_then(Option::as_deref);
+        let bias = self.inputs.bias.map(constant);
+        let plain = self.inputs.lengths.is_none()
+            && self.inputs.peepholes.is_none()
+            && bias.is_none_or(|bias| bias.is_some());
+        let together = self
+            .directions
+            .iter()
+            .all(|direction| together::takes(direction.cell));
+        let (Some(w), Some(r), false) =
+            (constant(1), constant(2), REFERENCE || !plain || !together)
+        else {
+            return Ok(None);
+        };
+        let pack = |(number, direction): (usize, &Direction)| {
+            Packed::new(
+                (number, self.hidden),
+                direction.cell,
+                [w, r],
+                bias.flatten(),
+            )
+        };
+        let packed: Vec<Packed> = self
+            .directions
+            .iter()
+            .enumerate()
+            .map(pack)
+            .collect::<TractResult<_>>()?;
+        // What is left: X and the first states.
+        let kept: TVec<usize> = (0..constants.len())
+            .filter(|at| !matches!(at, 1 | 2) && self.inputs.bias != Some(*at))
+            .collect();
+        let moved = |at: Option<usize>| kept.iter().position(|kept| Some(*kept) == at);
+        let prepared = Self {
+            inputs: Inputs {
+                count: kept.len(),
+                bias: None,
+                lengths: None,
+                first_state: moved(self.inputs.first_state),
+                first_cell: moved(self.inputs.first_cell),
+                peepholes: None,
+            },
+            outputs: self.outputs.clone(),
+            batch_first: self.batch_first,
+            directions: self.directions.clone(),
+            hidden: self.hidden,
+            clip: self.clip,
+            packed: Some(packed.into()),
+        };
+        Ok(Some((prepared, kept)))
+    }
+
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
-        if REFERENCE {
-            self.run::<f64>(inputs)
-        } else {
-            self.run::<f32>(inputs)
+        match &self.packed {
+            Some(packed) => self.run_together(packed, inputs),
+            None if REFERENCE => self.run::<f64>(inputs),
+            None => self.run::<f32>(inputs),
         }
     }
 }

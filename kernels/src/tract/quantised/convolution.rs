@@ -17,15 +17,17 @@ use tract_onnx::tract_hir::internal::{
     DimLike, TDim, TVec, Tensor, TractResult, bail, ensure, tvec,
 };
 
-use super::channels::{channels_last, first, image_of, last};
+use super::super::image::channels::{channels_last, first, image_of, last};
+use super::super::image::geometry::{Geometry, Window};
 use super::finish::{Ending, Finish};
-use super::geometry::{Geometry, Window};
 use super::parameters::{Inputs, Role, encoding};
 use super::product::Weights;
-use super::signed::signed;
+use super::signed::{signed, unsigned};
 use super::{Build, Operator, Port};
-use crate::int8::depthwise::{Line, OUTSIDE, convolve};
+use crate::int8::depthwise::{Line, convolve};
+use crate::int8::product::Weights as Ours;
 use crate::int8::requantise::straighten;
+use crate::product::OUTSIDE;
 
 mod patches;
 
@@ -141,8 +143,8 @@ impl Filters {
             let columns = count / groups;
             let of_group = channels_last.chunks((depth * columns).max(1));
             let of_group = of_group.zip(zeros.chunks(columns.max(1)));
-            let packed =
-                of_group.map(|(filters, zeros)| Weights::pack(filters, depth, zeros.into()));
+            let packed = of_group
+                .map(|(filters, zeros)| Weights::pack(filters, (taps, channels), zeros.into()));
             Way::Product(packed.collect::<TractResult<_>>()?)
         };
         Ok(Self {
@@ -256,11 +258,11 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
         shape.push(filters.count);
         let mut output = ending.room(&shape)?;
         let turned;
-        let numbers = if self.channels_last {
-            signed(images)?
+        let images = if self.channels_last {
+            images
         } else {
             turned = last(images)?;
-            signed(&turned)?
+            &turned
         };
         let [height, width] = window.image;
         let [rows, columns] = window.output;
@@ -271,12 +273,18 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
             zero,
             ending: &ending,
         };
-        for (image, numbers) in numbers
-            .chunks((height * width * channels).max(1))
-            .enumerate()
-        {
-            let at = image * rows * columns * filters.count;
-            call.run(numbers, &mut output, at)?;
+        let size = (height * width * channels).max(1);
+        let places = (0..).step_by(rows * columns * filters.count);
+        if let Some(groups) = filters.ours() {
+            let numbers = unsigned(images)?;
+            for (image, at) in numbers.chunks(size).zip(places) {
+                call.in_place(&groups, image, &mut output, at)?;
+            }
+        } else {
+            let numbers = signed(images)?;
+            for (image, at) in numbers.chunks(size).zip(places) {
+                call.run(image, &mut output, at)?;
+            }
         }
         let output = if self.channels_last {
             output
@@ -288,6 +296,14 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
 }
 
 impl Filters {
+    /// The weights of each group, where images are multiplied with where they lie.
+    fn ours(&self) -> Option<Vec<&Ours>> {
+        match &self.way {
+            Way::Product(groups) => groups.iter().map(Weights::ours).collect(),
+            Way::Depthwise(_) | Way::Plain(_) => None,
+        }
+    }
+
     /// What the sums of an output channel lack where the image has the zero point `zero`.
     fn offset(&self, channel: usize, zero: i32) -> i32 {
         let Way::Product(groups) = &self.way else {
@@ -319,6 +335,51 @@ impl Call<'_> {
                 self.ending.write(&sums, output, at, self.filters.count)
             }
         }
+    }
+
+    /// Convolves one image of unsigned bytes where it lies.
+    fn in_place(
+        &self,
+        groups: &[&Ours],
+        image: &[u8],
+        output: &mut Tensor,
+        at: usize,
+    ) -> TractResult<()> {
+        let channels = self.filters.channels * self.groups;
+        let [rows, width] = self.window.output;
+        let count = rows * width;
+        let block = groups.first().map_or(1, |weights| weights.block(count));
+        let zero = u8::try_from(self.zero + 128)?;
+        let outside = vec![zero; self.filters.channels];
+        let columns = groups.first().map_or(0, |weights| weights.columns());
+        let mut sums = vec![0; block * columns];
+        let mut places = Vec::with_capacity(block * self.window.taps());
+        for (group, weights) in groups.iter().enumerate() {
+            let part;
+            let ending = if self.groups == 1 {
+                self.ending
+            } else {
+                part = self.ending.part(group * columns, columns);
+                &part
+            };
+            let start = group * self.filters.channels;
+            for first in (0..count).step_by(block) {
+                let of_block = first..count.min(first + block);
+                places.clear();
+                for place in of_block.clone() {
+                    let pixels = self.window.pixels([place / width, place % width]);
+                    let place = |pixel: Option<usize>| {
+                        pixel.map_or(OUTSIDE, |pixel| pixel * channels + start)
+                    };
+                    places.extend(pixels.map(place));
+                }
+                let sums = sums.get_mut(..of_block.len() * columns).unwrap_or_default();
+                weights.multiply(image, &places, &outside, sums);
+                let at = at + first * self.filters.count + group * columns;
+                ending.write(sums, output, at, self.filters.count)?;
+            }
+        }
+        Ok(())
     }
 
     fn product(

@@ -168,7 +168,7 @@ impl Right {
                     column.iter().map(move |number| i32::from(*number) - zero)
                 }));
             } else {
-                let packed = Weights::pack(&column_by_column, depth, zeros.clone())?;
+                let packed = Weights::pack(&column_by_column, (1, depth), zeros.clone())?;
                 right.packed.push(packed);
             }
         }

@@ -5,8 +5,8 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, TDim, TVec, Tensor, TractResult, ensure, tvec};
 
-use super::channels::{channels_last, first, image_of, last};
-use super::geometry::{Geometry, Window};
+use super::super::image::channels::{channels_last, first, image_of, last};
+use super::super::image::geometry::{Geometry, Window};
 use super::parameters::{Inputs, Role, encoding};
 use super::signed::signed;
 use super::{Build, Operator, Port};

@@ -1,14 +1,17 @@
 //! Products of matrices of signed bytes, with sums of 32 bits.
 //!
-//! The inner loops are tract-linalg's, which has them for every processor: VNNI and AMX on x86, SDOT
-//! on ARM, and plain ones. Its kernels read both matrices in panels of their own formats; weights are
-//! brought into theirs once, activations at each call.
+//! Where the processor has VNNI the inner loops are our own ([`crate::int8::product`]), which read
+//! activations where they lie. Elsewhere they are tract-linalg's, which has them for every processor:
+//! SDOT on ARM, and plain ones. Its kernels read both matrices in panels of their own formats; weights
+//! are brought into theirs once, activations at each call.
 
+use crate::int8::product::Weights as Ours;
 use tract_onnx::prelude::tract_linalg::mmm::{
     AsInputValue, EagerPackedInput, FusedSpec, MMMInputFormat, MMMInputValue, MatMatMul,
     MmmDispatch, PackedExoticFact, Query, Suitable,
 };
 use tract_onnx::prelude::tract_linalg::pack::PackedI8K4;
+
 use tract_onnx::tract_hir::internal::{
     Blob, DatumType, Tensor, ToDim, TractErrorContext as _, TractResult, ensure, tvec,
 };
@@ -16,9 +19,7 @@ use tract_onnx::tract_hir::internal::{
 /// Weights, ready to be multiplied with.
 #[derive(Debug)]
 pub(super) struct Weights {
-    kernel: Box<dyn MatMatMul>,
-    packing: usize,
-    panels: Box<dyn MMMInputValue>,
+    way: Way,
     depth: usize,
     columns: usize,
     /// The sum of each column.
@@ -27,50 +28,64 @@ pub(super) struct Weights {
     zeros: Vec<i32>,
 }
 
+/// Whose inner loops multiply.
+#[derive(Debug)]
+enum Way {
+    /// Our own. They take activations as unsigned bytes: 128 more than the signed ones.
+    Ours(Ours),
+    /// tract-linalg's.
+    Linalg {
+        kernel: Box<dyn MatMatMul>,
+        packing: usize,
+        panels: Box<dyn MMMInputValue>,
+    },
+}
+
 impl Weights {
-    /// Packs weights given column by column, `depth` of them each, with the zero point of each column.
-    pub(super) fn pack(columns: &[i8], depth: usize, zeros: Vec<i32>) -> TractResult<Self> {
-        let count = zeros.len();
+    /// Packs weights given column by column, `channels` of them for each of `taps`, with the zero point
+    /// of each column.
+    pub(super) fn pack(
+        columns: &[i8],
+        (taps, channels): (usize, usize),
+        zeros: Vec<i32>,
+    ) -> TractResult<Self> {
+        let (depth, count) = (taps * channels, zeros.len());
         ensure!(
             columns.len() == depth * count,
             "{} weights are no {count} columns of {depth}",
             columns.len()
         );
-        let query = Query {
-            weight: DatumType::I8.into(),
-            activation: DatumType::I8,
-            accumulators: tvec!(DatumType::I32),
-            store: None,
-            allow_extractor: false,
-            m: None,
-            k: Some(depth),
-            // A single column would get a kernel for vectors, which reads the other matrix otherwise.
-            n: Some(count.max(2)),
+        let straight = zeros.iter().all(|zero| *zero == 0);
+        let weight = |tap: usize, channel: usize, column: usize| {
+            let at = column * depth + tap * channels + channel;
+            columns.get(at).copied().unwrap_or_default()
         };
-        let (kernel, packing, _) =
-            chosen(&query, depth).context("this processor has no kernel for products of bytes")?;
-        let (_, format) = kernel
-            .packings()
-            .get(packing)
-            .context("a kernel without the packing it was chosen for")?;
-        let matrix = Tensor::from_shape(&[count, depth], columns)?;
-        let panels = format.prepare_one(&matrix, 1, 0)?;
+        let ours = straight.then(|| Ours::pack((taps, channels, count), weight));
+        let way = match ours.flatten() {
+            Some(ours) => Way::Ours(ours),
+            None => linalg(columns, depth, count)?,
+        };
         let sum = |column: &[i8]| column.iter().map(|weight| i32::from(*weight)).sum();
         let sums = if depth == 0 {
             vec![0; count]
         } else {
             columns.chunks_exact(depth).map(sum).collect()
         };
-        let straight = zeros.iter().all(|zero| *zero == 0);
         Ok(Self {
-            kernel,
-            packing,
-            panels,
+            way,
             depth,
             columns: count,
             sums,
             zeros: if straight { Vec::new() } else { zeros },
         })
+    }
+
+    /// Our own weights, where the processor multiplies with them.
+    pub(super) fn ours(&self) -> Option<&Ours> {
+        match &self.way {
+            Way::Ours(ours) => Some(ours),
+            Way::Linalg { .. } => None,
+        }
     }
 
     /// How many numbers a row of activations has.
@@ -88,8 +103,13 @@ impl Weights {
         &self.zeros
     }
 
-    /// What has to be added to the sums of each column where activations have the zero point `zero`.
+    /// What has to be added to the sums of each column where activations have the zero point `zero`, as
+    /// a signed byte has it.
     pub(super) fn offset(&self, column: usize, zero: i32) -> i32 {
+        let zero = match self.way {
+            Way::Ours(_) => zero + 128,
+            Way::Linalg { .. } => zero,
+        };
         let sum = self.sums.get(column).copied().unwrap_or_default();
         let of_weights = self.zeros.get(column).copied().unwrap_or_default();
         let depth = i32::try_from(self.depth).unwrap_or(i32::MAX);
@@ -121,30 +141,72 @@ impl Weights {
         if count == 0 || self.columns == 0 {
             return Ok(count);
         }
-        let (format, _) = self
-            .kernel
+        let (kernel, packing, weights) = match &self.way {
+            Way::Ours(ours) => {
+                let unsigned = rows.iter().map(|number| number.cast_unsigned() ^ 0x80);
+                let unsigned: Vec<u8> = unsigned.collect();
+                let places: Vec<usize> = (0..count).map(|row| row * self.depth).collect();
+                let mut view = sums.try_as_plain_ram_mut()?;
+                ours.multiply(&unsigned, &places, &[], view.as_slice_mut::<i32>()?);
+                return Ok(count);
+            }
+            Way::Linalg {
+                kernel,
+                packing,
+                panels,
+            } => (kernel, *packing, panels),
+        };
+        let (format, _) = kernel
             .packings()
-            .get(self.packing)
+            .get(packing)
             .context("a kernel without the packing it was chosen for")?;
         let activations = panels(&**format, rows, self.depth)?;
         // SAFETY: the sums are a matrix of i32, which is what the kernel adds up in.
-        let store = unsafe { self.kernel.c_view(Some(0), Some(1)) };
+        let store = unsafe { kernel.c_view(Some(0), Some(1)) };
         // SAFETY: the view is of a tensor that lives until the kernel has run, and is not read or
         // written by anyone else meanwhile.
         let store = unsafe { store.wrap(&sums.view_mut()) };
         let steps = [
             FusedSpec::AddMatMul {
                 a: AsInputValue::Owned(activations),
-                b: AsInputValue::Borrowed(&*self.panels),
-                packing: self.packing,
+                b: AsInputValue::Borrowed(&**weights),
+                packing,
             },
             FusedSpec::Store(store),
         ];
         // SAFETY: the kernel is one this processor can run; both matrices are packed in the formats of
         // this packing, to the same depth; the sums have room for `count` rows and all columns.
-        unsafe { self.kernel.run(count, self.columns, &steps)? };
+        unsafe { kernel.run(count, self.columns, &steps)? };
         Ok(count)
     }
+}
+
+/// Weights in the format of the kernel that tract-linalg has for them.
+fn linalg(columns: &[i8], depth: usize, count: usize) -> TractResult<Way> {
+    let query = Query {
+        weight: DatumType::I8.into(),
+        activation: DatumType::I8,
+        accumulators: tvec!(DatumType::I32),
+        store: None,
+        allow_extractor: false,
+        m: None,
+        k: Some(depth),
+        // A single column would get a kernel for vectors, which reads the other matrix otherwise.
+        n: Some(count.max(2)),
+    };
+    let (kernel, packing, _) =
+        chosen(&query, depth).context("this processor has no kernel for products of bytes")?;
+    let (_, format) = kernel
+        .packings()
+        .get(packing)
+        .context("a kernel without the packing it was chosen for")?;
+    let matrix = Tensor::from_shape(&[count, depth], columns)?;
+    let panels = format.prepare_one(&matrix, 1, 0)?;
+    Ok(Way::Linalg {
+        kernel,
+        packing,
+        panels,
+    })
 }
 
 /// The kernel for a product of this depth. One that multiplies more numbers at once than there are

@@ -1,4 +1,4 @@
-//! Bytes of a tensor as signed numbers.
+//! Bytes of a tensor as signed numbers, and as unsigned ones.
 
 use std::borrow::Cow;
 
@@ -16,4 +16,14 @@ pub(super) fn signed(tensor: &Tensor) -> TractResult<Cow<'_, [i8]>> {
     Ok(Cow::Owned(
         bytes.map(|byte| (byte ^ flip).cast_signed()).collect(),
     ))
+}
+
+/// The elements of a tensor of `uint8`, or of `int8` and 128 more.
+pub(super) fn unsigned(tensor: &Tensor) -> TractResult<Cow<'_, [u8]>> {
+    encoding("a quantised operator", tensor.datum_type())?;
+    let bytes = tensor.as_bytes();
+    if tensor.datum_type() == DatumType::U8 {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    Ok(Cow::Owned(bytes.iter().map(|byte| byte ^ 0x80).collect()))
 }

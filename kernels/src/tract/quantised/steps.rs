@@ -6,7 +6,7 @@ use tract_onnx::pb::{GraphProto, NodeProto};
 
 use crate::tolerance::Rounding;
 
-use super::fuse::scale_of;
+use super::super::fuse::scale_of;
 
 /// Operators through which two numbers come no further apart than they were.
 const STEADY: [&str; 20] = [

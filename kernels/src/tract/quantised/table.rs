@@ -22,7 +22,7 @@ const ROLES: [Role; 5] = [
 ];
 
 /// The attribute that names the function of a node that `fuse` wrote.
-pub(super) const FUNCTION: &str = "function";
+pub(in crate::tract) const FUNCTION: &str = "function";
 
 /// A function of one number.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -176,13 +176,50 @@ fn dot<T: Real>(a: &[T], b: &[T]) -> T {
         .fold(T::of(0.0), |sum, term| sum + term)
 }
 
+/// Where the numbers of a step and a row are, in the inputs and outputs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Places {
+    pub(super) steps: usize,
+    pub(super) batch: usize,
+    pub(super) units: usize,
+    pub(super) directions: usize,
+    pub(super) batch_first: bool,
+}
+
+impl Places {
+    /// Which of the rows of X.
+    pub(super) fn input(&self, step: usize, row: usize) -> usize {
+        if self.batch_first {
+            row * self.steps + step
+        } else {
+            step * self.batch + row
+        }
+    }
+
+    /// Where a state begins in `Y_h`, `Y_c` and the first states.
+    pub(super) fn state(&self, direction: usize, row: usize) -> usize {
+        let place = if self.batch_first {
+            row * self.directions + direction
+        } else {
+            direction * self.batch + row
+        };
+        place * self.units
+    }
+
+    /// Where a state begins in Y.
+    pub(super) fn every(&self, step: usize, direction: usize, row: usize) -> usize {
+        let place = if self.batch_first {
+            (row * self.steps + step) * self.directions + direction
+        } else {
+            (step * self.directions + direction) * self.batch + row
+        };
+        place * self.units
+    }
+}
+
 /// The outputs, filled one direction after the other.
 pub(super) struct Sequence<T> {
-    steps: usize,
-    batch: usize,
-    units: usize,
-    directions: usize,
-    batch_first: bool,
+    places: Places,
     /// Of each step; zeros behind the end of a row.
     pub(super) every: Vec<T>,
     pub(super) last: Vec<T>,
@@ -190,20 +227,17 @@ pub(super) struct Sequence<T> {
 }
 
 impl<T: Real> Sequence<T> {
-    pub(super) fn new(
-        steps: usize,
-        batch: usize,
-        units: usize,
-        directions: usize,
-        batch_first: bool,
-    ) -> Self {
-        let last = vec![T::of(0.0); directions * batch * units];
-        Self {
+    pub(super) fn new(places: Places) -> Self {
+        let Places {
             steps,
             batch,
             units,
             directions,
-            batch_first,
+            ..
+        } = places;
+        let last = vec![T::of(0.0); directions * batch * units];
+        Self {
+            places,
             every: vec![T::of(0.0); steps * directions * batch * units],
             last_cell: last.clone(),
             last,
@@ -218,33 +252,34 @@ impl<T: Real> Sequence<T> {
         backwards: bool,
         given: &Given<'_, T>,
     ) {
-        let wide = cell.gates() * self.units;
+        let units = self.places.units;
+        let wide = cell.gates() * units;
         let bias = given.bias.unwrap_or_default();
         let (of_input, of_state) = bias.split_at_checked(wide).unwrap_or_default();
         let weights = Weights {
             r: given.r,
             bias: of_state,
             peepholes: given.peepholes.unwrap_or_default(),
-            units: self.units,
+            units,
             clip: given.clip,
         };
-        for row in 0..self.batch {
-            let place = self.state_place(number, row);
+        for row in 0..self.places.batch {
+            let place = self.places.state(number, row);
             let first = |given: Option<&[T]>| {
-                let first = given.and_then(|given| given.get(place..place + self.units));
-                first.map_or_else(|| vec![T::of(0.0); self.units], <[T]>::to_vec)
+                let first = given.and_then(|given| given.get(place..place + units));
+                first.map_or_else(|| vec![T::of(0.0); units], <[T]>::to_vec)
             };
             let mut state = State {
                 hidden: first(given.first_state),
                 cell: first(given.first_cell),
             };
             let length = given.lengths.and_then(|lengths| lengths.0.get(row));
-            let length = length.copied().unwrap_or(self.steps);
+            let length = length.copied().unwrap_or(self.places.steps);
             for step in 0..length {
                 let step = if backwards { length - 1 - step } else { step };
                 let input = self.input(given, of_input, step, row);
                 cell.step(&input, &weights, &mut state);
-                let place = self.every_place(step, number, row);
+                let place = self.places.every(step, number, row);
                 copy(&mut self.every, place, &state.hidden);
             }
             copy(&mut self.last, place, &state.hidden);
@@ -254,34 +289,12 @@ impl<T: Real> Sequence<T> {
 
     /// The input's sum at a step, for each unit of each gate.
     fn input(&self, given: &Given<'_, T>, bias: &[T], step: usize, row: usize) -> Vec<T> {
-        let at = if self.batch_first {
-            row * self.steps + step
-        } else {
-            step * self.batch + row
-        };
+        let at = self.places.input(step, row);
         let x = given.x.get(at * given.features..(at + 1) * given.features);
         let x = x.unwrap_or_default();
         let mut biases = bias.iter();
         let rows = given.w.chunks_exact(given.features.max(1));
         rows.map(|row| plus(dot(row, x), biases.next())).collect()
-    }
-
-    fn state_place(&self, direction: usize, row: usize) -> usize {
-        let place = if self.batch_first {
-            row * self.directions + direction
-        } else {
-            direction * self.batch + row
-        };
-        place * self.units
-    }
-
-    fn every_place(&self, step: usize, direction: usize, row: usize) -> usize {
-        let place = if self.batch_first {
-            (row * self.steps + step) * self.directions + direction
-        } else {
-            (step * self.directions + direction) * self.batch + row
-        };
-        place * self.units
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tract_onnx::tract_hir::internal::TractResult;
 
-use super::super::geometry::Window;
+use super::super::super::image::geometry::Window;
 
 /// How many numbers are laid out before they are multiplied: what a first-level cache holds twice.
 const NUMBERS: usize = 1 << 15;

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, NodeProto};
 
-use super::super::channels::CHANNELS_LAST;
-use super::super::fuse::whole;
+use super::super::super::fuse::whole;
+use super::super::super::image::channels::CHANNELS_LAST;
 use super::*;
 
 fn list(name: &str, ints: &[usize]) -> AttributeProto {

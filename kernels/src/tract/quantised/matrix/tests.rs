@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tract_onnx::pb::NodeProto;
 
-use super::super::fuse::whole;
+use super::super::super::fuse::whole;
 use super::*;
 
 /// `MatMulInteger` of these matrices, by the kernel and by the reference.

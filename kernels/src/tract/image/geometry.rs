@@ -7,7 +7,7 @@ use tract_onnx::tract_hir::internal::{DimLike, TVec, TractResult, bail, ensure};
 
 /// How a window moves over an image.
 #[derive(Debug, Clone)]
-pub(super) struct Geometry {
+pub(in crate::tract) struct Geometry {
     strides: Option<TVec<usize>>,
     dilations: Option<TVec<usize>>,
     padding: Padding,
@@ -25,19 +25,19 @@ enum Padding {
 
 /// A window over an image of known extents: height, then width.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    pub(super) kernel: [usize; 2],
-    pub(super) strides: [usize; 2],
-    pub(super) dilations: [usize; 2],
+pub(in crate::tract) struct Window {
+    pub(in crate::tract) kernel: [usize; 2],
+    pub(in crate::tract) strides: [usize; 2],
+    pub(in crate::tract) dilations: [usize; 2],
     /// Padding above and to the left.
-    pub(super) before: [usize; 2],
-    pub(super) image: [usize; 2],
-    pub(super) output: [usize; 2],
+    pub(in crate::tract) before: [usize; 2],
+    pub(in crate::tract) image: [usize; 2],
+    pub(in crate::tract) output: [usize; 2],
 }
 
 impl Geometry {
     /// Reads it from a node.
-    pub(super) fn read(node: &NodeProto) -> TractResult<Self> {
+    pub(in crate::tract) fn read(node: &NodeProto) -> TractResult<Self> {
         let padding = match node.get_attr_opt::<&str>("auto_pad")? {
             None | Some("NOTSET") => Padding::Given(node.get_attr_opt_tvec("pads")?),
             Some("VALID") => Padding::Given(None),
@@ -87,7 +87,11 @@ impl Geometry {
     }
 
     /// The extents of the output.
-    pub(super) fn output<D: DimLike>(&self, image: &[D], kernel: &[usize]) -> TractResult<TVec<D>> {
+    pub(in crate::tract) fn output<D: DimLike>(
+        &self,
+        image: &[D],
+        kernel: &[usize],
+    ) -> TractResult<TVec<D>> {
         let rank = image.len();
         ensure!(
             rank == kernel.len(),
@@ -121,7 +125,11 @@ impl Geometry {
     }
 
     /// The window over an image of these extents.
-    pub(super) fn window(&self, image: &[usize], kernel: &[usize]) -> TractResult<Window> {
+    pub(in crate::tract) fn window(
+        &self,
+        image: &[usize],
+        kernel: &[usize],
+    ) -> TractResult<Window> {
         let output = self.output(image, kernel)?;
         let before = image.iter().zip(kernel).enumerate();
         let before: TVec<usize> = before
@@ -158,19 +166,19 @@ fn flat(list: &[usize], missing: usize) -> TractResult<[usize; 2]> {
     match list {
         [width] => Ok([missing, *width]),
         [height, width] => Ok([*height, *width]),
-        _ => bail!("quantised images of {} axes are not supported", list.len()),
+        _ => bail!("images of {} axes are not supported", list.len()),
     }
 }
 
 impl Window {
     /// How many positions the window has.
-    pub(super) fn taps(&self) -> usize {
+    pub(in crate::tract) fn taps(&self) -> usize {
         let [height, width] = self.kernel;
         height * width
     }
 
     /// Whether every output is made of the pixel in its own place.
-    pub(super) fn is_one_pixel(&self) -> bool {
+    pub(in crate::tract) fn is_one_pixel(&self) -> bool {
         self.kernel == [1, 1]
             && self.strides == [1, 1]
             && self.before == [0, 0]
@@ -179,7 +187,10 @@ impl Window {
 
     /// Where the taps of the output in `place` (row, column) fall: their pixel, counted row by row,
     /// or nothing on padding.
-    pub(super) fn pixels(&self, [row, column]: [usize; 2]) -> impl Iterator<Item = Option<usize>> {
+    pub(in crate::tract) fn pixels(
+        &self,
+        [row, column]: [usize; 2],
+    ) -> impl Iterator<Item = Option<usize>> {
         let [height, width] = self.kernel;
         let [_, line] = self.image;
         let window = *self;
@@ -190,7 +201,7 @@ impl Window {
     }
 
     /// The row of the image that row `down` of the window falls on, for this row of the output.
-    pub(super) fn row(&self, row: usize, down: usize) -> Option<usize> {
+    pub(in crate::tract) fn row(&self, row: usize, down: usize) -> Option<usize> {
         let ([stride, _], [dilation, _]) = (self.strides, self.dilations);
         let ([before, _], [height, _]) = (self.before, self.image);
         let at = (row * stride + down * dilation).checked_sub(before)?;
@@ -199,7 +210,7 @@ impl Window {
 
     /// The column of the image that column `along` of the window falls on, for this column of the
     /// output.
-    pub(super) fn column(&self, column: usize, along: usize) -> Option<usize> {
+    pub(in crate::tract) fn column(&self, column: usize, along: usize) -> Option<usize> {
         let ([_, stride], [_, dilation]) = (self.strides, self.dilations);
         let ([_, before], [_, width]) = (self.before, self.image);
         let at = (column * stride + along * dilation).checked_sub(before)?;

@@ -1,7 +1,9 @@
-//! Makes operators on bytes of what stands between `DequantizeLinear` and `QuantizeLinear`.
+//! Makes one operator of several: on bytes of what stands between `DequantizeLinear` and
+//! `QuantizeLinear`, and on real numbers of a convolution and the activation behind it.
 //!
 //! ```text
 //! x, w  ->  DequantizeLinear  ->  Conv  [->  Relu or Clip]  [->  QuantizeLinear]      becomes one node
+//! x  ->  Conv  [->  Relu or Clip]                                                     becomes one node
 //! ```
 //!
 //! The rewriting is of the file's own graph, before tract has seen it, where the pattern is still as
@@ -11,31 +13,46 @@
 
 use tract_onnx::pb::{GraphProto, NodeProto};
 
-use super::layout;
+use super::image::layout;
 
+mod real;
 mod rules;
 mod sight;
 
-pub(super) use rules::whole;
+pub(in crate::tract) use rules::whole;
 use sight::Sight;
 
+/// How all of them are named: no file may name one.
+pub(super) const PREFIX: &str = "Edgeward";
+/// How those on real numbers are.
+pub(super) const REAL_PREFIX: &str = "EdgewardReal";
+
 /// A convolution: the inputs of `QLinearConv`, of which those of the output may be missing.
-pub(super) const CONVOLUTION: &str = "EdgewardConvolution";
+pub(in crate::tract) const CONVOLUTION: &str = "EdgewardConvolution";
 /// A product of matrices: the inputs of `QGemm`.
-pub(super) const PRODUCT: &str = "EdgewardProduct";
+pub(in crate::tract) const PRODUCT: &str = "EdgewardProduct";
 /// The inputs of `QLinearAdd`.
-pub(super) const ADD: &str = "EdgewardAdd";
+pub(in crate::tract) const ADD: &str = "EdgewardAdd";
 /// The inputs of `QLinearMul`.
-pub(super) const MULTIPLY: &str = "EdgewardMul";
+pub(in crate::tract) const MULTIPLY: &str = "EdgewardMul";
 /// The inputs of `QLinearSigmoid`.
-pub(super) const TABLE: &str = "EdgewardTable";
+pub(in crate::tract) const TABLE: &str = "EdgewardTable";
 /// The inputs of `QLinearConcat`.
-pub(super) const CONCAT: &str = "EdgewardConcat";
+pub(in crate::tract) const CONCAT: &str = "EdgewardConcat";
 /// The inputs of `QLinearAveragePool`; of the largest, only the image.
-pub(super) const POOLS: [&str; 3] = [
+pub(in crate::tract) const POOLS: [&str; 3] = [
     "EdgewardMaxPool",
     "EdgewardAveragePool",
     "EdgewardGlobalAveragePool",
+];
+
+/// A convolution of real numbers: the inputs of `Conv`, with constant filters.
+pub(super) const REAL_CONVOLUTION: &str = "EdgewardRealConvolution";
+/// Pools over images of real numbers, of which a convolution hands on the channels last.
+pub(super) const REAL_POOLS: [&str; 3] = [
+    "EdgewardRealMaxPool",
+    "EdgewardRealAveragePool",
+    "EdgewardRealGlobalAveragePool",
 ];
 
 /// Rewrites `graph`.
@@ -85,7 +102,7 @@ fn drop_unused(graph: &mut GraphProto) {
 }
 
 /// The value of a constant of one real number in `graph`.
-pub(super) fn scale_of(graph: &GraphProto, name: &str) -> Option<f32> {
+pub(in crate::tract) fn scale_of(graph: &GraphProto, name: &str) -> Option<f32> {
     Sight::of(graph).real(name)
 }
 

@@ -99,6 +99,12 @@ impl<'a> Sight<'a> {
         self.constants.get(name).copied()
     }
 
+    /// A constant of real numbers.
+    pub(super) fn constant_reals(&self, name: &str) -> Option<&'a TensorProto> {
+        self.constant(name)
+            .filter(|tensor| tensor.data_type == FLOAT)
+    }
+
     /// The bytes that `tensor` was made of by a `DequantizeLinear`.
     fn behind(&self, tensor: &str) -> Option<(&'a NodeProto, Quantised<'a>)> {
         let node = self.nodes.get(*self.makers.get(tensor)?)?;

@@ -8,19 +8,22 @@ use tract_onnx::tract_hir::internal::{
     Datum, DatumType, TVec, Tensor, TractResult, bail, ensure, tvec,
 };
 
-use super::{Build, Operator, Port, only, only_tensor};
+use super::super::operator::{Build, Operator, Port, only, only_tensor};
 use crate::int8::layout::transpose;
 
 /// The attribute that says that channels come last.
-pub(super) const CHANNELS_LAST: &str = "channels_last";
+pub(in crate::tract) const CHANNELS_LAST: &str = "channels_last";
 
 /// Whether a node's images have their channels last.
-pub(super) fn channels_last(node: &NodeProto) -> TractResult<bool> {
+pub(in crate::tract) fn channels_last(node: &NodeProto) -> TractResult<bool> {
     Ok(node.get_attr_opt::<i64>(CHANNELS_LAST)?.unwrap_or(0) == 1)
 }
 
 /// Batch, channels and extents of images.
-pub(super) fn image_of<D>(shape: &[D], channels_last: bool) -> TractResult<(&D, &D, &[D])> {
+pub(in crate::tract) fn image_of<D>(
+    shape: &[D],
+    channels_last: bool,
+) -> TractResult<(&D, &D, &[D])> {
     match shape {
         [batch, image @ .., channels] if channels_last => Ok((batch, channels, image)),
         [batch, channels, image @ ..] => Ok((batch, channels, image)),
@@ -29,7 +32,7 @@ pub(super) fn image_of<D>(shape: &[D], channels_last: bool) -> TractResult<(&D, 
 }
 
 /// Images whose channels come first, with their channels last.
-pub(super) fn last(images: &Tensor) -> TractResult<Tensor> {
+pub(in crate::tract) fn last(images: &Tensor) -> TractResult<Tensor> {
     let (batch, channels, image) = image_of(images.shape(), false)?;
     let mut shape: TVec<usize> = tvec![*batch];
     shape.extend(image.iter().copied());
@@ -38,7 +41,7 @@ pub(super) fn last(images: &Tensor) -> TractResult<Tensor> {
 }
 
 /// Images whose channels come last, with their channels first.
-pub(super) fn first(images: &Tensor) -> TractResult<Tensor> {
+pub(in crate::tract) fn first(images: &Tensor) -> TractResult<Tensor> {
     let (batch, channels, image) = image_of(images.shape(), true)?;
     let mut shape: TVec<usize> = tvec![*batch, *channels];
     shape.extend(image.iter().copied());
@@ -79,7 +82,7 @@ fn numbers<T: Datum + Copy>(
 
 /// Moves channels: to the end with `LAST`, else to the front.
 #[derive(Debug)]
-pub(super) struct Channels<const LAST: bool>;
+pub(in crate::tract) struct Channels<const LAST: bool>;
 
 impl<const LAST: bool> Build for Channels<LAST> {
     fn build(_context: &ParsingContext<'_>, _node: &NodeProto) -> TractResult<Self> {

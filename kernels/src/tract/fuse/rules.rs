@@ -3,7 +3,8 @@
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, NodeProto};
 
-use super::super::table::FUNCTION;
+use super::super::quantised::FUNCTION;
+use super::real;
 use super::sight::{Quantised, Sight, attribute, integer};
 use super::{ADD, CONCAT, CONVOLUTION, MULTIPLY, PRODUCT, TABLE};
 
@@ -19,7 +20,7 @@ pub(super) struct Fused {
 
 /// What follows an operator.
 #[derive(Debug)]
-struct Tail<'a> {
+pub(super) struct Tail<'a> {
     /// The last node that the operator takes in.
     last: usize,
     gone: Vec<usize>,
@@ -57,7 +58,7 @@ pub(super) fn fused(sight: &Sight<'_>, at: usize) -> Option<Fused> {
         return None;
     }
     match node.op_type.as_str() {
-        "Conv" => convolution(sight, at, node),
+        "Conv" => convolution(sight, at, node).or_else(|| real::fused(sight, at)),
         "Gemm" => gemm(sight, at, node),
         "MatMul" => product(sight, at, node),
         "Add" => binary(sight, at, node, ADD),
@@ -97,6 +98,21 @@ fn bounds(sight: &Sight<'_>, node: &NodeProto) -> Option<Bounds> {
 
 /// What follows the node at place `at`.
 fn tail<'a>(sight: &Sight<'a>, at: usize, node: &'a NodeProto) -> Option<Tail<'a>> {
+    let mut tail = activation(sight, at, node)?;
+    if let Some((place, taker)) = sight.only_taker(tail.output)
+        && let Some(quantised) = sight.made_by(taker)
+        && taker.input.first().map(String::as_str) == Some(tail.output)
+    {
+        tail.last = place;
+        tail.gone.push(place);
+        tail.output = quantised.bytes;
+        tail.quantised = Some(quantised);
+    }
+    Some(tail)
+}
+
+/// The activation that follows the node at place `at`, if one does.
+fn activation<'a>(sight: &Sight<'a>, at: usize, node: &'a NodeProto) -> Option<Tail<'a>> {
     let [output] = node.output.as_slice() else {
         return None;
     };
@@ -110,8 +126,7 @@ fn tail<'a>(sight: &Sight<'a>, at: usize, node: &'a NodeProto) -> Option<Tail<'a
             most: f32::INFINITY,
         },
     };
-    let mut next = sight.only_taker(tail.output);
-    if let Some((place, taker)) = next
+    if let Some((place, taker)) = sight.only_taker(tail.output)
         && let Some(bounds) = bounds(sight, taker)
         && taker.input.first().map(String::as_str) == Some(tail.output)
     {
@@ -119,16 +134,6 @@ fn tail<'a>(sight: &Sight<'a>, at: usize, node: &'a NodeProto) -> Option<Tail<'a
         tail.last = place;
         tail.gone.push(place);
         tail.output = taker.output.first()?;
-        next = sight.only_taker(tail.output);
-    }
-    if let Some((place, taker)) = next
-        && let Some(quantised) = sight.made_by(taker)
-        && taker.input.first().map(String::as_str) == Some(tail.output)
-    {
-        tail.last = place;
-        tail.gone.push(place);
-        tail.output = quantised.bytes;
-        tail.quantised = Some(quantised);
     }
     Some(tail)
 }
@@ -139,8 +144,13 @@ fn quantised_tail<'a>(sight: &Sight<'a>, at: usize, node: &'a NodeProto) -> Opti
 }
 
 impl<'a> Tail<'a> {
+    /// What follows the node at place `at` in real numbers.
+    pub(super) fn of_reals(sight: &Sight<'a>, at: usize) -> Option<Self> {
+        activation(sight, at, sight.node(at)?)
+    }
+
     /// A node of type `kind` in place of `node` and what follows it.
-    fn fuse(
+    pub(super) fn fuse(
         self,
         node: &NodeProto,
         kind: &str,
@@ -185,7 +195,7 @@ fn real(name: &str, value: f32) -> AttributeProto {
     }
 }
 
-pub(in crate::tract::quantised) fn whole(name: &str, value: i64) -> AttributeProto {
+pub(in crate::tract) fn whole(name: &str, value: i64) -> AttributeProto {
     AttributeProto {
         name: name.to_owned(),
         r#type: AttributeType::Int.into(),

@@ -1,0 +1,156 @@
+//! Our engine as a process that takes turns, like those of `peers.py`.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use edgeward_base::digest::Digest;
+use edgeward_kernels::engine::{ModelFile, ModelForm, Session};
+use edgeward_kernels::tensor::{Tensor, TensorData};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Map, Value, json};
+
+/// The word on the command line that makes this program such a process.
+pub(crate) const WORD: &str = "ours";
+
+/// The recorded inputs of a model, `batch` rows of each, taken over and over.
+pub(crate) fn inputs(path: &Path, batch: usize) -> Value {
+    let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let recorded: Value =
+        serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let inputs = recorded["inputs"].as_object().into_iter().flatten();
+    let rows = inputs.map(|(name, input)| (name.clone(), rows(input, batch)));
+    Value::Object(rows.collect::<Map<String, Value>>())
+}
+
+fn rows(input: &Value, batch: usize) -> Value {
+    let mut shape = extents(input);
+    let data: Vec<Value> = input["data"].as_array().cloned().unwrap_or_default();
+    let width = data.len() / shape.first().copied().unwrap_or(1).max(1);
+    if let Some(extent) = shape.first_mut() {
+        *extent = batch;
+    }
+    let data: Vec<&Value> = data.iter().cycle().take(batch * width).collect();
+    json!({"dtype": input["dtype"], "shape": shape, "data": data})
+}
+
+fn extents(input: &Value) -> Vec<usize> {
+    let extents = input["shape"].as_array().into_iter().flatten();
+    extents
+        .filter_map(|extent| usize::try_from(extent.as_u64()?).ok())
+        .collect()
+}
+
+/// Loads a model, says so, and takes turns until its input ends. `arguments` are those of `peers.py`.
+pub(crate) fn serve(arguments: &[String]) {
+    let [_threads, model, inputs] = arguments else {
+        panic!("ours THREADS MODEL INPUTS");
+    };
+    let text = std::fs::read(inputs).unwrap_or_else(|error| panic!("{inputs}: {error}"));
+    let given: Value =
+        serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{inputs}: {error}"));
+    let model = ModelFile {
+        path: model.into(),
+        digest: Digest::of_file(Path::new(model))
+            .unwrap_or_else(|error| panic!("{model}: {error}")),
+        form: ModelForm::Onnx,
+        text: None,
+    };
+    let (before, used) = (resident_kib(), processor());
+    let ready = loaded(&model, &given);
+    let (took, memory) = (processor() - used, resident_kib().saturating_sub(before));
+    match ready {
+        Ok((session, inputs)) => {
+            say(&json!({"ms": took.as_secs_f64() * 1e3, "kib": memory}));
+            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+                say(&turn(
+                    session.as_ref(),
+                    &inputs,
+                    line.parse().unwrap_or_default(),
+                ));
+            }
+        }
+        Err(reason) => say(&json!({"no": reason})),
+    }
+}
+
+/// The session, having run once, and its inputs.
+fn loaded(
+    model: &ModelFile,
+    given: &Value,
+) -> Result<(std::sync::Arc<dyn Session>, Vec<Tensor>), String> {
+    let engines = edgeward_kernels::engines();
+    let engine = engines
+        .iter()
+        .find(|engine| engine.takes(model.form))
+        .ok_or("no engine takes ONNX")?;
+    let session =
+        edgeward_kernels::load(engine.as_ref(), model).map_err(|error| error.to_string())?;
+    let inputs = session
+        .inputs()
+        .iter()
+        .map(|spec| tensor(&given[&spec.name]));
+    let inputs: Vec<Tensor> = inputs.collect();
+    session.run(&inputs).map_err(|error| error.to_string())?;
+    Ok((session, inputs))
+}
+
+fn tensor(input: &Value) -> Tensor {
+    let data = input["data"].as_array().into_iter().flatten();
+    let data = match input["dtype"].as_str().unwrap_or_default() {
+        "string" => TensorData::String(
+            data.map(|text| text.as_str().unwrap_or_default().to_owned())
+                .collect(),
+        ),
+        "int64" => TensorData::I64(data.filter_map(Value::as_i64).collect()),
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "written from numbers of this type"
+        )]
+        "float32" => TensorData::F32(
+            data.map(|number| number.as_f64().unwrap_or(f64::NAN) as f32)
+                .collect(),
+        ),
+        other => panic!("no recorded input is of {other}"),
+    };
+    Tensor::new(extents(input), data).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The least microseconds of a call, and microseconds of CPU per call.
+fn turn(session: &dyn Session, inputs: &[Tensor], seconds: f64) -> Value {
+    let (mut least, mut calls) = (f64::INFINITY, 0_u32);
+    let (began, used) = (Instant::now(), processor());
+    while calls < 3 || began.elapsed().as_secs_f64() < seconds {
+        let started = Instant::now();
+        session
+            .run(inputs)
+            .unwrap_or_else(|error| panic!("{error}"));
+        least = least.min(started.elapsed().as_secs_f64());
+        calls += 1;
+    }
+    let cpu = (processor() - used) / calls;
+    json!({"wall": least * 1e6, "cpu": cpu.as_secs_f64() * 1e6})
+}
+
+/// CPU time of this process, of all its threads.
+fn processor() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or_default()
+}
+
+fn say(answer: &Value) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{answer}")
+        .and_then(|()| out.flush())
+        .unwrap_or_else(|error| panic!("standard output: {error}"));
+}

@@ -1,0 +1,191 @@
+//! Convolution of each channel with a filter of its own.
+//!
+//! ```text
+//! image   [pixels, channels]      places [columns, taps]      weights [taps, channels]
+//! result  [columns, channels] = sum over taps, plus bias, within bounds
+//! ```
+
+use super::Bounds;
+use super::lanes::{Lanes, Width, with_width};
+use crate::product::{OUTSIDE, pixel};
+
+/// Columns whose sums are kept in registers together: they share what is read of the weights.
+const COLUMNS: usize = 4;
+
+/// The filters of all channels.
+#[derive(Debug, Clone)]
+pub struct Filters {
+    width: Width,
+    /// `[taps, channels]`.
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    taps: usize,
+    channels: usize,
+    zeros: Vec<f32>,
+}
+
+impl Filters {
+    /// Takes weights in. `weight(tap, channel)` is one of them; no `bias` is all 0.
+    #[must_use]
+    pub fn new(
+        (taps, channels): (usize, usize),
+        weight: impl Fn(usize, usize) -> f32,
+        bias: Option<&[f32]>,
+    ) -> Self {
+        Self::new_for(Width::widest(), (taps, channels), weight, bias)
+    }
+
+    pub(super) fn new_for(
+        width: Width,
+        (taps, channels): (usize, usize),
+        weight: impl Fn(usize, usize) -> f32,
+        bias: Option<&[f32]>,
+    ) -> Self {
+        let weight = &weight;
+        let of_tap = |tap| (0..channels).map(move |channel| weight(tap, channel));
+        let mut filled: Vec<f32> = bias
+            .unwrap_or_default()
+            .iter()
+            .copied()
+            .take(channels)
+            .collect();
+        filled.resize(channels, 0.0);
+        Self {
+            width,
+            weights: (0..taps).flat_map(of_tap).collect(),
+            bias: filled,
+            taps,
+            channels,
+            zeros: vec![0.0; channels],
+        }
+    }
+
+    /// How many taps a filter has.
+    #[must_use]
+    pub fn taps(&self) -> usize {
+        self.taps
+    }
+
+    /// How many channels.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Convolves as many columns as `places` has, where each tap of each begins or
+    /// [`OUTSIDE`](OUTSIDE).
+    pub fn convolve(&self, image: &[f32], places: &[usize], bounds: Bounds, results: &mut [f32]) {
+        run(self.width, self, image, places, bounds, results);
+    }
+}
+
+with_width! {
+    fn run(filters: &Filters, image: &[f32], places: &[usize], bounds: Bounds, results: &mut [f32]) = columns
+}
+
+#[inline(always)]
+fn columns<L: Lanes>(
+    filters: &Filters,
+    image: &[f32],
+    places: &[usize],
+    bounds: Bounds,
+    results: &mut [f32],
+) {
+    let (taps, channels) = (filters.taps.max(1), filters.channels.max(1));
+    let groups = places.chunks(taps * COLUMNS);
+    for (places, results) in groups.zip(results.chunks_mut(channels * COLUMNS)) {
+        let mut channel = 0;
+        let together = places.len() == taps * COLUMNS;
+        while together && channel + 4 * L::NUMBERS <= channels {
+            tile::<L, COLUMNS, 4>(filters, image, (places, channel), bounds, results);
+            channel += 4 * L::NUMBERS;
+        }
+        while together && channel + 2 * L::NUMBERS <= channels {
+            tile::<L, COLUMNS, 2>(filters, image, (places, channel), bounds, results);
+            channel += 2 * L::NUMBERS;
+        }
+        while together && channel + L::NUMBERS <= channels {
+            tile::<L, COLUMNS, 1>(filters, image, (places, channel), bounds, results);
+            channel += L::NUMBERS;
+        }
+        let single = places.chunks_exact(taps).zip(results.chunks_mut(channels));
+        for (places, results) in single {
+            let mut channel = channel;
+            while channel + L::NUMBERS <= channels {
+                tile::<L, 1, 1>(filters, image, (places, channel), bounds, results);
+                channel += L::NUMBERS;
+            }
+            rest::<L>(filters, image, (places, channel), bounds, results);
+        }
+    }
+}
+
+/// The sums of `COUNT` columns in `VECTORS` vectors of channels, in registers.
+#[inline(always)]
+fn tile<L: Lanes, const COUNT: usize, const VECTORS: usize>(
+    filters: &Filters,
+    image: &[f32],
+    (places, channel): (&[usize], usize),
+    bounds: Bounds,
+    results: &mut [f32],
+) {
+    let (taps, channels) = (filters.taps, filters.channels);
+    let wide = VECTORS * L::NUMBERS;
+    let vectors = |numbers: &[f32]| {
+        let mut vectors = [L::splat(0.0); VECTORS];
+        for (vector, numbers) in vectors.iter_mut().zip(numbers.chunks_exact(L::NUMBERS)) {
+            *vector = L::load(numbers);
+        }
+        vectors
+    };
+    let bias = filters.bias.get(channel..channel + wide);
+    let mut sums = [vectors(bias.unwrap_or_default()); COUNT];
+    for (tap, weights) in filters.weights.chunks_exact(channels).enumerate() {
+        let weights = vectors(weights.get(channel..channel + wide).unwrap_or_default());
+        for (sums, places) in sums.iter_mut().zip(places.chunks_exact(taps)) {
+            let place = places.get(tap).copied().unwrap_or(OUTSIDE);
+            let place = place.saturating_add(channel);
+            let numbers = vectors(pixel(image, &filters.zeros, place, wide));
+            for ((sum, number), weight) in sums.iter_mut().zip(numbers).zip(weights) {
+                *sum = number.mul_add(weight, *sum);
+            }
+        }
+    }
+    let (least, most) = (L::splat(bounds.least), L::splat(bounds.most));
+    for (sums, results) in sums.iter().zip(results.chunks_mut(channels)) {
+        let to = results.get_mut(channel..channel + wide).unwrap_or_default();
+        for (sum, to) in sums.iter().zip(to.chunks_exact_mut(L::NUMBERS)) {
+            sum.within(least, most).store(to);
+        }
+    }
+}
+
+/// The channels of one column that fill no vector, each in the first place of one: as the others are
+/// computed.
+#[inline(always)]
+fn rest<L: Lanes>(
+    filters: &Filters,
+    image: &[f32],
+    (places, first): (&[usize], usize),
+    bounds: Bounds,
+    results: &mut [f32],
+) {
+    for channel in first..filters.channels {
+        let one =
+            |numbers: &[f32], at: usize| L::splat(numbers.get(at).copied().unwrap_or_default());
+        let mut sum = one(&filters.bias, channel);
+        for (place, weights) in places
+            .iter()
+            .zip(filters.weights.chunks_exact(filters.channels))
+        {
+            let number = one(image, place.saturating_add(channel));
+            sum = number.mul_add(one(weights, channel), sum);
+        }
+        let mut whole = [0.0; 16];
+        sum.within(L::splat(bounds.least), L::splat(bounds.most))
+            .store(&mut whole);
+        if let (Some(result), Some(number)) = (results.get_mut(channel), whole.first()) {
+            *result = *number;
+        }
+    }
+}

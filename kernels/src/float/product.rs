@@ -1,0 +1,150 @@
+//! Products of real numbers with weights; see [`crate::product`] for how rows, places and weights lie.
+
+use super::Bounds;
+use super::lanes::{Lanes, Width, with_width};
+use crate::product::{self, Dot, Panels, Results, Rows};
+
+/// Weights, packed.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    width: Width,
+    panels: Panels<f32, f32>,
+    /// What padding is.
+    zeros: Vec<f32>,
+}
+
+/// Vectors of real numbers, as products use them.
+#[derive(Debug, Clone, Copy)]
+struct Reals<L>(L);
+
+impl<L: Lanes> Dot for Reals<L> {
+    type Number = f32;
+    type Weight = f32;
+    type Sum = f32;
+    type Bounds = Bounds;
+    type Numbers = L;
+    type Weights = L;
+
+    const COLUMNS: usize = L::NUMBERS;
+    const GROUP: usize = 1;
+    const ROWS: usize = L::ROWS;
+
+    #[inline(always)]
+    fn sums(sums: &[f32]) -> Self {
+        Self(L::load(sums))
+    }
+
+    #[inline(always)]
+    fn numbers(numbers: &[f32]) -> L {
+        L::splat(numbers.first().copied().unwrap_or_default())
+    }
+
+    #[inline(always)]
+    fn weights(weights: &[f32]) -> L {
+        L::load(weights)
+    }
+
+    #[inline(always)]
+    fn plus(self, numbers: L, weights: L) -> Self {
+        Self(numbers.mul_add(weights, self.0))
+    }
+
+    #[inline(always)]
+    fn store(self, bounds: Bounds, to: &mut [f32]) {
+        let (least, most) = (L::splat(bounds.least), L::splat(bounds.most));
+        self.0.within(least, most).store(to);
+    }
+}
+
+impl Weights {
+    /// Packs weights of `(taps, depth, columns)`. `weight(tap, depth, column)` is one of them; no
+    /// `bias` is all 0.
+    #[must_use]
+    pub fn pack(
+        extents: (usize, usize, usize),
+        weight: impl Fn(usize, usize, usize) -> f32,
+        bias: Option<&[f32]>,
+    ) -> Self {
+        Self::pack_for(Width::widest(), extents, weight, bias)
+    }
+
+    pub(super) fn pack_for(
+        width: Width,
+        extents: (usize, usize, usize),
+        weight: impl Fn(usize, usize, usize) -> f32,
+        bias: Option<&[f32]>,
+    ) -> Self {
+        Self {
+            width,
+            panels: Panels::pack((width.numbers(), 1), extents, weight, bias),
+            zeros: vec![0.0; extents.1],
+        }
+    }
+
+    /// How many sums come out for each row.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.panels.columns()
+    }
+
+    /// How many rows are best multiplied at once, of `rows` that there are.
+    #[must_use]
+    pub fn block(&self, rows: usize) -> usize {
+        self.panels.block(rows)
+    }
+
+    /// Multiplies, and writes as many rows as there are `places`, each `stride` after the one before.
+    pub fn multiply(
+        &self,
+        image: &[f32],
+        places: &[usize],
+        bounds: Bounds,
+        numbers: &mut [f32],
+        stride: usize,
+    ) {
+        let rows = Rows {
+            image,
+            places,
+            outside: &self.zeros,
+        };
+        let mut results = Results {
+            numbers,
+            stride,
+            bounds,
+        };
+        run(self.width, &self.panels, rows, &mut results);
+    }
+
+    /// Multiplies a matrix, which lies row after row.
+    pub fn multiply_matrix(
+        &self,
+        matrix: &[f32],
+        bounds: Bounds,
+        numbers: &mut [f32],
+        stride: usize,
+    ) {
+        let depth = self.panels.depth();
+        let count = matrix.len() / depth.max(1);
+        let block = self.block(count);
+        let mut places = Vec::with_capacity(block.min(count));
+        let out = numbers.chunks_mut((block * stride).max(1));
+        for (first, numbers) in (0..count).step_by(block).zip(out) {
+            places.clear();
+            places.extend((first..count.min(first + block)).map(|row| row * depth));
+            self.multiply(matrix, &places, bounds, numbers, stride);
+        }
+    }
+}
+
+with_width! {
+    fn run(panels: &Panels<f32, f32>, rows: Rows<'_, f32>, results: &mut Results<'_, f32, Bounds>) = all
+}
+
+#[inline(always)]
+fn all<L: Lanes>(
+    panels: &Panels<f32, f32>,
+    rows: Rows<'_, f32>,
+    results: &mut Results<'_, f32, Bounds>,
+) {
+    product::multiply::<Reals<L>>(panels, rows, results);
+}

@@ -1,0 +1,350 @@
+//! Products of a matrix with weights, where the rows of the matrix may lie scattered in an image.
+//!
+//! ```text
+//! image     rows of `depth` numbers, wherever they lie
+//! places    [rows, taps]: where the numbers of each tap of each row begin, or `OUTSIDE`
+//! weights   [taps, depth, columns]        bias [columns]
+//! result    [rows, columns] = bias + sum over taps and depth
+//! ```
+//!
+//! With one tap and places one after the other this is a product of matrices; with the places of a
+//! filter's pixels it is a convolution, of which no patch is ever laid out.
+//!
+//! The loops are written once over [`Dot`], the numbers and vectors that they run on; [`crate::float`]
+//! and [`crate::int8`] have those. Each sum is added up in one order, whatever rows and columns stand
+//! beside it. Allocates nothing, and must never read outside its slices.
+
+/// The place of what falls on padding, among places in an image.
+pub const OUTSIDE: usize = usize::MAX;
+
+/// Numbers of an image that stay in a second-level cache while all columns pass over them.
+const NEAR: usize = 1 << 16;
+
+/// A vector of sums, one for each of some columns, and what is added to it. Its methods may only be
+/// called, inlined, from functions that are compiled for processors that have it.
+pub(crate) trait Dot: Copy {
+    /// What rows are made of.
+    type Number: Copy + Default;
+    /// What weights are.
+    type Weight: Copy + Default;
+    /// What they are summed up in.
+    type Sum: Copy + Default;
+    /// What sums are held in as they leave.
+    type Bounds: Copy;
+    /// `GROUP` numbers of a row, for each column.
+    type Numbers: Copy;
+    /// `GROUP` weights of each column.
+    type Weights: Copy;
+
+    /// How many columns a vector has.
+    const COLUMNS: usize;
+    /// How many products of a column are added at once.
+    const GROUP: usize;
+    /// As many rows as leave registers for the columns.
+    const ROWS: usize;
+
+    /// The first of `sums`; zeros when there are too few.
+    fn sums(sums: &[Self::Sum]) -> Self;
+    /// The first `GROUP` of `numbers`.
+    fn numbers(numbers: &[Self::Number]) -> Self::Numbers;
+    /// The first of `weights`, `GROUP` for each column; zeros when there are too few.
+    fn weights(weights: &[Self::Weight]) -> Self::Weights;
+    /// With the products of these added.
+    fn plus(self, numbers: Self::Numbers, weights: Self::Weights) -> Self;
+    /// Writes the sums within bounds to the beginning of `to`, when they find room.
+    fn store(self, bounds: Self::Bounds, to: &mut [Self::Sum]);
+}
+
+/// Weights in panels of two vectors of columns each: `[panel, tap, depth / group, column, group]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Panels<W, S> {
+    weights: Vec<W>,
+    /// The bias of each column, filled up to whole panels.
+    bias: Vec<S>,
+    taps: usize,
+    depth: usize,
+    columns: usize,
+}
+
+/// The left side of a product.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a, N> {
+    /// The numbers.
+    pub image: &'a [N],
+    /// Where each tap of each row begins, or [`OUTSIDE`].
+    pub places: &'a [usize],
+    /// What stands outside: as many numbers as a tap has.
+    pub outside: &'a [N],
+}
+
+/// Where the sums go: row after row, each `stride` after the one before.
+#[derive(Debug)]
+pub(crate) struct Results<'a, S, B> {
+    pub(crate) numbers: &'a mut [S],
+    pub(crate) stride: usize,
+    pub(crate) bounds: B,
+}
+
+impl<W: Copy + Default, S: Copy + Default> Panels<W, S> {
+    /// Packs weights for vectors of `wide` columns in groups of `group`. `weight(tap, depth, column)`
+    /// is one of them; no `bias` is all 0.
+    pub(crate) fn pack(
+        (wide, group): (usize, usize),
+        (taps, depth, columns): (usize, usize, usize),
+        weight: impl Fn(usize, usize, usize) -> W,
+        bias: Option<&[S]>,
+    ) -> Self {
+        let panel = 2 * wide;
+        let count = columns.div_ceil(panel);
+        let groups = depth.div_ceil(group);
+        let mut weights = Vec::with_capacity(count * taps * groups * group * panel);
+        for first in (0..columns).step_by(panel) {
+            for (tap, at) in (0..taps).flat_map(|tap| (0..groups).map(move |at| (tap, at))) {
+                for column in first..first + panel {
+                    weights.extend((at * group..at * group + group).map(|place| {
+                        if column < columns && place < depth {
+                            weight(tap, place, column)
+                        } else {
+                            W::default()
+                        }
+                    }));
+                }
+            }
+        }
+        let given = bias.unwrap_or_default().iter().copied();
+        let mut bias: Vec<S> = given.take(columns).collect();
+        bias.resize(count * panel, S::default());
+        Self {
+            weights,
+            bias,
+            taps,
+            depth,
+            columns,
+        }
+    }
+
+    /// How many sums come out for each row.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// How many numbers a tap of a row has.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// How many rows are best multiplied at once, of `rows` that there are.
+    pub(crate) fn block(&self, rows: usize) -> usize {
+        let most = (NEAR / self.depth.max(1)).clamp(48, 480);
+        // Blocks of the same size: a last one of few rows would read all weights for them.
+        let block = rows.div_ceil(rows.div_ceil(most).max(1));
+        block.next_multiple_of(12).max(12)
+    }
+}
+
+/// Multiplies every row with every panel, the panels on the outside: a panel stays in the nearest
+/// cache. Writes as many rows as `rows.places` has.
+#[inline(always)]
+pub(crate) fn multiply<D: Dot>(
+    panels: &Panels<D::Weight, D::Sum>,
+    rows: Rows<'_, D::Number>,
+    results: &mut Results<'_, D::Sum, D::Bounds>,
+) {
+    let count = rows.places.len() / panels.taps.max(1);
+    let panel_count = panels.columns.div_ceil(2 * D::COLUMNS);
+    let whole = count - count % 4;
+    for panel in 0..panel_count {
+        let mut row = 0;
+        while row + D::ROWS <= whole {
+            match D::ROWS {
+                12 => tile::<D, 12, 1>(panels, rows, (row, panel), results),
+                6 => tile::<D, 6, 1>(panels, rows, (row, panel), results),
+                _ => tile::<D, 4, 1>(panels, rows, (row, panel), results),
+            }
+            row += D::ROWS;
+        }
+        if D::ROWS > 8 && row + 8 <= whole {
+            tile::<D, 8, 1>(panels, rows, (row, panel), results);
+            row += 8;
+        }
+        while row + 4 <= whole {
+            tile::<D, 4, 1>(panels, rows, (row, panel), results);
+            row += 4;
+        }
+        // Where six rows went together, two may be left of four.
+        if row < whole {
+            tile::<D, 2, 1>(panels, rows, (row, panel), results);
+        }
+    }
+    // A few rows alone have too few sums to keep the processor busy: they take panels together.
+    if count - whole >= 2 {
+        together::<D, 2, 2>(panels, rows, (whole, panel_count), results);
+    }
+    if (count - whole) % 2 == 1 {
+        together::<D, 1, 4>(panels, rows, (count - 1, panel_count), results);
+    }
+}
+
+/// `ROWS` rows with all panels, `PANELS` at a time.
+#[inline(always)]
+fn together<D: Dot, const ROWS: usize, const PANELS: usize>(
+    panels: &Panels<D::Weight, D::Sum>,
+    rows: Rows<'_, D::Number>,
+    (row, count): (usize, usize),
+    results: &mut Results<'_, D::Sum, D::Bounds>,
+) {
+    let whole = count - count % PANELS;
+    for panel in (0..whole).step_by(PANELS) {
+        tile::<D, ROWS, PANELS>(panels, rows, (row, panel), results);
+    }
+    for panel in whole..count {
+        tile::<D, ROWS, 1>(panels, rows, (row, panel), results);
+    }
+}
+
+/// The sums of some rows with some panels, two vectors each, in registers.
+type Sums<D, const ROWS: usize, const PANELS: usize> = [[[D; 2]; PANELS]; ROWS];
+
+#[inline(always)]
+fn tile<D: Dot, const ROWS: usize, const PANELS: usize>(
+    panels: &Panels<D::Weight, D::Sum>,
+    rows: Rows<'_, D::Number>,
+    (row, panel): (usize, usize),
+    results: &mut Results<'_, D::Sum, D::Bounds>,
+) {
+    let wide = 2 * D::COLUMNS;
+    let (taps, depth) = (panels.taps, panels.depth);
+    let length = depth.div_ceil(D::GROUP) * D::GROUP * wide;
+    let mut first = [[D::sums(&[]); 2]; PANELS];
+    for (number, vectors) in first.iter_mut().enumerate() {
+        let bias = panels
+            .bias
+            .get((panel + number) * wide..)
+            .unwrap_or_default();
+        let rest = bias.get(D::COLUMNS..).unwrap_or_default();
+        *vectors = [D::sums(bias), D::sums(rest)];
+    }
+    let mut sums = [first; ROWS];
+    let Some(places) = rows.places.get(row * taps..(row + ROWS) * taps) else {
+        return;
+    };
+    for tap in 0..taps {
+        let mut of_row = [&[] as &[D::Number]; ROWS];
+        for (of_row, places) in of_row.iter_mut().zip(places.chunks_exact(taps)) {
+            let place = places.get(tap).copied().unwrap_or(OUTSIDE);
+            *of_row = pixel(rows.image, rows.outside, place, depth);
+        }
+        let mut of_panel = [&[] as &[D::Weight]; PANELS];
+        for (number, of_panel) in of_panel.iter_mut().enumerate() {
+            let at = ((panel + number) * taps + tap) * length;
+            let Some(weights) = panels.weights.get(at..at + length) else {
+                return;
+            };
+            *of_panel = weights;
+        }
+        sums = added(sums, of_row, of_panel, depth);
+    }
+    write(&sums, panels.columns, (row, panel), results);
+}
+
+/// `count` numbers of `image` from `place` on, or those that stand outside.
+#[inline(always)]
+pub(crate) fn pixel<'a, N>(
+    image: &'a [N],
+    outside: &'a [N],
+    place: usize,
+    count: usize,
+) -> &'a [N] {
+    let pixel = image.get(place..).and_then(|rest| rest.get(..count));
+    pixel.or_else(|| outside.get(..count)).unwrap_or_default()
+}
+
+/// The sums with the products of one tap added. They are passed by value so that they stay in
+/// registers.
+#[inline(always)]
+fn added<D: Dot, const ROWS: usize, const PANELS: usize>(
+    mut sums: Sums<D, ROWS, PANELS>,
+    rows: [&[D::Number]; ROWS],
+    panels: [&[D::Weight]; PANELS],
+    depth: usize,
+) -> Sums<D, ROWS, PANELS> {
+    if rows.iter().any(|row| row.len() != depth) {
+        return sums;
+    }
+    let line = 2 * D::COLUMNS * D::GROUP;
+    let mut lines = panels.map(|panel| panel.chunks_exact(line));
+    let whole = depth / D::GROUP;
+    for place in 0..whole {
+        let weights = next::<D, PANELS>(&mut lines);
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let group = row.get(place * D::GROUP..(place + 1) * D::GROUP);
+            let numbers = D::numbers(group.unwrap_or_default());
+            for ([left, right], [first, second]) in sums.iter_mut().zip(weights) {
+                *left = left.plus(numbers, first);
+                *right = right.plus(numbers, second);
+            }
+        }
+    }
+    if D::GROUP > 1 && whole * D::GROUP < depth {
+        let weights = next::<D, PANELS>(&mut lines);
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let mut group = [D::Number::default(); 4];
+            let rest = row.get(whole * D::GROUP..).unwrap_or_default();
+            group
+                .iter_mut()
+                .zip(rest)
+                .for_each(|(to, from)| *to = *from);
+            let numbers = D::numbers(&group);
+            for ([left, right], [first, second]) in sums.iter_mut().zip(weights) {
+                *left = left.plus(numbers, first);
+                *right = right.plus(numbers, second);
+            }
+        }
+    }
+    sums
+}
+
+/// The next weights of each panel.
+#[inline(always)]
+fn next<D: Dot, const PANELS: usize>(
+    lines: &mut [std::slice::ChunksExact<'_, D::Weight>; PANELS],
+) -> [[D::Weights; 2]; PANELS] {
+    let mut weights = [[D::weights(&[]); 2]; PANELS];
+    for (weights, lines) in weights.iter_mut().zip(lines) {
+        let line = lines.next().unwrap_or_default();
+        let halves = line.split_at_checked(D::COLUMNS * D::GROUP);
+        let (left, right) = halves.unwrap_or_default();
+        *weights = [D::weights(left), D::weights(right)];
+    }
+    weights
+}
+
+/// Writes the sums.
+#[inline(always)]
+fn write<D: Dot, const ROWS: usize, const PANELS: usize>(
+    sums: &Sums<D, ROWS, PANELS>,
+    columns: usize,
+    (row, panel): (usize, usize),
+    results: &mut Results<'_, D::Sum, D::Bounds>,
+) {
+    for (number, of_row) in sums.iter().enumerate() {
+        let start = (row + number) * results.stride;
+        let Some(line) = results.numbers.get_mut(start..) else {
+            return;
+        };
+        let length = line.len().min(columns);
+        for (number, vector) in of_row.iter().flatten().enumerate() {
+            let first = (2 * panel + number) * D::COLUMNS;
+            let Some(to) = line.get_mut(first..length) else {
+                break;
+            };
+            if to.len() >= D::COLUMNS {
+                vector.store(results.bounds, to);
+            } else {
+                let mut whole = [D::Sum::default(); 16];
+                vector.store(results.bounds, &mut whole);
+                to.iter_mut().zip(whole).for_each(|(to, sum)| *to = sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Convolutions of images of `f32`, with constant filters.
+//!
+//! ```text
+//! image    [batch, channels, height, width], or channels last    filters  [outputs, channels, height, width]
+//! bias     [outputs], or none
+//! ```
+
+use std::sync::Arc;
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::{
+    DatumType, DimLike, TVec, Tensor, TractErrorContext as _, TractResult, bail, ensure, tvec,
+};
+
+use super::super::image::channels::{channels_last, first, image_of, last};
+use super::super::image::geometry::{Geometry, Window};
+use super::{Build, Operator, Port};
+use crate::float::Bounds;
+use crate::float::depthwise::Filters as Depthwise;
+use crate::float::product::Weights;
+use crate::product::OUTSIDE;
+
+/// A convolution and the activation behind it.
+#[derive(Debug)]
+pub(super) struct Convolution {
+    geometry: Geometry,
+    groups: usize,
+    channels_last: bool,
+    bounds: Bounds,
+    bias: bool,
+    /// The filters, where they never change.
+    filters: Option<Arc<Filters>>,
+}
+
+/// Filters, packed.
+#[derive(Debug)]
+struct Filters {
+    /// How many there are: channels of the output.
+    count: usize,
+    /// Channels that one of them reads.
+    channels: usize,
+    /// Their extents.
+    kernel: TVec<usize>,
+    way: Way,
+}
+
+/// How a convolution is computed.
+#[derive(Debug)]
+enum Way {
+    /// One product for each group.
+    Product(Vec<Weights>),
+    /// Each channel for itself.
+    Depthwise(Depthwise),
+}
+
+impl Build for Convolution {
+    fn build(_context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
+        Ok(Self {
+            geometry: Geometry::read(node)?,
+            groups: node.get_attr_opt("group")?.unwrap_or(1),
+            channels_last: channels_last(node)?,
+            bounds: Bounds {
+                least: node.get_attr_opt("least")?.unwrap_or(f32::NEG_INFINITY),
+                most: node.get_attr_opt("most")?.unwrap_or(f32::INFINITY),
+            },
+            bias: node.input.len() > 2,
+            filters: None,
+        })
+    }
+}
+
+impl Filters {
+    fn new(tensor: &Tensor, bias: Option<&Tensor>, groups: usize) -> TractResult<Self> {
+        let [count, channels, kernel @ ..] = tensor.shape() else {
+            bail!("filters of {} axes", tensor.rank())
+        };
+        let (count, channels) = (*count, *channels);
+        ensure!(
+            groups > 0 && count.is_multiple_of(groups),
+            "{count} filters in {groups} groups"
+        );
+        let numbers = tensor.try_as_plain_ram()?;
+        let numbers = numbers.as_slice::<f32>()?;
+        let bias = bias.map(Tensor::try_as_plain_ram).transpose()?;
+        let bias = bias
+            .as_ref()
+            .map(|bias| bias.as_slice::<f32>())
+            .transpose()?;
+        ensure!(
+            bias.is_none_or(|bias| bias.len() == count),
+            "a bias that is not one for each of {count} filters"
+        );
+        let taps = kernel.iter().product::<usize>();
+        let number = |filter: usize, channel: usize, tap: usize| {
+            let at = (filter * channels + channel) * taps + tap;
+            numbers.get(at).copied().unwrap_or_default()
+        };
+        let way = if channels == 1 && groups == count && groups > 1 {
+            let weight = |tap, channel| number(channel, 0, tap);
+            Way::Depthwise(Depthwise::new((taps, count), weight, bias))
+        } else {
+            let columns = count / groups;
+            let of_group = |group: usize| {
+                let first = group * columns;
+                let weight = |tap, channel, column| number(first + column, channel, tap);
+                let bias = bias.and_then(|bias| bias.get(first..first + columns));
+                Weights::pack((taps, channels, columns), weight, bias)
+            };
+            Way::Product((0..groups).map(of_group).collect())
+        };
+        Ok(Self {
+            count,
+            channels,
+            kernel: kernel.into(),
+            way,
+        })
+    }
+}
+
+impl Operator for Convolution {
+    const NAME: &'static str = "convolution";
+
+    fn inputs(&self) -> usize {
+        match self.filters {
+            Some(_) => 1,
+            None => 2 + usize::from(self.bias),
+        }
+    }
+
+    fn outputs(&self, inputs: &[Port]) -> TractResult<TVec<Port>> {
+        let (datum_type, shape) = inputs.first().context("no image")?;
+        ensure!(
+            *datum_type == DatumType::F32,
+            "a convolution of {datum_type:?} with filters of f32"
+        );
+        let (batch, channels, image) = image_of(shape, self.channels_last)?;
+        let (count, depth, kernel): (usize, usize, TVec<usize>) = match &self.filters {
+            Some(filters) => (filters.count, filters.channels, filters.kernel.clone()),
+            None => {
+                let (_, shape) = inputs.get(1).context("no filters")?;
+                let extents = shape.iter().map(|extent| Ok(extent.to_usize()?));
+                match &*extents.collect::<TractResult<TVec<usize>>>()? {
+                    [count, depth, kernel @ ..] => (*count, *depth, kernel.into()),
+                    _ => bail!("filters of {} axes", shape.len()),
+                }
+            }
+        };
+        if let Ok(channels) = channels.to_usize() {
+            ensure!(
+                channels == depth * self.groups,
+                "filters of {depth} channels in {} groups over {channels}",
+                self.groups
+            );
+        }
+        let image = self.geometry.output(image, &kernel)?;
+        let mut shape = tvec![batch.clone()];
+        if self.channels_last {
+            shape.extend(image);
+            shape.push(count.into());
+        } else {
+            shape.push(count.into());
+            shape.extend(image);
+        }
+        Ok(tvec![(DatumType::F32, shape)])
+    }
+
+    fn prepare(
+        &self,
+        constants: &[Option<Arc<Tensor>>],
+    ) -> TractResult<Option<(Self, TVec<usize>)>> {
+        let [_, Some(filters), bias @ ..] = constants else {
+            return Ok(None);
+        };
+        let bias = match bias {
+            [] => None,
+            [Some(bias)] => Some(&**bias),
+            _ => return Ok(None),
+        };
+        let prepared = Self {
+            geometry: self.geometry.clone(),
+            filters: Some(Arc::new(Filters::new(filters, bias, self.groups)?)),
+            ..*self
+        };
+        Ok(Some((prepared, tvec![0])))
+    }
+
+    fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
+        let images = *inputs.first().context("no image")?;
+        let filters = match (&self.filters, inputs) {
+            (Some(filters), _) => Arc::clone(filters),
+            (None, [_, filters, bias @ ..]) => {
+                Arc::new(Filters::new(filters, bias.first().copied(), self.groups)?)
+            }
+            (None, _) => bail!("no filters"),
+        };
+        let (batch, channels, image) = image_of(images.shape(), self.channels_last)?;
+        ensure!(
+            *channels == filters.channels * self.groups,
+            "filters of {} channels in {} groups over {channels}",
+            filters.channels,
+            self.groups
+        );
+        let window = self.geometry.window(image, &filters.kernel)?;
+        let mut shape = tvec![*batch];
+        shape.extend(self.geometry.output(image, &filters.kernel)?);
+        shape.push(filters.count);
+        let mut output = Tensor::zero::<f32>(&shape)?;
+        let turned;
+        let given = if self.channels_last {
+            images
+        } else {
+            turned = last(images)?;
+            &turned
+        };
+        let given = given.try_as_plain_ram()?;
+        let mut room = output.try_as_plain_ram_mut()?;
+        let call = Call {
+            filters: &filters,
+            window: &window,
+            channels: *channels,
+            bounds: self.bounds,
+        };
+        call.run(given.as_slice::<f32>()?, room.as_slice_mut::<f32>()?);
+        drop(room);
+        let output = if self.channels_last {
+            output
+        } else {
+            first(&output)?
+        };
+        Ok(tvec![output])
+    }
+}
+
+/// One call.
+struct Call<'a> {
+    filters: &'a Filters,
+    window: &'a Window,
+    /// Channels of the image.
+    channels: usize,
+    bounds: Bounds,
+}
+
+impl Call<'_> {
+    /// Convolves images with their channels last.
+    fn run(&self, images: &[f32], output: &mut [f32]) {
+        if let (Way::Product(groups), true) = (&self.filters.way, self.window.is_one_pixel())
+            && let [weights] = groups.as_slice()
+        {
+            // Pixels are rows of a matrix, whatever image they are of.
+            weights.multiply_matrix(images, self.bounds, output, self.filters.count);
+            return;
+        }
+        let [height, width] = self.window.image;
+        let [rows, columns] = self.window.output;
+        let images = images.chunks_exact((height * width * self.channels).max(1));
+        let outputs = output.chunks_exact_mut((rows * columns * self.filters.count).max(1));
+        for (image, output) in images.zip(outputs) {
+            match &self.filters.way {
+                Way::Product(groups) => self.product(groups, image, output),
+                Way::Depthwise(filters) => self.depthwise(filters, image, output),
+            }
+        }
+    }
+
+    fn product(&self, groups: &[Weights], image: &[f32], output: &mut [f32]) {
+        let [rows, columns] = self.window.output;
+        let count = rows * columns;
+        let block = groups.first().map_or(1, |weights| weights.block(count));
+        let mut places = Vec::with_capacity(block * self.window.taps());
+        for first in (0..count).step_by(block) {
+            let of_block = first..count.min(first + block);
+            for (group, weights) in groups.iter().enumerate() {
+                places.clear();
+                let start = group * self.filters.channels;
+                for place in of_block.clone() {
+                    let place = [place / columns, place % columns];
+                    places.extend(self.places(place, start));
+                }
+                let at = first * self.filters.count + group * weights.columns();
+                let numbers = output.get_mut(at..).unwrap_or_default();
+                weights.multiply(image, &places, self.bounds, numbers, self.filters.count);
+            }
+        }
+    }
+
+    fn depthwise(&self, filters: &Depthwise, image: &[f32], output: &mut [f32]) {
+        let [_, columns] = self.window.output;
+        let mut places = Vec::with_capacity(columns * self.window.taps());
+        let lines = output.chunks_exact_mut((columns * self.channels).max(1));
+        for (row, line) in lines.enumerate() {
+            places.clear();
+            for column in 0..columns {
+                places.extend(self.places([row, column], 0));
+            }
+            filters.convolve(image, &places, self.bounds, line);
+        }
+    }
+
+    /// Where each tap of the filter begins to read, for the output in `place`, from channel `start` on.
+    fn places(&self, place: [usize; 2], start: usize) -> impl Iterator<Item = usize> {
+        let channels = self.channels;
+        let pixels = self.window.pixels(place);
+        pixels.map(move |pixel| pixel.map_or(OUTSIDE, |pixel| pixel * channels + start))
+    }
+}
+
+#[cfg(test)]
+mod tests;

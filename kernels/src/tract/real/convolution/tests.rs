@@ -1,0 +1,183 @@
+//! Convolutions against sums over the definition, and pools and layouts behind them against tract.
+
+use edgeward_harness::floors;
+use proptest::prelude::*;
+use tract_onnx::pb::AttributeProto;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::attribute_proto::AttributeType;
+
+use super::super::super::fuse::whole;
+use super::super::super::image::channels::CHANNELS_LAST;
+use super::*;
+
+const CASES: u32 = 128;
+
+fn list(name: &str, numbers: &[usize]) -> AttributeProto {
+    let ints = numbers.iter().map(|number| i64::try_from(*number).unwrap());
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: AttributeType::Ints.into(),
+        ints: ints.collect(),
+        ..AttributeProto::default()
+    }
+}
+
+fn build(attributes: &[AttributeProto]) -> Convolution {
+    let onnx = tract_onnx::onnx();
+    let model = tract_onnx::pb::ModelProto::default();
+    let context = ParsingContext {
+        onnx_operator_set_version: 17,
+        framework: &onnx,
+        model: &model,
+        parent_graphs: Vec::new(),
+        model_dir: None,
+        template: tract_onnx::prelude::InferenceModel::default(),
+    };
+    let node = NodeProto {
+        op_type: "Conv".to_owned(),
+        input: ["x", "w", "b"].map(str::to_owned).to_vec(),
+        attribute: attributes.to_vec(),
+        ..NodeProto::default()
+    };
+    Convolution::build(&context, &node).unwrap()
+}
+
+/// Whole numbers, of which sums are exact in `f32`.
+fn wholes(shape: &[usize], seed: usize) -> Tensor {
+    let number = |place: usize| {
+        let mixed = (place + 1)
+            .wrapping_mul(2_654_435_761)
+            .wrapping_add(seed * 40_503)
+            >> 7;
+        f32::from(u8::try_from(mixed % 17).unwrap()) - 8.0
+    };
+    let numbers: Vec<f32> = (0..shape.iter().product()).map(number).collect();
+    Tensor::from_shape(shape, &numbers).unwrap()
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f32> {
+    tensor
+        .try_as_plain_ram()
+        .unwrap()
+        .as_slice::<f32>()
+        .unwrap()
+        .to_vec()
+}
+
+/// The sum of each output, as ONNX defines it.
+fn defined(
+    x: &Tensor,
+    w: &Tensor,
+    b: &Tensor,
+    groups: usize,
+    strides: [usize; 2],
+    dilations: [usize; 2],
+    pads: [usize; 4],
+    shape: &[usize],
+) -> Vec<f32> {
+    let (extents, kernel) = (x.shape().to_vec(), w.shape().to_vec());
+    let (x, w, b) = (numbers(x), numbers(w), numbers(b));
+    let mut sums = Vec::new();
+    for image in 0..shape[0] {
+        for filter in 0..shape[1] {
+            for (row, column) in
+                (0..shape[2]).flat_map(|row| (0..shape[3]).map(move |column| (row, column)))
+            {
+                let mut sum = b[filter];
+                for channel in 0..kernel[1] {
+                    for (down, along) in (0..kernel[2])
+                        .flat_map(|down| (0..kernel[3]).map(move |along| (down, along)))
+                    {
+                        let at = |place: usize,
+                                  stride: usize,
+                                  tap: usize,
+                                  dilation: usize,
+                                  pad: usize,
+                                  extent: usize| {
+                            (place * stride + tap * dilation)
+                                .checked_sub(pad)
+                                .filter(|at| *at < extent)
+                        };
+                        let row = at(row, strides[0], down, dilations[0], pads[0], extents[2]);
+                        let column =
+                            at(column, strides[1], along, dilations[1], pads[1], extents[3]);
+                        if let (Some(row), Some(column)) = (row, column) {
+                            let channel_of_image =
+                                filter / (shape[1] / groups) * kernel[1] + channel;
+                            let of_image = ((image * extents[1] + channel_of_image) * extents[2]
+                                + row)
+                                * extents[3]
+                                + column;
+                            let of_filter = ((filter * kernel[1] + channel) * kernel[2] + down)
+                                * kernel[3]
+                                + along;
+                            sum += x[of_image] * w[of_filter];
+                        }
+                    }
+                }
+                sums.push(sum.clamp(-60.0, 60.0));
+            }
+        }
+    }
+    sums
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
+    #[test]
+    fn every_way_to_convolve_gives_the_sums_of_the_definition(
+        (groups, of_group, filters_of_group) in prop_oneof![
+            (Just(1), 1_usize..20, 1_usize..40),
+            (2_usize..5, 1_usize..4, 1_usize..5),
+            (2_usize..60, Just(1_usize), Just(1_usize)),
+        ],
+        kernel in prop::array::uniform2(1_usize..4),
+        strides in prop::array::uniform2(1_usize..3),
+        dilations in prop::array::uniform2(1_usize..3),
+        pads in prop::array::uniform4(0_usize..3),
+        image in prop::array::uniform2(7_usize..12),
+        seed in 0_usize..1_000,
+    ) {
+        let (channels, filters) = (groups * of_group, groups * filters_of_group);
+        let x = wholes(&[2, channels, image[0], image[1]], seed);
+        let w = wholes(&[filters, of_group, kernel[0], kernel[1]], seed + 1);
+        let b = wholes(&[filters], seed + 2);
+        let mut attributes = vec![
+            whole("group", i64::try_from(groups).unwrap()),
+            list("strides", &strides),
+            list("dilations", &dilations),
+            list("pads", &pads),
+        ];
+        let bounds = Bounds { least: -60.0, most: 60.0 };
+        let convolution = |attributes: &[AttributeProto]| Convolution { bounds, ..build(attributes) };
+        let found = convolution(&attributes).compute(&[&x, &w, &b]).unwrap().remove(0);
+        let expected = defined(&x, &w, &b, groups, strides, dilations, pads, found.shape());
+        prop_assert_eq!(&numbers(&found), &expected);
+
+        // With its filters taken in, and with channels last.
+        attributes.push(whole(CHANNELS_LAST, 1));
+        let constants = [None, Some(Arc::new(w)), Some(Arc::new(b))];
+        let (prepared, kept) = convolution(&attributes).prepare(&constants).unwrap().unwrap();
+        prop_assert_eq!(&*kept, &[0]);
+        let found = prepared.compute(&[&last(&x).unwrap()]).unwrap().remove(0);
+        prop_assert_eq!(&numbers(&first(&found).unwrap()), &expected);
+    }
+}
+
+#[test]
+fn a_window_larger_than_its_image_is_refused() {
+    let (x, w, b) = (
+        wholes(&[1, 1, 2, 2], 1),
+        wholes(&[1, 1, 3, 3], 2),
+        wholes(&[1], 3),
+    );
+    let error = build(&[]).compute(&[&x, &w, &b]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("a window of 3 over an extent of 2"),
+        "{error}"
+    );
+    floors::reached("kernels.real.convolutions", u64::from(CASES));
+}
