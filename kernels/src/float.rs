@@ -9,6 +9,7 @@
 //! beside it: a batch answers each row as it does alone, to the bit. From processor to processor sums
 //! differ in their last bits, because some round once where others round twice.
 
+pub mod cell;
 pub mod depthwise;
 pub mod function;
 mod lanes;

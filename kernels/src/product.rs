@@ -128,14 +128,21 @@ impl<W: Copy + Default, S: Copy + Default> Panels<W, S> {
         self.columns
     }
 
+    /// How many bytes it holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        (size_of_val(&*self.weights) + size_of_val(&*self.bias)) as u64
+    }
+
     /// How many numbers a tap of a row has.
     pub(crate) fn depth(&self) -> usize {
         self.depth
     }
 
-    /// How many rows are best multiplied at once, of `rows` that there are.
+    /// How many rows are best multiplied at once, of `rows` that there are: so many that what they read
+    /// and write stays near.
     pub(crate) fn block(&self, rows: usize) -> usize {
-        let most = (NEAR / self.depth.max(1)).clamp(48, 480);
+        let most = NEAR / self.depth.max(self.columns).max(1);
+        let most = most.clamp(48, 480);
         // Blocks of the same size: a last one of few rows would read all weights for them.
         let block = rows.div_ceil(rows.div_ceil(most).max(1));
         block.next_multiple_of(12).max(12)

@@ -60,16 +60,10 @@ impl Filters {
         }
     }
 
-    /// How many taps a filter has.
+    /// How many bytes they hold.
     #[must_use]
-    pub fn taps(&self) -> usize {
-        self.taps
-    }
-
-    /// How many channels.
-    #[must_use]
-    pub fn channels(&self) -> usize {
-        self.channels
+    pub fn bytes(&self) -> u64 {
+        (size_of_val(&*self.weights) + size_of_val(&*self.bias)) as u64
     }
 
     /// Convolves as many columns as `places` has, where each tap of each begins or

@@ -40,13 +40,13 @@ fn exponential(x: f32) -> f32 {
 
 /// `1 / (1 + exp(-x))`.
 #[inline(always)]
-fn logistic(x: f32) -> f32 {
+pub(super) fn logistic(x: f32) -> f32 {
     1.0 / (1.0 + exponential(-x))
 }
 
 /// `tanh(x)`.
 #[inline(always)]
-fn hyperbolic(x: f32) -> f32 {
+pub(super) fn hyperbolic(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;
     let mut sum = -5.704_988_7e-3;

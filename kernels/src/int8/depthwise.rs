@@ -15,11 +15,11 @@ const BLOCK: usize = 32;
 /// One row of output: where each tap of the filter reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Line<'a> {
-    /// Signed bytes of the image, channels last.
-    pub image: &'a [i8],
+    /// Unsigned bytes of the image, channels last.
+    pub image: &'a [u8],
     /// How many channels.
     pub channels: usize,
-    /// The zero point of the image, as a signed byte has it.
+    /// The zero point of the image.
     pub zero: i32,
     /// Weights less their zero points, `channels` for each tap.
     pub weights: &'a [i32],

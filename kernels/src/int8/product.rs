@@ -62,6 +62,12 @@ impl Weights {
         &self.sums
     }
 
+    /// How many bytes they hold.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.panels.bytes()
+    }
+
     /// How many rows are best multiplied at once, of `rows` that there are.
     #[must_use]
     pub fn block(&self, rows: usize) -> usize {

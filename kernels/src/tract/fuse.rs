@@ -48,6 +48,8 @@ pub(in crate::tract) const POOLS: [&str; 3] = [
 
 /// A convolution of real numbers: the inputs of `Conv`, with constant filters.
 pub(super) const REAL_CONVOLUTION: &str = "EdgewardRealConvolution";
+/// A product of real numbers with constant weights: the inputs of `Gemm`.
+pub(super) const REAL_PRODUCT: &str = "EdgewardRealProduct";
 /// Pools over images of real numbers, of which a convolution hands on the channels last.
 pub(super) const REAL_POOLS: [&str; 3] = [
     "EdgewardRealMaxPool",

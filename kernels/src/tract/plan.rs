@@ -18,7 +18,7 @@ use tract_onnx::tract_hir::internal::{TDim, ToDim};
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 
 use super::load::Graph;
-use super::operator::Evaluation;
+use super::operator::{Evaluation, held};
 use super::recent::{Bounds, Entry, Recent};
 use super::simplify;
 
@@ -245,10 +245,15 @@ impl Plan {
     }
 }
 
-/// The bytes of a graph's constants.
+/// The bytes of a graph's constants, those within our own operators included.
 fn constants(model: &TypedModel) -> u64 {
     let of_node = |node: &tract_onnx::prelude::TypedNode| {
-        let konst = node.op_as::<Const>()?;
+        let Some(konst) = node.op_as::<Const>() else {
+            let facts = model.node_input_facts(node.id).ok()?;
+            let costs = node.op.cost(&facts).ok()?;
+            let held = costs.iter().find(|(cost, _)| *cost == held())?;
+            return u64::try_from(held.1.to_i64().ok()?).ok();
+        };
         // What was packed for a product is no plain tensor any more.
         if let Some(packed) = konst.exotic_fact() {
             return u64::try_from(packed.mem_size().to_i64().ok()?).ok();

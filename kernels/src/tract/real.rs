@@ -1,21 +1,34 @@
-//! What `fuse` makes of operators on images of real numbers: convolutions with the activation behind
-//! them, and pools, with channels last.
+//! What `fuse` makes of operators on real numbers: products and convolutions with the activation behind
+//! them, and pools; images with channels last.
 //!
 //! The reference evaluates a model as its file states it, by tract's own operators. Must never round
 //! to anything: that is `quantised`.
 
 use tract_onnx::model::OnnxOpRegister;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::TractResult;
 
 use super::fuse;
 use super::operator::{Build, Operator, Port, build};
+use crate::float::Bounds;
 
 mod convolution;
 mod pool;
+mod product;
 
 /// Puts the operators that `fuse` writes into `register`. No file may name them.
 pub(super) fn register_fused(register: &mut OnnxOpRegister) {
     register.insert(fuse::REAL_CONVOLUTION, build::<convolution::Convolution>);
+    register.insert(fuse::REAL_PRODUCT, build::<product::Product>);
     for pool in fuse::REAL_POOLS {
         register.insert(pool, build::<pool::Pool>);
     }
+}
+
+/// The range that the activation behind an operator holds its results in.
+fn bounds(node: &NodeProto) -> TractResult<Bounds> {
+    Ok(Bounds {
+        least: node.get_attr_opt("least")?.unwrap_or(Bounds::NONE.least),
+        most: node.get_attr_opt("most")?.unwrap_or(Bounds::NONE.most),
+    })
 }

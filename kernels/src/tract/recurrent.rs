@@ -409,6 +409,14 @@ impl<const REFERENCE: bool> Operator for Recurrent<REFERENCE> {
         Ok(Some((prepared, kept)))
     }
 
+    fn held(&self) -> u64 {
+        self.packed
+            .iter()
+            .flat_map(|packed| packed.iter())
+            .map(Packed::bytes)
+            .sum()
+    }
+
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         match &self.packed {
             Some(packed) => self.run_together(packed, inputs),
@@ -417,3 +425,6 @@ impl<const REFERENCE: bool> Operator for Recurrent<REFERENCE> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,8 @@ use edgeward_base::digest::Digest;
 use super::*;
 use crate::tensor::DataType;
 
-fn recording(name: &str) -> ModelFile {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/recorded/{name}.onnx"));
+fn file(name: &str) -> ModelFile {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{name}.onnx"));
     ModelFile {
         digest: Digest::of_file(&path).unwrap(),
         path,
@@ -17,7 +17,7 @@ fn recording(name: &str) -> ModelFile {
 
 fn session(name: &str) -> TractSession {
     let evaluation = operator::Evaluation::Kernel;
-    let read = load::read(&recording(name), evaluation).unwrap();
+    let read = load::read(&file(name), evaluation).unwrap();
     let graph = load::graph(&read).unwrap();
     let plans = Plans::of(&graph, evaluation).unwrap();
     TractSession::new(graph, plans)
@@ -33,13 +33,13 @@ fn images(rows: usize) -> Tensor {
 fn plans(session: &TractSession) -> &plan::PerShape {
     match &session.plans {
         Plans::PerShape(plans) => plans,
-        Plans::One(_) => panic!("a convolution gets a plan per shape"),
+        Plans::One(_) => panic!("a product of activations gets a plan per shape"),
     }
 }
 
 #[test]
 fn a_batch_is_padded_only_with_permission() {
-    let session = session("convolution");
+    let session = session("special/plan_per_shape");
     session.run(&[images(5)]).unwrap();
     assert_eq!(plans(&session).shapes(), vec![vec![5]]);
     session.permit_rows(Rows::Independent);
@@ -50,7 +50,7 @@ fn a_batch_is_padded_only_with_permission() {
 
 #[test]
 fn a_very_large_batch_is_never_padded() {
-    let session = session("convolution");
+    let session = session("special/plan_per_shape");
     assert_eq!(session.plans.bucket(3), Some(4));
     assert_eq!(session.plans.bucket(4), None);
     assert_eq!(session.plans.bucket(5000), None);
@@ -58,7 +58,7 @@ fn a_very_large_batch_is_never_padded() {
 
 #[test]
 fn the_least_recently_used_plan_gives_way() {
-    let session = session("convolution");
+    let session = session("special/plan_per_shape");
     for rows in 1..=plan::MOST_PLANS {
         session.run(&[images(rows)]).unwrap();
     }
@@ -75,14 +75,14 @@ fn the_least_recently_used_plan_gives_way() {
 
 #[test]
 fn a_tabular_model_has_one_plan_and_is_never_padded() {
-    let session = session("mixed_columns");
+    let session = session("recorded/mixed_columns");
     assert!(matches!(session.plans, Plans::One(_)));
     assert_eq!(session.plans.bucket(3), None);
 }
 
 #[test]
 fn a_session_that_panics_again_and_again_is_dead() {
-    let session = session("embedding");
+    let session = session("recorded/embedding");
     let outside = Tensor::new(vec![1, 3], TensorData::I64(vec![0, 1, 1_000_000])).unwrap();
     let inside = Tensor::new(vec![1, 3], TensorData::I64(vec![0, 1, 2])).unwrap();
     for _ in 0..guard::MOST_PANICS - 1 {
@@ -104,7 +104,7 @@ fn a_session_that_panics_again_and_again_is_dead() {
 
 #[test]
 fn labels_computed_as_dimensions_leave_as_integers() {
-    let session = session("dimensions_as_outputs");
+    let session = session("recorded/dimensions_as_outputs");
     let types: Vec<DataType> = session
         .outputs()
         .iter()
@@ -115,7 +115,7 @@ fn labels_computed_as_dimensions_leave_as_integers() {
 
 #[test]
 fn weights_are_counted_as_resident() {
-    let session = session("convolution");
+    let session = session("special/plan_per_shape");
     let before = session.resident();
     session.run(&[images(1)]).unwrap();
     assert!(session.resident() > before);

@@ -578,7 +578,7 @@ def standard():
 
 
 def refused():
-    """Models that have to be refused, and one whose weights lie beside it."""
+    """Models that have to be refused, one whose weights lie beside it, and one that gets a plan per shape."""
     folder = HERE.parent / "special"
     folder.mkdir(exist_ok=True)
     kernel = ml("NoSuchOperator", ["X"], ["Y"])
@@ -605,6 +605,15 @@ def refused():
     model = helper.make_model(graph_, opset_imports=opsets, ir_version=8)
     (folder / "external.weights").unlink(missing_ok=True)
     onnx.save(model, folder / "external.onnx", save_as_external_data=True, location="external.weights", size_threshold=0)
+    weight = numpy_helper.from_array(np.ones((1, 1, 6, 6), np.float32), "w")
+    turned = [
+        helper.make_node("Transpose", ["X"], ["t"], perm=[0, 1, 3, 2]),
+        helper.make_node("MatMul", ["X", "t"], ["p"]),
+        helper.make_node("MatMul", ["p", "w"], ["Y"]),
+    ]
+    images = [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 2, 6, 6])]
+    graph_ = helper.make_graph(turned, "plan_per_shape", images, outs, [weight])
+    onnx.save(helper.make_model(graph_, opset_imports=opsets, ir_version=8), folder / "plan_per_shape.onnx")
 
 
 def pipelines():

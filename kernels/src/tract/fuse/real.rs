@@ -1,14 +1,13 @@
-//! What becomes of convolutions of real numbers.
+//! What becomes of convolutions and products of real numbers.
 
-use super::REAL_CONVOLUTION;
-use super::rules::{Fused, Tail};
-use super::sight::Sight;
+use tract_onnx::pb::NodeProto;
 
-/// What the node at place `at` becomes part of, where it is a convolution of real numbers whose filters
-/// and bias are constants.
-pub(super) fn fused(sight: &Sight<'_>, at: usize) -> Option<Fused> {
-    let node = sight.node(at)?;
-    (node.op_type == "Conv").then_some(())?;
+use super::rules::{Fused, Tail, whole};
+use super::sight::{Sight, attribute, integer};
+use super::{REAL_CONVOLUTION, REAL_PRODUCT};
+
+/// A convolution whose filters and bias are constants.
+pub(super) fn convolution(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
     let [image, filters, bias @ ..] = node.input.as_slice() else {
         return None;
     };
@@ -23,4 +22,66 @@ pub(super) fn fused(sight: &Sight<'_>, at: usize) -> Option<Fused> {
     }
     let tail = Tail::of_reals(sight, at)?;
     Some(tail.fuse(node, REAL_CONVOLUTION, inputs, node.attribute.clone()))
+}
+
+/// A `Gemm` whose weights and bias are constants.
+pub(super) fn gemm(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
+    let [left, weights, bias @ ..] = node.input.as_slice() else {
+        return None;
+    };
+    let factor = |name: &str| attribute(node, name).map_or(1.0, |given| given.f);
+    #[expect(clippy::float_cmp, reason = "any other factor is not 1")]
+    if integer(node, "transA").unwrap_or(0) != 0 || factor("alpha") != 1.0 || factor("beta") != 1.0
+    {
+        return None;
+    }
+    let turned = integer(node, "transB").unwrap_or(0) != 0;
+    let columns = matrix(sight, left, weights, turned)?;
+    let mut inputs = vec![left.as_str(), weights];
+    if let Some(bias) = bias.first().filter(|bias| !bias.is_empty()) {
+        let tensor = sight.constant_reals(bias)?;
+        (tensor.dims == [columns]).then_some(())?;
+        inputs.push(bias);
+    }
+    let tail = Tail::of_reals(sight, at)?;
+    Some(tail.fuse(
+        node,
+        REAL_PRODUCT,
+        inputs,
+        vec![whole("transB", turned.into())],
+    ))
+}
+
+/// A `MatMul` with constant weights, and the constant that is added to each row of what it makes.
+pub(super) fn product(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
+    let [left, weights] = node.input.as_slice() else {
+        return None;
+    };
+    let columns = matrix(sight, left, weights, false)?;
+    let mut inputs = vec![left.as_str(), weights];
+    let made = node.output.first()?;
+    let added = sight.only_taker(made).and_then(|(place, taker)| {
+        let other = taker.input.iter().find(|input| *input != made)?;
+        let is_row = sight.constant_reals(other)?.dims == [columns];
+        (taker.op_type == "Add" && is_row).then_some((place, other))
+    });
+    let tail = match added {
+        Some((place, bias)) => {
+            inputs.push(bias);
+            Tail::of_reals(sight, place)?.behind(at)
+        }
+        None => Tail::of_reals(sight, at)?,
+    };
+    Some(tail.fuse(node, REAL_PRODUCT, inputs, Vec::new()))
+}
+
+/// How many columns constant weights have that something computed is multiplied with.
+fn matrix(sight: &Sight<'_>, left: &str, weights: &str, turned: bool) -> Option<i64> {
+    let dims = &sight.constant_reals(weights)?.dims;
+    match dims.as_slice() {
+        [first, second] if *first > 0 && *second > 0 && sight.constant(left).is_none() => {
+            Some(if turned { *first } else { *second })
+        }
+        _ => None,
+    }
 }

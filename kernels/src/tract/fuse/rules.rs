@@ -58,9 +58,9 @@ pub(super) fn fused(sight: &Sight<'_>, at: usize) -> Option<Fused> {
         return None;
     }
     match node.op_type.as_str() {
-        "Conv" => convolution(sight, at, node).or_else(|| real::fused(sight, at)),
-        "Gemm" => gemm(sight, at, node),
-        "MatMul" => product(sight, at, node),
+        "Conv" => convolution(sight, at, node).or_else(|| real::convolution(sight, at, node)),
+        "Gemm" => gemm(sight, at, node).or_else(|| real::gemm(sight, at, node)),
+        "MatMul" => product(sight, at, node).or_else(|| real::product(sight, at, node)),
         "Add" => binary(sight, at, node, ADD),
         "Mul" => binary(sight, at, node, MULTIPLY),
         "Concat" => concat(sight, at, node),
@@ -147,6 +147,12 @@ impl<'a> Tail<'a> {
     /// What follows the node at place `at` in real numbers.
     pub(super) fn of_reals(sight: &Sight<'a>, at: usize) -> Option<Self> {
         activation(sight, at, sight.node(at)?)
+    }
+
+    /// With the node at place `at`, which this follows, taken in.
+    pub(super) fn behind(mut self, at: usize) -> Self {
+        self.gone.push(at);
+        self
     }
 
     /// A node of type `kind` in place of `node` and what follows it.

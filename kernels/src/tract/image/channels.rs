@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::internal::{
     Datum, DatumType, TVec, Tensor, TractResult, bail, ensure, tvec,
 };
 
-use super::super::operator::{Build, Operator, Port, only, only_tensor};
+use super::super::operator::{Build, Operator, Port, only, only_tensor, room};
 use crate::int8::layout::transpose;
 
 /// The attribute that says that channels come last.
@@ -49,7 +49,7 @@ pub(in crate::tract) fn first(images: &Tensor) -> TractResult<Tensor> {
 }
 
 fn turn(images: &Tensor, rows: usize, columns: usize, shape: &[usize]) -> TractResult<Tensor> {
-    let mut turned = Tensor::zero_dt(images.datum_type(), shape)?;
+    let mut turned = room(images.datum_type(), shape)?;
     let size = (rows * columns).max(1);
     match images.datum_type() {
         DatumType::I8 | DatumType::U8 => {

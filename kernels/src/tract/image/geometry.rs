@@ -2,8 +2,12 @@
 //!
 //! An image has one or two axes besides batch and channels; one of one axis is taken as of height 1.
 
+use std::ops::Range;
+
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DimLike, TVec, TractResult, bail, ensure};
+
+use crate::product::OUTSIDE;
 
 /// How a window moves over an image.
 #[derive(Debug, Clone)]
@@ -80,6 +84,11 @@ impl Geometry {
 
     fn stride(&self, axis: usize) -> usize {
         self.strides.as_ref().map_or(1, |list| of(list, axis))
+    }
+
+    /// Whether a window over `rank` axes has no gaps between its columns.
+    pub(in crate::tract) fn is_dense(&self, rank: usize) -> bool {
+        rank > 0 && self.dilation(rank - 1) == 1
     }
 
     fn dilation(&self, axis: usize) -> usize {
@@ -183,6 +192,99 @@ impl Window {
             && self.strides == [1, 1]
             && self.before == [0, 0]
             && self.output == self.image
+    }
+
+    /// Adds to `places` where each tap of the outputs `outputs`, counted row by row, begins to read: of
+    /// images with `channels` channels, from channel `first` on; [`OUTSIDE`] on padding.
+    pub(in crate::tract) fn places(
+        &self,
+        outputs: Range<usize>,
+        (channels, first): (usize, usize),
+        places: &mut Vec<usize>,
+    ) {
+        let [height, width] = self.kernel;
+        let ([_, line], [_, columns]) = (self.image, self.output);
+        let columns = columns.max(1);
+        places.reserve(outputs.len() * height * width);
+        for output in outputs {
+            let (row, column) = (output / columns, output % columns);
+            for down in 0..height {
+                let Some(row) = self.row(row, down) else {
+                    places.extend(std::iter::repeat_n(OUTSIDE, width));
+                    continue;
+                };
+                places.extend((0..width).map(|along| {
+                    let pixel = self.column(column, along).map(|column| row * line + column);
+                    pixel.map_or(OUTSIDE, |pixel| pixel * channels + first)
+                }));
+            }
+        }
+    }
+
+    /// Calls `each` for every row of the output, with the places of its taps and how far the image they
+    /// count from begins behind the image. Rows that see as much padding as the one before share its
+    /// places.
+    pub(in crate::tract) fn rows(
+        &self,
+        channels: usize,
+        mut each: impl FnMut(usize, &[usize], usize),
+    ) {
+        let ([rows, columns], [height, _]) = (self.output, self.kernel);
+        let ([stride, _], [_, line]) = (self.strides, self.image);
+        let sees = |row: usize| (0..height).map(move |down| self.row(row, down).is_some());
+        let mut places = Vec::new();
+        let mut made_for = 0;
+        for row in 0..rows {
+            if places.is_empty() || !sees(row).eq(sees(made_for)) {
+                places.clear();
+                self.places(
+                    row * columns..(row + 1) * columns,
+                    (channels, 0),
+                    &mut places,
+                );
+                made_for = row;
+            }
+            each(row, &places, (row - made_for) * stride * line * channels);
+        }
+    }
+
+    /// The same window over the image with its padding laid out ([`Window::pad`]), where each row of the
+    /// window is one tap: as many pixels as it is wide lie side by side. Not for windows with gaps
+    /// between their columns.
+    pub(in crate::tract) fn lines(&self) -> Self {
+        let [height, width] = self.kernel;
+        let ([down, along], [gap, _]) = (self.strides, self.dilations);
+        let [rows, columns] = self.output;
+        let reach = [
+            rows.saturating_sub(1) * down + height.saturating_sub(1) * gap + 1,
+            columns.saturating_sub(1) * along + width,
+        ];
+        Self {
+            kernel: [height, 1],
+            before: [0, 0],
+            image: reach,
+            ..*self
+        }
+    }
+
+    /// The image that [`Window::lines`] is over: `image` with its padding, which is all `outside`.
+    pub(in crate::tract) fn pad<T: Copy>(
+        &self,
+        image: &[T],
+        channels: usize,
+        outside: T,
+    ) -> Vec<T> {
+        let [height, width] = self.lines().image;
+        let ([above, left], [rows, columns]) = (self.before, self.image);
+        let mut padded = vec![outside; height * width * channels];
+        let lines = padded
+            .chunks_exact_mut((width * channels).max(1))
+            .skip(above);
+        for (to, from) in lines.zip(image.chunks_exact((columns * channels).max(1)).take(rows)) {
+            let to = to.get_mut(left * channels..).unwrap_or_default();
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+        padded
     }
 
     /// Where the taps of the output in `place` (row, column) fall: their pixel, counted row by row,

@@ -9,6 +9,7 @@ use tract_onnx::tract_hir::internal::{
 };
 use tract_onnx::tract_hir::tract_core::broadcast::multi_broadcast;
 
+use super::super::operator::room;
 use super::parameters::{Inputs, Role, encoding};
 use super::{Build, Operator, Port};
 use crate::int8::binary::{Binary, Terms, combine};
@@ -96,7 +97,7 @@ impl Operator for QLinearBinary {
         } else {
             Cow::Owned(stretched(right)?)
         };
-        let mut output = Tensor::zero_dt(kind, &shape)?;
+        let mut output = room(kind, &shape)?;
         let bytes = output.as_bytes_mut();
         combine(self.binary, left.as_bytes(), right.as_bytes(), terms, bytes);
         Ok(tvec![output])

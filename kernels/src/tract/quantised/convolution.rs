@@ -27,11 +27,13 @@ use super::{Build, Operator, Port};
 use crate::int8::depthwise::{Line, convolve};
 use crate::int8::product::Weights as Ours;
 use crate::int8::requantise::straighten;
-use crate::product::OUTSIDE;
 
 mod patches;
 
 use patches::Patches;
+
+/// Images of fewer channels are multiplied a whole row of the filter at a time.
+const FEW: usize = 16;
 
 /// A convolution. The `REFERENCE` adds up one product after the other.
 #[derive(Debug)]
@@ -68,6 +70,15 @@ enum Way {
     Plain(Vec<i32>),
 }
 
+/// How unsigned images are computed with.
+#[derive(Debug)]
+enum InPlace<'a> {
+    /// The weights of each group.
+    Product(Vec<&'a Ours>),
+    /// The weights of each tap.
+    Depthwise(&'a [i32]),
+}
+
 const INTEGER: [Role; 4] = [Role::A, Role::B, Role::AZero, Role::BZero];
 const LINEAR: [Role; 9] = [
     Role::A,
@@ -102,7 +113,7 @@ impl Filters {
     fn new(
         inputs: &Inputs,
         given: &[&Tensor],
-        groups: usize,
+        (groups, geometry): (usize, &Geometry),
         reference: bool,
     ) -> TractResult<Self> {
         let tensor = inputs.need(given, Role::B)?;
@@ -143,8 +154,16 @@ impl Filters {
             let columns = count / groups;
             let of_group = channels_last.chunks((depth * columns).max(1));
             let of_group = of_group.zip(zeros.chunks(columns.max(1)));
-            let packed = of_group
-                .map(|(filters, zeros)| Weights::pack(filters, (taps, channels), zeros.into()));
+            // A pixel of fewer channels is too short a run of numbers.
+            let lines = groups == 1 && channels < FEW && geometry.is_dense(kernel.len());
+            let width = kernel.last().copied().unwrap_or(1).max(1);
+            let extents = if lines {
+                (taps / width, width * channels)
+            } else {
+                (taps, channels)
+            };
+            let packed =
+                of_group.map(|(filters, zeros)| Weights::pack(filters, extents, zeros.into()));
             Way::Product(packed.collect::<TractResult<_>>()?)
         };
         Ok(Self {
@@ -219,7 +238,12 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
             .iter()
             .map(|constant| constant.as_deref().unwrap_or(&none))
             .collect();
-        let filters = Filters::new(&self.inputs, &given, self.groups, REFERENCE)?;
+        let filters = Filters::new(
+            &self.inputs,
+            &given,
+            (self.groups, &self.geometry),
+            REFERENCE,
+        )?;
         let prepared = Self {
             inputs,
             finish: self.finish,
@@ -231,11 +255,25 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
         Ok(Some((prepared, kept)))
     }
 
+    fn held(&self) -> u64 {
+        self.filters
+            .as_ref()
+            .map_or(0, |filters| match &filters.way {
+                Way::Product(groups) => groups.iter().map(Weights::bytes).sum(),
+                Way::Depthwise(weights) | Way::Plain(weights) => size_of_val(&**weights) as u64,
+            })
+    }
+
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let images = self.inputs.need(inputs, Role::A)?;
         let filters = match &self.filters {
             Some(filters) => Arc::clone(filters),
-            None => Arc::new(Filters::new(&self.inputs, inputs, self.groups, REFERENCE)?),
+            None => Arc::new(Filters::new(
+                &self.inputs,
+                inputs,
+                (self.groups, &self.geometry),
+                REFERENCE,
+            )?),
         };
         let (batch, channels, image) = image_of(images.shape(), self.channels_last)?;
         let (batch, channels) = (*batch, *channels);
@@ -275,10 +313,15 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
         };
         let size = (height * width * channels).max(1);
         let places = (0..).step_by(rows * columns * filters.count);
-        if let Some(groups) = filters.ours() {
+        if let Some(way) = filters.in_place() {
             let numbers = unsigned(images)?;
             for (image, at) in numbers.chunks(size).zip(places) {
-                call.in_place(&groups, image, &mut output, at)?;
+                match &way {
+                    InPlace::Product(groups) => call.in_place(groups, image, &mut output, at)?,
+                    InPlace::Depthwise(weights) => {
+                        call.depthwise(weights, image, &mut output, at)?
+                    }
+                }
             }
         } else {
             let numbers = signed(images)?;
@@ -296,11 +339,15 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
 }
 
 impl Filters {
-    /// The weights of each group, where images are multiplied with where they lie.
-    fn ours(&self) -> Option<Vec<&Ours>> {
+    /// How unsigned images are computed with where they lie; `None` where they are not.
+    fn in_place(&self) -> Option<InPlace<'_>> {
         match &self.way {
-            Way::Product(groups) => groups.iter().map(Weights::ours).collect(),
-            Way::Depthwise(_) | Way::Plain(_) => None,
+            Way::Product(groups) => {
+                let groups = groups.iter().map(Weights::ours);
+                groups.collect::<Option<_>>().map(InPlace::Product)
+            }
+            Way::Depthwise(weights) => Some(InPlace::Depthwise(weights)),
+            Way::Plain(_) => None,
         }
     }
 
@@ -329,7 +376,7 @@ impl Call<'_> {
     fn run(&self, image: &[i8], output: &mut Tensor, at: usize) -> TractResult<()> {
         match &self.filters.way {
             Way::Product(groups) => self.product(groups, image, output, at),
-            Way::Depthwise(weights) => self.depthwise(weights, image, output, at),
+            Way::Depthwise(_) => bail!("a depthwise convolution of signed bytes"),
             Way::Plain(weights) => {
                 let sums = self.plain(weights, image);
                 self.ending.write(&sums, output, at, self.filters.count)
@@ -346,14 +393,24 @@ impl Call<'_> {
         at: usize,
     ) -> TractResult<()> {
         let channels = self.filters.channels * self.groups;
-        let [rows, width] = self.window.output;
+        let zero = u8::try_from(self.zero + 128)?;
+        let depth = groups.first().map_or(0, |weights| weights.depth());
+        let (padded, lines);
+        let (image, window) = if depth == self.filters.channels {
+            (image, self.window)
+        } else {
+            // Whole rows of the filter are multiplied.
+            padded = self.window.pad(image, channels, zero);
+            lines = self.window.lines();
+            (&*padded, &lines)
+        };
+        let [rows, width] = window.output;
         let count = rows * width;
         let block = groups.first().map_or(1, |weights| weights.block(count));
-        let zero = u8::try_from(self.zero + 128)?;
-        let outside = vec![zero; self.filters.channels];
+        let outside = vec![zero; depth];
         let columns = groups.first().map_or(0, |weights| weights.columns());
         let mut sums = vec![0; block * columns];
-        let mut places = Vec::with_capacity(block * self.window.taps());
+        let mut places = Vec::new();
         for (group, weights) in groups.iter().enumerate() {
             let part;
             let ending = if self.groups == 1 {
@@ -366,13 +423,7 @@ impl Call<'_> {
             for first in (0..count).step_by(block) {
                 let of_block = first..count.min(first + block);
                 places.clear();
-                for place in of_block.clone() {
-                    let pixels = self.window.pixels([place / width, place % width]);
-                    let place = |pixel: Option<usize>| {
-                        pixel.map_or(OUTSIDE, |pixel| pixel * channels + start)
-                    };
-                    places.extend(pixels.map(place));
-                }
+                window.places(of_block.clone(), (channels, start), &mut places);
                 let sums = sums.get_mut(..of_block.len() * columns).unwrap_or_default();
                 weights.multiply(image, &places, &outside, sums);
                 let at = at + first * self.filters.count + group * columns;
@@ -423,42 +474,29 @@ impl Call<'_> {
     fn depthwise(
         &self,
         weights: &[i32],
-        image: &[i8],
+        image: &[u8],
         output: &mut Tensor,
         at: usize,
     ) -> TractResult<()> {
         let channels = self.filters.count;
-        let [rows, columns] = self.window.output;
-        let taps = self.window.taps();
+        let [_, columns] = self.window.output;
         let mut sums = vec![0; columns * channels];
-        let mut places = Vec::with_capacity(columns * taps);
-        let [_, width] = self.window.image;
-        let [height_of_window, width_of_window] = self.window.kernel;
-        for row in 0..rows {
-            places.clear();
-            for column in 0..columns {
-                for down in 0..height_of_window {
-                    let line = self.window.row(row, down);
-                    for along in 0..width_of_window {
-                        let pixel = self.window.column(column, along);
-                        let pixel = line.zip(pixel).map(|(line, pixel)| line * width + pixel);
-                        places.push(pixel.map_or(OUTSIDE, |pixel| pixel * channels));
-                    }
-                }
-            }
+        let mut written = Ok(());
+        self.window.rows(channels, |row, places, begin| {
             let line = Line {
-                image,
+                image: image.get(begin..).unwrap_or_default(),
                 channels,
-                zero: self.zero,
+                zero: self.zero + 128,
                 weights,
-                places: &places,
-                taps,
+                places,
+                taps: self.window.taps(),
             };
             convolve(line, &mut sums);
             let at = at + row * columns * channels;
-            self.ending.write(&sums, output, at, channels)?;
-        }
-        Ok(())
+            let done = self.ending.write(&sums, output, at, channels);
+            written = std::mem::replace(&mut written, Ok(())).and(done);
+        });
+        written
     }
 
     /// One product after the other.

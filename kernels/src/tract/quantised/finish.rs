@@ -3,6 +3,7 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, Tensor, TractResult, bail};
 
+use super::super::operator::room;
 use super::Port;
 use super::parameters::{Inputs, Role, encoding, wholes};
 use crate::int8::requantise::{Requantise, realise, requantise};
@@ -120,7 +121,7 @@ impl Finish {
 impl Ending {
     /// A tensor for what leaves.
     pub(super) fn room(&self, shape: &[usize]) -> TractResult<Tensor> {
-        Tensor::zero_dt(self.output, shape)
+        room(self.output, shape)
     }
 
     /// The ending of the channels `first..first + columns`.

@@ -10,6 +10,7 @@ use tract_onnx::tract_hir::internal::{
     DatumType, TVec, Tensor, TractResult, bail, ensure, tensor0, tvec,
 };
 
+use super::super::operator::room;
 use super::parameters::{Inputs, Role, encoding, reals, wholes};
 use super::{Build, Operator, Port, as_f32};
 use crate::int8::Encoding;
@@ -139,7 +140,7 @@ impl Operator for QuantizeLinear {
             .as_slice::<f32>()?
             .chunks(runs.length)
             .zip(runs.each());
-        let mut output = Tensor::zero_dt(to, input.shape())?;
+        let mut output = room(to, input.shape())?;
         match to {
             DatumType::U16 => {
                 let mut view = output.try_as_plain_ram_mut()?;
@@ -233,7 +234,7 @@ impl Operator for DequantizeLinear {
         let input = self.inputs.need(inputs, Role::A)?;
         let to = self.inputs.need(inputs, Role::AScale)?.datum_type();
         let runs = Runs::read(&self.inputs, inputs, self.axis, input.shape())?;
-        let mut output = Tensor::zero::<f32>(input.shape())?;
+        let mut output = room(DatumType::F32, input.shape())?;
         let mut view = output.try_as_plain_ram_mut()?;
         let into = view.as_slice_mut::<f32>()?.chunks_mut(runs.length);
         if matches!(input.datum_type(), DatumType::I8 | DatumType::U8) {
@@ -309,7 +310,7 @@ impl Operator for DynamicQuantizeLinear {
             zero,
             encoding: Encoding::Unsigned,
         };
-        let mut output = Tensor::zero::<u8>(input.shape())?;
+        let mut output = room(DatumType::U8, input.shape())?;
         linear::quantise(numbers, linear, output.as_bytes_mut());
         Ok(tvec![output, tensor0(scale), tensor0(u8::try_from(zero)?)])
     }

@@ -240,6 +240,13 @@ impl<const REFERENCE: bool> Operator for Product<REFERENCE> {
         Ok(Some((prepared, kept)))
     }
 
+    fn held(&self) -> u64 {
+        self.right.as_ref().map_or(0, |right| {
+            let packed: u64 = right.packed.iter().map(Weights::bytes).sum();
+            packed + size_of_val(&*right.plain) as u64
+        })
+    }
+
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let left = self.inputs.need(inputs, Role::A)?;
         let right = match &self.right {

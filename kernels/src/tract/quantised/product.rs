@@ -98,6 +98,14 @@ impl Weights {
         self.columns
     }
 
+    /// How many bytes they hold.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.way {
+            Way::Ours(ours) => ours.bytes(),
+            Way::Linalg { .. } => (self.depth * self.columns) as u64,
+        }
+    }
+
     /// The zero point of each column; empty where all are 0.
     pub(super) fn zeros(&self) -> &[i32] {
         &self.zeros

@@ -15,11 +15,14 @@ use tract_onnx::tract_hir::internal::{
 
 use super::super::image::channels::{channels_last, first, image_of, last};
 use super::super::image::geometry::{Geometry, Window};
-use super::{Build, Operator, Port};
+use super::super::operator::room;
+use super::{Build, Operator, Port, bounds};
 use crate::float::Bounds;
 use crate::float::depthwise::Filters as Depthwise;
 use crate::float::product::Weights;
-use crate::product::OUTSIDE;
+
+/// A pixel of fewer channels is too short a run of numbers: whole rows of the filter are multiplied.
+const FEW: usize = 16;
 
 /// A convolution and the activation behind it.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ struct Filters {
 enum Way {
     /// One product for each group.
     Product(Vec<Weights>),
+    /// One product, of images with their padding laid out: a row of the filter is one tap.
+    Lines(Weights),
     /// Each channel for itself.
     Depthwise(Depthwise),
 }
@@ -60,10 +65,7 @@ impl Build for Convolution {
             geometry: Geometry::read(node)?,
             groups: node.get_attr_opt("group")?.unwrap_or(1),
             channels_last: channels_last(node)?,
-            bounds: Bounds {
-                least: node.get_attr_opt("least")?.unwrap_or(f32::NEG_INFINITY),
-                most: node.get_attr_opt("most")?.unwrap_or(f32::INFINITY),
-            },
+            bounds: bounds(node)?,
             bias: node.input.len() > 2,
             filters: None,
         })
@@ -71,7 +73,12 @@ impl Build for Convolution {
 }
 
 impl Filters {
-    fn new(tensor: &Tensor, bias: Option<&Tensor>, groups: usize) -> TractResult<Self> {
+    fn new(
+        tensor: &Tensor,
+        bias: Option<&Tensor>,
+        groups: usize,
+        geometry: &Geometry,
+    ) -> TractResult<Self> {
         let [count, channels, kernel @ ..] = tensor.shape() else {
             bail!("filters of {} axes", tensor.rank())
         };
@@ -99,6 +106,16 @@ impl Filters {
         let way = if channels == 1 && groups == count && groups > 1 {
             let weight = |tap, channel| number(channel, 0, tap);
             Way::Depthwise(Depthwise::new((taps, count), weight, bias))
+        } else if groups == 1 && channels < FEW && taps > 1 && geometry.is_dense(kernel.len()) {
+            let width = kernel.last().copied().unwrap_or(1);
+            let weight = |row: usize, at: usize, filter: usize| {
+                number(filter, at % channels, row * width + at / channels)
+            };
+            Way::Lines(Weights::pack(
+                (taps / width, width * channels, count),
+                weight,
+                bias,
+            ))
         } else {
             let columns = count / groups;
             let of_group = |group: usize| {
@@ -179,10 +196,25 @@ impl Operator for Convolution {
         };
         let prepared = Self {
             geometry: self.geometry.clone(),
-            filters: Some(Arc::new(Filters::new(filters, bias, self.groups)?)),
+            filters: Some(Arc::new(Filters::new(
+                filters,
+                bias,
+                self.groups,
+                &self.geometry,
+            )?)),
             ..*self
         };
         Ok(Some((prepared, tvec![0])))
+    }
+
+    fn held(&self) -> u64 {
+        self.filters
+            .as_ref()
+            .map_or(0, |filters| match &filters.way {
+                Way::Product(groups) => groups.iter().map(Weights::bytes).sum(),
+                Way::Lines(weights) => weights.bytes(),
+                Way::Depthwise(filters) => filters.bytes(),
+            })
     }
 
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
@@ -190,7 +222,8 @@ impl Operator for Convolution {
         let filters = match (&self.filters, inputs) {
             (Some(filters), _) => Arc::clone(filters),
             (None, [_, filters, bias @ ..]) => {
-                Arc::new(Filters::new(filters, bias.first().copied(), self.groups)?)
+                let bias = bias.first().copied();
+                Arc::new(Filters::new(filters, bias, self.groups, &self.geometry)?)
             }
             (None, _) => bail!("no filters"),
         };
@@ -205,7 +238,7 @@ impl Operator for Convolution {
         let mut shape = tvec![*batch];
         shape.extend(self.geometry.output(image, &filters.kernel)?);
         shape.push(filters.count);
-        let mut output = Tensor::zero::<f32>(&shape)?;
+        let mut output = room(DatumType::F32, &shape)?;
         let turned;
         let given = if self.channels_last {
             images
@@ -257,26 +290,27 @@ impl Call<'_> {
         let outputs = output.chunks_exact_mut((rows * columns * self.filters.count).max(1));
         for (image, output) in images.zip(outputs) {
             match &self.filters.way {
-                Way::Product(groups) => self.product(groups, image, output),
+                Way::Product(groups) => self.product(self.window, groups, image, output),
+                Way::Lines(weights) => {
+                    let padded = self.window.pad(image, self.channels, 0.0);
+                    let (window, weights) = (self.window.lines(), std::slice::from_ref(weights));
+                    self.product(&window, weights, &padded, output);
+                }
                 Way::Depthwise(filters) => self.depthwise(filters, image, output),
             }
         }
     }
 
-    fn product(&self, groups: &[Weights], image: &[f32], output: &mut [f32]) {
-        let [rows, columns] = self.window.output;
+    fn product(&self, window: &Window, groups: &[Weights], image: &[f32], output: &mut [f32]) {
+        let [rows, columns] = window.output;
         let count = rows * columns;
         let block = groups.first().map_or(1, |weights| weights.block(count));
-        let mut places = Vec::with_capacity(block * self.window.taps());
+        let mut places = Vec::new();
         for first in (0..count).step_by(block) {
-            let of_block = first..count.min(first + block);
             for (group, weights) in groups.iter().enumerate() {
+                let of_channels = (self.channels, group * self.filters.channels);
                 places.clear();
-                let start = group * self.filters.channels;
-                for place in of_block.clone() {
-                    let place = [place / columns, place % columns];
-                    places.extend(self.places(place, start));
-                }
+                window.places(first..count.min(first + block), of_channels, &mut places);
                 let at = first * self.filters.count + group * weights.columns();
                 let numbers = output.get_mut(at..).unwrap_or_default();
                 weights.multiply(image, &places, self.bounds, numbers, self.filters.count);
@@ -286,22 +320,12 @@ impl Call<'_> {
 
     fn depthwise(&self, filters: &Depthwise, image: &[f32], output: &mut [f32]) {
         let [_, columns] = self.window.output;
-        let mut places = Vec::with_capacity(columns * self.window.taps());
-        let lines = output.chunks_exact_mut((columns * self.channels).max(1));
-        for (row, line) in lines.enumerate() {
-            places.clear();
-            for column in 0..columns {
-                places.extend(self.places([row, column], 0));
-            }
-            filters.convolve(image, &places, self.bounds, line);
-        }
-    }
-
-    /// Where each tap of the filter begins to read, for the output in `place`, from channel `start` on.
-    fn places(&self, place: [usize; 2], start: usize) -> impl Iterator<Item = usize> {
-        let channels = self.channels;
-        let pixels = self.window.pixels(place);
-        pixels.map(move |pixel| pixel.map_or(OUTSIDE, |pixel| pixel * channels + start))
+        let size = columns * self.channels;
+        self.window.rows(self.channels, |row, places, begin| {
+            let image = image.get(begin..).unwrap_or_default();
+            let line = output.get_mut(row * size..(row + 1) * size);
+            filters.convolve(image, places, self.bounds, line.unwrap_or_default());
+        });
     }
 }
 

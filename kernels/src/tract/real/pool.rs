@@ -6,7 +6,7 @@ use tract_onnx::tract_hir::internal::{DatumType, TVec, Tensor, TractResult, ensu
 
 use super::super::image::channels::{channels_last, first, image_of, last};
 use super::super::image::geometry::{Geometry, Window};
-use super::super::operator::{only, only_tensor};
+use super::super::operator::{only, only_tensor, room};
 use super::{Build, Operator, Port};
 use crate::float::pool;
 
@@ -106,7 +106,7 @@ impl Pool {
         let mut shape = tvec![*batch];
         shape.extend(extents);
         shape.push(*channels);
-        let mut output = Tensor::zero::<f32>(&shape)?;
+        let mut output = room(DatumType::F32, &shape)?;
         let [height, width] = window.image;
         let given = images.try_as_plain_ram()?;
         let given = given
@@ -135,6 +135,7 @@ impl Pool {
                     }
                 }
                 Pooling::Mean { padded } => {
+                    into.fill(0.0);
                     let mut count = 0_usize;
                     for pixel in pixels.flatten() {
                         let start = pixel * channels;

@@ -10,7 +10,7 @@ use super::activation::Activation;
 use super::cell::Cell;
 use super::sequence::Places;
 use crate::float::product::Weights;
-use crate::float::{Bounds, function};
+use crate::float::{Bounds, cell, function};
 
 /// The weights of one direction.
 #[derive(Debug)]
@@ -78,6 +78,14 @@ impl Packed {
             state: pack(r, units, 0, at_once, of_state),
             candidate: reset_before.then(|| pack(r, units, at_once, units, of_state)),
         })
+    }
+}
+
+impl Packed {
+    /// How many bytes they hold.
+    pub(super) fn bytes(&self) -> u64 {
+        let candidate = self.candidate.as_ref().map_or(0, Weights::bytes);
+        self.input.bytes() + self.state.bytes() + candidate
     }
 }
 
@@ -199,6 +207,25 @@ impl Direction<'_> {
                     add(sums, gates);
                     self.activate(activation, gates);
                     hidden.copy_from_slice(gates);
+                }
+            }
+            Cell::Lstm {
+                gate: Activation::Sigmoid,
+                cell: Activation::Tanh,
+                output: Activation::Tanh,
+                ..
+            } if self.clip.is_none() => {
+                for (((row, sums), hidden), of_cell) in rows {
+                    cell::lstm(self.gates(inputs, step, row), sums, of_cell, hidden);
+                }
+            }
+            Cell::Gru {
+                gate: Activation::Sigmoid,
+                hidden: Activation::Tanh,
+                linear_before_reset: true,
+            } if self.clip.is_none() => {
+                for (((row, sums), hidden), _) in rows {
+                    cell::gru(self.gates(inputs, step, row), sums, hidden);
                 }
             }
             Cell::Lstm {
