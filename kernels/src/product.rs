@@ -17,6 +17,9 @@
 /// The place of what falls on padding, among places in an image.
 pub const OUTSIDE: usize = usize::MAX;
 
+/// Two panels of so many groups of weights for each column stay in the nearest cache.
+const SHALLOW: usize = 128;
+
 /// Numbers of an image that stay in a second-level cache while all columns pass over them.
 const NEAR: usize = 1 << 16;
 
@@ -160,8 +163,21 @@ pub(crate) fn multiply<D: Dot>(
     let count = rows.places.len() / panels.taps.max(1);
     let panel_count = panels.columns.div_ceil(2 * D::COLUMNS);
     let whole = count - count % 4;
-    for panel in 0..panel_count {
+    let shallow = panels.taps * panels.depth <= SHALLOW * D::GROUP;
+    let mut panel = 0;
+    while panel < panel_count {
         let mut row = 0;
+        // Two panels that lie in the nearest cache together share what is read of the rows.
+        let pair = shallow && D::ROWS == 12 && panel + 2 <= panel_count;
+        while pair && row + 6 <= whole {
+            tile::<D, 6, 2>(panels, rows, (row, panel), results);
+            row += 6;
+        }
+        if pair {
+            few::<D, 2>(panels, rows, (row..whole, panel), results);
+            panel += 2;
+            continue;
+        }
         while row + D::ROWS <= whole {
             match D::ROWS {
                 12 => tile::<D, 12, 1>(panels, rows, (row, panel), results),
@@ -174,14 +190,8 @@ pub(crate) fn multiply<D: Dot>(
             tile::<D, 8, 1>(panels, rows, (row, panel), results);
             row += 8;
         }
-        while row + 4 <= whole {
-            tile::<D, 4, 1>(panels, rows, (row, panel), results);
-            row += 4;
-        }
-        // Where six rows went together, two may be left of four.
-        if row < whole {
-            tile::<D, 2, 1>(panels, rows, (row, panel), results);
-        }
+        few::<D, 1>(panels, rows, (row..whole, panel), results);
+        panel += 1;
     }
     // A few rows alone have too few sums to keep the processor busy: they take panels together.
     if count - whole >= 2 {
@@ -189,6 +199,24 @@ pub(crate) fn multiply<D: Dot>(
     }
     if (count - whole) % 2 == 1 {
         together::<D, 1, 4>(panels, rows, (count - 1, panel_count), results);
+    }
+}
+
+/// An even number of rows, less than eight.
+#[inline(always)]
+fn few<D: Dot, const PANELS: usize>(
+    panels: &Panels<D::Weight, D::Sum>,
+    rows: Rows<'_, D::Number>,
+    (left, panel): (std::ops::Range<usize>, usize),
+    results: &mut Results<'_, D::Sum, D::Bounds>,
+) {
+    let mut row = left.start;
+    while row + 4 <= left.end {
+        tile::<D, 4, PANELS>(panels, rows, (row, panel), results);
+        row += 4;
+    }
+    if row < left.end {
+        tile::<D, 2, PANELS>(panels, rows, (row, panel), results);
     }
 }
 

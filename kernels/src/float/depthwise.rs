@@ -85,31 +85,45 @@ fn columns<L: Lanes>(
     bounds: Bounds,
     results: &mut [f32],
 ) {
+    let mut channel = 0;
+    while channel + 4 * L::NUMBERS <= filters.channels {
+        run_of::<L, 4>(filters, image, (places, channel), bounds, results);
+        channel += 4 * L::NUMBERS;
+    }
+    while channel + 2 * L::NUMBERS <= filters.channels {
+        run_of::<L, 2>(filters, image, (places, channel), bounds, results);
+        channel += 2 * L::NUMBERS;
+    }
+    while channel + L::NUMBERS <= filters.channels {
+        run_of::<L, 1>(filters, image, (places, channel), bounds, results);
+        channel += L::NUMBERS;
+    }
+    let (taps, channels) = (filters.taps.max(1), filters.channels.max(1));
+    let columns = places.chunks_exact(taps).zip(results.chunks_mut(channels));
+    for (places, results) in columns {
+        rest::<L>(filters, image, (places, channel), bounds, results);
+    }
+}
+
+/// Every column, of `VECTORS` vectors of channels: what three lines of an image have of those stays in
+/// the nearest cache.
+#[inline(always)]
+fn run_of<L: Lanes, const VECTORS: usize>(
+    filters: &Filters,
+    image: &[f32],
+    (places, channel): (&[usize], usize),
+    bounds: Bounds,
+    results: &mut [f32],
+) {
     let (taps, channels) = (filters.taps.max(1), filters.channels.max(1));
     let groups = places.chunks(taps * COLUMNS);
     for (places, results) in groups.zip(results.chunks_mut(channels * COLUMNS)) {
-        let mut channel = 0;
-        let together = places.len() == taps * COLUMNS;
-        while together && channel + 4 * L::NUMBERS <= channels {
-            tile::<L, COLUMNS, 4>(filters, image, (places, channel), bounds, results);
-            channel += 4 * L::NUMBERS;
+        if places.len() == taps * COLUMNS {
+            tile::<L, COLUMNS, VECTORS>(filters, image, (places, channel), bounds, results);
+            continue;
         }
-        while together && channel + 2 * L::NUMBERS <= channels {
-            tile::<L, COLUMNS, 2>(filters, image, (places, channel), bounds, results);
-            channel += 2 * L::NUMBERS;
-        }
-        while together && channel + L::NUMBERS <= channels {
-            tile::<L, COLUMNS, 1>(filters, image, (places, channel), bounds, results);
-            channel += L::NUMBERS;
-        }
-        let single = places.chunks_exact(taps).zip(results.chunks_mut(channels));
-        for (places, results) in single {
-            let mut channel = channel;
-            while channel + L::NUMBERS <= channels {
-                tile::<L, 1, 1>(filters, image, (places, channel), bounds, results);
-                channel += L::NUMBERS;
-            }
-            rest::<L>(filters, image, (places, channel), bounds, results);
+        for (places, results) in places.chunks_exact(taps).zip(results.chunks_mut(channels)) {
+            tile::<L, 1, VECTORS>(filters, image, (places, channel), bounds, results);
         }
     }
 }
@@ -136,14 +150,12 @@ fn tile<L: Lanes, const COUNT: usize, const VECTORS: usize>(
     let mut sums = [vectors(bias.unwrap_or_default()); COUNT];
     for (tap, weights) in filters.weights.chunks_exact(channels).enumerate() {
         let weights = vectors(weights.get(channel..channel + wide).unwrap_or_default());
-        for (sums, places) in sums.iter_mut().zip(places.chunks_exact(taps)) {
+        let mut pixels = [&[] as &[f32]; COUNT];
+        for (pixels, places) in pixels.iter_mut().zip(places.chunks_exact(taps)) {
             let place = places.get(tap).copied().unwrap_or(OUTSIDE);
-            let place = place.saturating_add(channel);
-            let numbers = vectors(pixel(image, &filters.zeros, place, wide));
-            for ((sum, number), weight) in sums.iter_mut().zip(numbers).zip(weights) {
-                *sum = number.mul_add(weight, *sum);
-            }
+            *pixels = pixel(image, &filters.zeros, place.saturating_add(channel), wide);
         }
+        sums = added(sums, pixels, weights);
     }
     let (least, most) = (L::splat(bounds.least), L::splat(bounds.most));
     for (sums, results) in sums.iter().zip(results.chunks_mut(channels)) {
@@ -152,6 +164,22 @@ fn tile<L: Lanes, const COUNT: usize, const VECTORS: usize>(
             sum.within(least, most).store(to);
         }
     }
+}
+
+/// The sums with the products of one tap added. They are passed by value so that they stay in registers.
+#[inline(always)]
+fn added<L: Lanes, const COUNT: usize, const VECTORS: usize>(
+    mut sums: [[L; VECTORS]; COUNT],
+    pixels: [&[f32]; COUNT],
+    weights: [L; VECTORS],
+) -> [[L; VECTORS]; COUNT] {
+    for (sums, pixel) in sums.iter_mut().zip(pixels) {
+        let numbers = pixel.chunks_exact(L::NUMBERS);
+        for ((sum, number), weight) in sums.iter_mut().zip(numbers).zip(weights) {
+            *sum = L::load(number).mul_add(weight, *sum);
+        }
+    }
+    sums
 }
 
 /// The channels of one column that fill no vector, each in the first place of one: as the others are

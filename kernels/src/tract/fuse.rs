@@ -21,6 +21,7 @@ mod sight;
 
 pub(in crate::tract) use rules::whole;
 use sight::Sight;
+pub(super) use sight::written_out;
 
 /// How all of them are named: no file may name one.
 pub(super) const PREFIX: &str = "Edgeward";
@@ -48,6 +49,8 @@ pub(in crate::tract) const POOLS: [&str; 3] = [
 
 /// A convolution of real numbers: the inputs of `Conv`, with constant filters.
 pub(super) const REAL_CONVOLUTION: &str = "EdgewardRealConvolution";
+/// A sum of two tensors of real numbers: the inputs of `Add`.
+pub(super) const REAL_ADD: &str = "EdgewardRealAdd";
 /// A product of real numbers with constant weights: the inputs of `Gemm`.
 pub(super) const REAL_PRODUCT: &str = "EdgewardRealProduct";
 /// Pools over images of real numbers, of which a convolution hands on the channels last.

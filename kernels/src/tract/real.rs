@@ -12,6 +12,7 @@ use super::fuse;
 use super::operator::{Build, Operator, Port, build};
 use crate::float::Bounds;
 
+mod add;
 mod convolution;
 mod pool;
 mod product;
@@ -19,6 +20,7 @@ mod product;
 /// Puts the operators that `fuse` writes into `register`. No file may name them.
 pub(super) fn register_fused(register: &mut OnnxOpRegister) {
     register.insert(fuse::REAL_CONVOLUTION, build::<convolution::Convolution>);
+    register.insert(fuse::REAL_ADD, build::<add::Add>);
     register.insert(fuse::REAL_PRODUCT, build::<product::Product>);
     for pool in fuse::REAL_POOLS {
         register.insert(pool, build::<pool::Pool>);

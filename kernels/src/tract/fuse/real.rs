@@ -4,7 +4,7 @@ use tract_onnx::pb::NodeProto;
 
 use super::rules::{Fused, Tail, whole};
 use super::sight::{Sight, attribute, integer};
-use super::{REAL_CONVOLUTION, REAL_PRODUCT};
+use super::{REAL_ADD, REAL_CONVOLUTION, REAL_PRODUCT};
 
 /// A convolution whose filters and bias are constants.
 pub(super) fn convolution(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
@@ -73,6 +73,25 @@ pub(super) fn product(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<
         None => Tail::of_reals(sight, at)?,
     };
     Some(tail.fuse(node, REAL_PRODUCT, inputs, Vec::new()))
+}
+
+/// A sum of two tensors, of which a convolution or a product made one: those are of `f32`.
+pub(super) fn sum(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
+    let [left, right] = node.input.as_slice() else {
+        return None;
+    };
+    let computed = |name: &str| {
+        let made = sight.maker(name)?;
+        let weights = made.input.get(1)?;
+        let real = matches!(made.op_type.as_str(), "Conv" | "Gemm" | "MatMul");
+        (real && sight.constant_reals(weights).is_some()).then_some(())
+    };
+    computed(left).or_else(|| computed(right))?;
+    if sight.constant(left).is_some() || sight.constant(right).is_some() {
+        return None;
+    }
+    let tail = Tail::of_reals(sight, at)?;
+    Some(tail.fuse(node, REAL_ADD, vec![left, right], Vec::new()))
 }
 
 /// How many columns constant weights have that something computed is multiplied with.

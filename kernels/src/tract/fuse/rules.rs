@@ -61,7 +61,7 @@ pub(super) fn fused(sight: &Sight<'_>, at: usize) -> Option<Fused> {
         "Conv" => convolution(sight, at, node).or_else(|| real::convolution(sight, at, node)),
         "Gemm" => gemm(sight, at, node).or_else(|| real::gemm(sight, at, node)),
         "MatMul" => product(sight, at, node).or_else(|| real::product(sight, at, node)),
-        "Add" => binary(sight, at, node, ADD),
+        "Add" => binary(sight, at, node, ADD).or_else(|| real::sum(sight, at, node)),
         "Mul" => binary(sight, at, node, MULTIPLY),
         "Concat" => concat(sight, at, node),
         "AveragePool" | "GlobalAveragePool" => average(sight, at, node),

@@ -49,6 +49,9 @@ impl<'a> Sight<'a> {
             sight.constants.insert(&tensor.name, tensor);
         }
         for (at, node) in graph.node.iter().enumerate() {
+            if let Some((name, tensor)) = written_out(node) {
+                sight.constants.insert(name, tensor);
+            }
             for output in &node.output {
                 sight.makers.insert(output, at);
             }
@@ -93,6 +96,11 @@ impl<'a> Sight<'a> {
             [at] => Some((*at, self.nodes.get(*at)?)),
             _ => None,
         }
+    }
+
+    /// The node that makes `tensor`.
+    pub(super) fn maker(&self, tensor: &str) -> Option<&'a NodeProto> {
+        self.nodes.get(*self.makers.get(tensor)?)
     }
 
     pub(super) fn constant(&self, name: &str) -> Option<&'a TensorProto> {
@@ -219,6 +227,12 @@ impl<'a> Sight<'a> {
             _ => None,
         }
     }
+}
+
+/// The constant that a node is, and its name.
+pub(in crate::tract) fn written_out(node: &NodeProto) -> Option<(&str, &TensorProto)> {
+    let value = attribute(node, "value").filter(|_| node.op_type == "Constant")?;
+    Some((node.output.first()?, value.t.as_ref()?))
 }
 
 /// The attribute `name` of a node.

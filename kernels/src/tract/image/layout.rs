@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use super::super::fuse::{
-    ADD, CONCAT, CONVOLUTION, MULTIPLY, POOLS, PREFIX, REAL_CONVOLUTION, REAL_POOLS, REAL_PREFIX,
-    TABLE, whole,
+    ADD, CONCAT, CONVOLUTION, MULTIPLY, POOLS, PREFIX, REAL_ADD, REAL_CONVOLUTION, REAL_POOLS,
+    REAL_PREFIX, TABLE, whole, written_out,
 };
 use super::channels::CHANNELS_LAST;
 
@@ -40,10 +40,12 @@ const PAIR: [&str; 4] = ["Add", "Div", "Mul", "Sub"];
 
 /// Rewrites `graph`, whose nodes stand in an order in which they can be computed.
 pub(in crate::tract) fn channels_last(graph: &mut GraphProto) {
-    let ranks = graph.initializer.iter();
+    let given = graph.initializer.iter();
+    let given = given.map(|tensor| (tensor.name.as_str(), tensor));
+    let constants = given.chain(graph.node.iter().filter_map(written_out));
     let mut layout = Layout {
-        ranks: ranks
-            .map(|tensor| (tensor.name.clone(), tensor.dims.len()))
+        ranks: constants
+            .map(|(name, tensor)| (name.to_owned(), tensor.dims.len()))
             .collect(),
         ..Layout::default()
     };
@@ -114,7 +116,7 @@ impl Layout {
                     attribute.i = -1;
                 }
             }
-        } else if node.op_type.starts_with(PREFIX) {
+        } else if node.op_type.starts_with(PREFIX) && node.op_type != REAL_ADD {
             node.attribute.push(whole(CHANNELS_LAST, 1));
         } else if node.op_type.ends_with("Pool") {
             node.op_type = format!("{REAL_PREFIX}{}", node.op_type);
@@ -144,7 +146,7 @@ impl Layout {
                 real(node.input.first())?;
                 vec![0]
             }
-            kind if PAIR.contains(&kind) => {
+            kind if PAIR.contains(&kind) || kind == REAL_ADD => {
                 let ranks = (real(node.input.first())?, real(node.input.get(1))?);
                 (ranks.0 == ranks.1).then_some(vec![0, 1])?
             }
@@ -171,7 +173,7 @@ impl Layout {
             REAL_CONVOLUTION => node.input.get(1),
             // Without a scale of the output.
             CONVOLUTION if node.input.get(6).is_none_or(String::is_empty) => node.input.get(3),
-            kind if kind.starts_with(PREFIX) => return None,
+            kind if kind.starts_with(PREFIX) && kind != REAL_ADD => return None,
             _ => return self.reals.get(node.input.first()?).copied(),
         };
         self.ranks.get(filters?).copied()
