@@ -79,7 +79,7 @@ impl Rooms {
                 ..EndpointOptions::default()
             },
             store,
-            Arc::clone(&models),
+            Arc::<ModelStore>::clone(&models),
             &tasks,
             Arc::clone(&clock),
         )
