@@ -3,6 +3,8 @@
 # make bench    the measurements           make samples  train the sample models again
 # make soak     the fault suite at length: hundreds of kills and power cuts, a thousand damaged files, a week offline
 # make setup    only install what the tests need
+# make bench-engines   the CPU engine beside onnxruntime, tract alone and openvino
+# make zoo      networks of the sizes that people bring, built with PyTorch: the long run and the benches look at them
 # make cross    build for another processor: make cross TARGET=aarch64, or armv7, or x86_64
 
 SHELL := bash
@@ -11,6 +13,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV := $(CURDIR)/.venv
 SOAK_VENV := $(CURDIR)/.venv-soak
+ZOO := $(CURDIR)/.cache/zoo
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 STAGES := $(BUILT)/stages
 SCRIPTS := $(wildcard .ci/run */*.sh daemon/samples/*.sh tests/*/*.sh)
@@ -32,7 +35,7 @@ define stage
 @start=$$SECONDS; $(2); mkdir -p $(BUILT); printf '%6d s  %s\n' $$((SECONDS - start)) '$(1)' | tee -a $(STAGES)
 endef
 
-.PHONY: test setup verify fmt lint bench soak samples cross
+.PHONY: test setup verify fmt lint bench bench-engines soak samples zoo cross
 
 # Two steps, because the second looks at what the first installed.
 test:
@@ -69,6 +72,11 @@ bench:
 	@$(LINKED) build --release --locked --package edgeward
 	@$(LINKED) bench --workspace --locked
 
+# Our CPU engine beside onnxruntime, tract alone and openvino.
+bench-engines: zoo
+	@EDGEWARD_ZOO=$(ZOO) EDGEWARD_PYTHON=$(CURDIR)/.cache/zoo-venv/bin/python \
+		$(LINKED) bench --locked --package edgeward-benches --bench engines
+
 # One run at a time, each alone on the machine: what it prints is what docs/operations.md says. The floors are those of
 # [soak.*] in tests/floors.toml.
 soak: export EDGEWARD_SOAK := 1
@@ -82,7 +90,12 @@ soak:
 	done
 	@$(LINKED) test --release --quiet --locked --package edgeward --test offline -- --nocapture
 	@tests/clients/run.sh
+	@tests/zoo/build.sh $(ZOO)
+	@EDGEWARD_ZOO=$(ZOO) $(LINKED) test --quiet --locked --package edgeward-suite zoo -- --nocapture
 	@$(LINKED) bench --locked --package edgeward-benches --bench row_bytes --bench full_disk
+
+zoo:
+	@tests/zoo/build.sh $(ZOO)
 
 samples:
 	@daemon/samples/train.sh

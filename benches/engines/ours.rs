@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use edgeward_base::digest::Digest;
+use edgeward_benches::load::timed;
 use edgeward_kernels::engine::{ModelFile, ModelForm, Session};
 use edgeward_kernels::tensor::{Tensor, TensorData};
 use rustix::time::{ClockId, clock_gettime};
@@ -18,7 +19,8 @@ pub(crate) fn inputs(path: &Path, batch: usize) -> Value {
     let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let recorded: Value =
         serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let inputs = recorded["inputs"].as_object().into_iter().flatten();
+    let inputs = recorded.get("inputs").and_then(Value::as_object);
+    let inputs = inputs.into_iter().flatten();
     let rows = inputs.map(|(name, input)| (name.clone(), rows(input, batch)));
     Value::Object(rows.collect::<Map<String, Value>>())
 }
@@ -118,14 +120,13 @@ fn tensor(input: &Value) -> Tensor {
 
 /// The least microseconds of a call, and microseconds of CPU per call.
 fn turn(session: &dyn Session, inputs: &[Tensor], seconds: f64) -> Value {
-    let (mut least, mut calls) = (f64::INFINITY, 0_u32);
-    let (began, used) = (Instant::now(), processor());
-    while calls < 3 || began.elapsed().as_secs_f64() < seconds {
-        let started = Instant::now();
-        session
-            .run(inputs)
-            .unwrap_or_else(|error| panic!("{error}"));
-        least = least.min(started.elapsed().as_secs_f64());
+    let (mut least, mut all, mut calls) = (f64::INFINITY, 0.0, 0_u32);
+    let used = processor();
+    while calls < 3 || all < seconds {
+        let (took, answer) = timed(|| session.run(inputs));
+        answer.unwrap_or_else(|error| panic!("{error}"));
+        least = least.min(took.as_secs_f64());
+        all += took.as_secs_f64();
         calls += 1;
     }
     let cpu = (processor() - used) / calls;

@@ -3,7 +3,7 @@
 //! Knows neither ONNX nor an engine, allocates nothing in a loop, and must never read outside its
 //! slices. Loops are written once over vectors of any width (`lanes`), and run
 //! with the widest that the processor has; functions are plain Rust, compiled once for each width
-//! ([`crate::cpu`]). Images lie with their channels last.
+//! (`cpu`). Images lie with their channels last.
 //!
 //! Each row of a product and each pixel of a convolution is summed up in one order, whatever stands
 //! beside it: a batch answers each row as it does alone, to the bit. From processor to processor sums

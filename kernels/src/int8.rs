@@ -2,7 +2,7 @@
 //!
 //! Knows neither ONNX nor an engine, allocates nothing in a loop, and must never read outside its
 //! slices. All but products (`dots`) is plain Rust, compiled once for each width of vectors that
-//! processors have ([`crate::cpu`]); all of them give the same bytes.
+//! processors have (`cpu`); all of them give the same bytes.
 //!
 //! A number of 8 bits stands as a byte, signed or not as its [`Encoding`] says. The loops compute on
 //! signed ones: an unsigned byte becomes signed by turning its highest bit, which takes 128 off the

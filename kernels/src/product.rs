@@ -10,7 +10,7 @@
 //! With one tap and places one after the other this is a product of matrices; with the places of a
 //! filter's pixels it is a convolution, of which no patch is ever laid out.
 //!
-//! The loops are written once over [`Dot`], the numbers and vectors that they run on; [`crate::float`]
+//! The loops are written once over `Dot`, the numbers and vectors that they run on; [`crate::float`]
 //! and [`crate::int8`] have those. Each sum is added up in one order, whatever rows and columns stand
 //! beside it. Allocates nothing, and must never read outside its slices.
 

@@ -46,10 +46,6 @@ fn every_network_of_the_zoo_answers_as_onnxruntime_does() {
 }
 
 /// Holds each row of one network, alone; answers how many there were.
-#[expect(
-    clippy::print_stdout,
-    reason = "the worst error of each is worth knowing"
-)]
 fn held(folder: &Path) -> u64 {
     let path = folder.join("model.onnx");
     let recorded = read(&folder.join("ort.json"));
@@ -135,7 +131,6 @@ fn largest(numbers: &[f32]) -> Option<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "how close they come is worth knowing")]
 async fn sentences_become_the_vectors_that_sentence_transformers_makes() {
     let Some(folder) = zoo("suite.embeddings") else {
         return;
@@ -156,7 +151,9 @@ async fn sentences_become_the_vectors_that_sentence_transformers_makes() {
         let (_, reply) = invoke(&rooms.serving, "sentences", &body).await.unwrap();
         let reply: Value = serde_json::from_slice(&reply).unwrap();
         let predictions = &reply["predictions"];
-        let rows = predictions.as_array().or_else(|| predictions["embedding"].as_array());
+        let rows = predictions
+            .as_array()
+            .or_else(|| predictions["embedding"].as_array());
         vectors.extend(rows.unwrap_or_else(|| panic!("{predictions}")).clone());
     }
     rooms.close().await;

@@ -17,5 +17,6 @@ if ! cmp -s "$requirements" "$venv/requirements.installed"; then
 fi
 if ! cmp -s tests/zoo/build.py "$folder/built.py"; then
     "$venv/bin/python" tests/zoo/build.py "$folder"
+    "$venv/bin/python" tests/zoo/embeddings.py "$folder"
     cp tests/zoo/build.py "$folder/built.py"
 fi

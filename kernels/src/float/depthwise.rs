@@ -67,7 +67,7 @@ impl Filters {
     }
 
     /// Convolves as many columns as `places` has, where each tap of each begins or
-    /// [`OUTSIDE`](OUTSIDE).
+    /// [`OUTSIDE`].
     pub fn convolve(&self, image: &[f32], places: &[usize], bounds: Bounds, results: &mut [f32]) {
         run(self.width, self, image, places, bounds, results);
     }

@@ -13,7 +13,7 @@ const MOST: f32 = 88.722_84;
 #[inline(always)]
 fn exponential(x: f32) -> f32 {
     const LIFT: f32 = 12_582_912.0; // 1.5 * 2^23: what is added to it has no bits left for a fraction
-    let held = x.max(-MOST).min(MOST);
+    let held = x.clamp(-MOST, MOST);
     let lifted = held * std::f32::consts::LOG2_E + LIFT;
     let whole = lifted - LIFT;
     let rest = held - whole * 0.693_359_4 + whole * 2.121_944_4e-4;

@@ -27,7 +27,7 @@ fn numbers(count: usize, seed: usize) -> Vec<f32> {
 fn places(count: usize, pixels: usize, depth: usize, seed: usize) -> Vec<usize> {
     let place = |at: usize| {
         let mixed = (at + 7 * seed + 3).wrapping_mul(40_503);
-        if mixed % 8 == 0 {
+        if mixed.is_multiple_of(8) {
             OUTSIDE
         } else {
             mixed / 8 % pixels * depth
@@ -62,8 +62,8 @@ proptest! {
         let bounds = Bounds { least: -1.5, most: 2.0 };
         let mut expected = Vec::new();
         for places in places.chunks(taps) {
-            for column in 0..columns {
-                let mut sum = f64::from(bias[column]);
+            for (column, bias) in bias.iter().enumerate() {
+                let mut sum = f64::from(*bias);
                 for (tap, place) in places.iter().enumerate().filter(|(_, place)| **place != OUTSIDE) {
                     for at in 0..depth {
                         sum += f64::from(image[place + at]) * f64::from(weight(tap, at, column));

@@ -206,7 +206,8 @@ fn is_plain(node: &NodeProto) -> bool {
         let mut attributes = node.attribute.iter();
         attributes.any(|attribute| attribute.name == name && attribute.i != 0)
     };
-    !flag("storage_order") && !(flag("ceil_mode") && flag("count_include_pad"))
+    let uncounted = flag("ceil_mode") && flag("count_include_pad");
+    !flag("storage_order") && !uncounted
 }
 
 fn axis(node: &NodeProto) -> Option<i64> {

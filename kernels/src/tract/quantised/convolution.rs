@@ -302,8 +302,6 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
             turned = last(images)?;
             &turned
         };
-        let [height, width] = window.image;
-        let [rows, columns] = window.output;
         let call = Call {
             filters: &filters,
             window: &window,
@@ -311,24 +309,7 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
             zero,
             ending: &ending,
         };
-        let size = (height * width * channels).max(1);
-        let places = (0..).step_by(rows * columns * filters.count);
-        if let Some(way) = filters.in_place() {
-            let numbers = unsigned(images)?;
-            for (image, at) in numbers.chunks(size).zip(places) {
-                match &way {
-                    InPlace::Product(groups) => call.in_place(groups, image, &mut output, at)?,
-                    InPlace::Depthwise(weights) => {
-                        call.depthwise(weights, image, &mut output, at)?
-                    }
-                }
-            }
-        } else {
-            let numbers = signed(images)?;
-            for (image, at) in numbers.chunks(size).zip(places) {
-                call.run(image, &mut output, at)?;
-            }
-        }
+        call.each(images, channels, &mut output)?;
         let output = if self.channels_last {
             output
         } else {
@@ -372,6 +353,29 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Convolves images of so many channels, which lie last.
+    fn each(&self, images: &Tensor, channels: usize, output: &mut Tensor) -> TractResult<()> {
+        let [height, width] = self.window.image;
+        let [rows, columns] = self.window.output;
+        let size = (height * width * channels).max(1);
+        let places = (0..).step_by((rows * columns * self.filters.count).max(1));
+        let Some(way) = self.filters.in_place() else {
+            let numbers = signed(images)?;
+            for (image, at) in numbers.chunks(size).zip(places) {
+                self.run(image, output, at)?;
+            }
+            return Ok(());
+        };
+        let numbers = unsigned(images)?;
+        for (image, at) in numbers.chunks(size).zip(places) {
+            match &way {
+                InPlace::Product(groups) => self.in_place(groups, image, output, at)?,
+                InPlace::Depthwise(weights) => self.depthwise(weights, image, output, at)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Convolves one image, and writes what leaves from element `at` on.
     fn run(&self, image: &[i8], output: &mut Tensor, at: usize) -> TractResult<()> {
         match &self.filters.way {

@@ -255,7 +255,6 @@ impl Operator for Convolution {
             bounds: self.bounds,
         };
         call.run(given.as_slice::<f32>()?, room.as_slice_mut::<f32>()?);
-        drop(room);
         let output = if self.channels_last {
             output
         } else {

@@ -188,113 +188,107 @@ impl Direction<'_> {
 
     /// One step of all rows. `inputs` are the sums of the input, of which those of this step are used up.
     fn step(&self, inputs: &mut [f32], step: usize, state: &mut Step) {
-        let units = self.places.units;
-        let wide = self.cell.gates() * units;
         let columns = self.packed.state.columns();
         let sums = &mut state.sums;
         let (hidden, rows) = (&state.hidden, &state.rows);
-        self.packed
-            .state
-            .multiply(hidden, rows, Bounds::NONE, sums, columns);
-        let rows = state.sums.chunks_exact(columns.max(1)).enumerate();
-        let rows = rows
-            .zip(state.hidden.chunks_exact_mut(units))
-            .zip(state.cell.chunks_exact_mut(units));
+        let weights = &self.packed.state;
+        weights.multiply(hidden, rows, Bounds::NONE, sums, columns);
+        if let Some(weights) = &self.packed.candidate {
+            self.reset_before(weights, inputs, step, state);
+            return;
+        }
+        let units = self.places.units;
+        let sums = state.sums.chunks_exact_mut(columns.max(1));
+        let hidden = state.hidden.chunks_exact_mut(units);
+        let cells = state.cell.chunks_exact_mut(units);
+        for (row, ((sums, hidden), cell)) in sums.zip(hidden).zip(cells).enumerate() {
+            self.row(self.gates(inputs, step, row), sums, hidden, cell);
+        }
+    }
+
+    /// One step of a row: `gates` are the sums of its input, `sums` those of its state.
+    fn row(&self, gates: &mut [f32], sums: &[f32], hidden: &mut [f32], cell: &mut [f32]) {
+        let units = hidden.len();
         match self.cell {
             Cell::Rnn(activation) => {
-                for (((row, sums), hidden), _) in rows {
-                    let gates = self.gates(inputs, step, row);
-                    add(sums, gates);
-                    self.activate(activation, gates);
-                    hidden.copy_from_slice(gates);
-                }
+                add(sums, gates);
+                self.activate(activation, gates);
+                hidden.copy_from_slice(gates);
             }
             Cell::Lstm {
                 gate: Activation::Sigmoid,
                 cell: Activation::Tanh,
                 output: Activation::Tanh,
                 ..
-            } if self.clip.is_none() => {
-                for (((row, sums), hidden), of_cell) in rows {
-                    cell::lstm(self.gates(inputs, step, row), sums, of_cell, hidden);
-                }
-            }
-            Cell::Gru {
-                gate: Activation::Sigmoid,
-                hidden: Activation::Tanh,
-                linear_before_reset: true,
-            } if self.clip.is_none() => {
-                for (((row, sums), hidden), _) in rows {
-                    cell::gru(self.gates(inputs, step, row), sums, hidden);
-                }
-            }
+            } if self.clip.is_none() => cell::lstm(gates, sums, cell, hidden),
             Cell::Lstm {
                 gate,
                 cell: of_cell,
                 output,
                 ..
             } => {
-                for (((row, sums), hidden), cell) in rows {
-                    let gates = self.gates(inputs, step, row);
-                    add(sums, gates);
-                    let (open, added) = gates.split_at_mut(3 * units);
-                    self.activate(gate, open);
-                    self.activate(of_cell, added);
-                    remember(open, added, cell);
-                    hidden.copy_from_slice(cell);
-                    output.all(hidden);
-                    times(open.get(units..2 * units).unwrap_or_default(), hidden);
-                }
+                add(sums, gates);
+                let (open, added) = gates.split_at_mut(3 * units);
+                self.activate(gate, open);
+                self.activate(of_cell, added);
+                remember(open, added, cell);
+                hidden.copy_from_slice(cell);
+                output.all(hidden);
+                times(open.get(units..2 * units).unwrap_or_default(), hidden);
             }
             Cell::Gru {
-                gate,
-                hidden: of_candidate,
-                linear_before_reset: true,
-            } => {
-                for (((row, sums), hidden), _) in rows {
-                    let gates = self.gates(inputs, step, row);
-                    let (open, candidate) = gates.split_at_mut(2 * units);
-                    add(sums, open);
-                    self.activate(gate, open);
-                    let (update, reset) = open.split_at(units);
-                    plus_product(reset, sums.get(2 * units..).unwrap_or_default(), candidate);
-                    self.activate(of_candidate, candidate);
-                    blend(update, candidate, hidden);
-                }
-            }
+                gate: Activation::Sigmoid,
+                hidden: Activation::Tanh,
+                ..
+            } if self.clip.is_none() => cell::gru(gates, sums, hidden),
             Cell::Gru {
                 gate,
                 hidden: of_candidate,
                 ..
             } => {
-                let Some(weights) = &self.packed.candidate else {
-                    return;
-                };
-                for ((((row, sums), hidden), _), kept) in
-                    rows.zip(state.kept.chunks_exact_mut(units))
-                {
-                    let open = self
-                        .gates(inputs, step, row)
-                        .get_mut(..wide - units)
-                        .unwrap_or_default();
-                    add(sums, open);
-                    self.activate(gate, open);
-                    kept.copy_from_slice(hidden);
-                    times(open.get(units..).unwrap_or_default(), kept);
-                }
-                let sums = &mut state.candidate;
-                weights.multiply(&state.kept, &state.rows, Bounds::NONE, sums, units);
-                let rows = state
-                    .candidate
-                    .chunks_exact(units)
-                    .zip(state.hidden.chunks_exact_mut(units));
-                for (row, (sums, hidden)) in rows.enumerate() {
-                    let (open, candidate) = self.gates(inputs, step, row).split_at_mut(2 * units);
-                    add(sums, candidate);
-                    self.activate(of_candidate, candidate);
-                    blend(open.get(..units).unwrap_or_default(), candidate, hidden);
-                }
+                let (open, candidate) = gates.split_at_mut(2 * units);
+                add(sums, open);
+                self.activate(gate, open);
+                let (update, reset) = open.split_at(units);
+                let of_state = sums.get(2 * units..).unwrap_or_default();
+                plus_product(reset, of_state, candidate);
+                self.activate(of_candidate, candidate);
+                blend(update, candidate, hidden);
             }
+        }
+    }
+
+    /// One step of a GRU whose state is reset before it is multiplied with `weights`.
+    fn reset_before(&self, weights: &Weights, inputs: &mut [f32], step: usize, state: &mut Step) {
+        let Cell::Gru {
+            gate,
+            hidden: of_candidate,
+            ..
+        } = self.cell
+        else {
+            return;
+        };
+        let units = self.places.units;
+        let sums = state.sums.chunks_exact(2 * units);
+        let rows = sums.zip(state.hidden.chunks_exact(units));
+        let rows = rows.zip(state.kept.chunks_exact_mut(units));
+        for (row, ((sums, hidden), kept)) in rows.enumerate() {
+            let gates = self.gates(inputs, step, row);
+            let open = gates.get_mut(..2 * units).unwrap_or_default();
+            add(sums, open);
+            self.activate(gate, open);
+            kept.copy_from_slice(hidden);
+            times(open.get(units..).unwrap_or_default(), kept);
+        }
+        let sums = &mut state.candidate;
+        weights.multiply(&state.kept, &state.rows, Bounds::NONE, sums, units);
+        let sums = state.candidate.chunks_exact(units);
+        let rows = sums.zip(state.hidden.chunks_exact_mut(units));
+        for (row, (sums, hidden)) in rows.enumerate() {
+            let (open, candidate) = self.gates(inputs, step, row).split_at_mut(2 * units);
+            add(sums, candidate);
+            self.activate(of_candidate, candidate);
+            blend(open.get(..units).unwrap_or_default(), candidate, hidden);
         }
     }
 

@@ -64,59 +64,52 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
         .to_vec()
 }
 
-/// The sum of each output, as ONNX defines it.
-fn defined(
-    x: &Tensor,
-    w: &Tensor,
-    b: &Tensor,
+/// How a filter moves over an image.
+struct Moves {
     groups: usize,
     strides: [usize; 2],
     dilations: [usize; 2],
     pads: [usize; 4],
-    shape: &[usize],
-) -> Vec<f32> {
-    let (extents, kernel) = (x.shape().to_vec(), w.shape().to_vec());
-    let (x, w, b) = (numbers(x), numbers(w), numbers(b));
+}
+
+impl Moves {
+    /// The place along `axis` of an image that a tap falls on.
+    fn at(&self, axis: usize, place: usize, tap: usize, extent: usize) -> Option<usize> {
+        let at = place * self.strides[axis] + tap * self.dilations[axis];
+        at.checked_sub(self.pads[axis]).filter(|at| *at < extent)
+    }
+}
+
+/// Every pair of numbers below these.
+fn pairs(first: usize, second: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..first).flat_map(move |a| (0..second).map(move |b| (a, b)))
+}
+
+/// Where an element is among those of a tensor of four axes.
+fn flat(shape: &[usize], index: [usize; 4]) -> usize {
+    let axes = shape.iter().zip(index);
+    axes.fold(0, |at, (extent, index)| at * extent + index)
+}
+
+/// The sum of each output, as ONNX defines it.
+fn defined([x, w, b]: [&Tensor; 3], moves: &Moves, shape: &[usize]) -> Vec<f32> {
+    let (image, kernel) = (x.shape(), w.shape());
+    let (of_x, of_w, of_b) = (numbers(x), numbers(w), numbers(b));
     let mut sums = Vec::new();
-    for image in 0..shape[0] {
-        for filter in 0..shape[1] {
-            for (row, column) in
-                (0..shape[2]).flat_map(|row| (0..shape[3]).map(move |column| (row, column)))
-            {
-                let mut sum = b[filter];
-                for channel in 0..kernel[1] {
-                    for (down, along) in (0..kernel[2])
-                        .flat_map(|down| (0..kernel[3]).map(move |along| (down, along)))
-                    {
-                        let at = |place: usize,
-                                  stride: usize,
-                                  tap: usize,
-                                  dilation: usize,
-                                  pad: usize,
-                                  extent: usize| {
-                            (place * stride + tap * dilation)
-                                .checked_sub(pad)
-                                .filter(|at| *at < extent)
-                        };
-                        let row = at(row, strides[0], down, dilations[0], pads[0], extents[2]);
-                        let column =
-                            at(column, strides[1], along, dilations[1], pads[1], extents[3]);
-                        if let (Some(row), Some(column)) = (row, column) {
-                            let channel_of_image =
-                                filter / (shape[1] / groups) * kernel[1] + channel;
-                            let of_image = ((image * extents[1] + channel_of_image) * extents[2]
-                                + row)
-                                * extents[3]
-                                + column;
-                            let of_filter = ((filter * kernel[1] + channel) * kernel[2] + down)
-                                * kernel[3]
-                                + along;
-                            sum += x[of_image] * w[of_filter];
-                        }
-                    }
+    for (batch, filter) in pairs(shape[0], shape[1]) {
+        let first = filter / (shape[1] / moves.groups) * kernel[1];
+        for (row, column) in pairs(shape[2], shape[3]) {
+            let mut sum = of_b[filter];
+            for (channel, tap) in pairs(kernel[1], kernel[2] * kernel[3]) {
+                let (down, along) = (tap / kernel[3], tap % kernel[3]);
+                let row = moves.at(0, row, down, image[2]);
+                let column = moves.at(1, column, along, image[3]);
+                if let (Some(row), Some(column)) = (row, column) {
+                    let number = of_x[flat(image, [batch, first + channel, row, column])];
+                    sum += number * of_w[flat(kernel, [filter, channel, down, along])];
                 }
-                sums.push(sum.clamp(-60.0, 60.0));
             }
+            sums.push(sum.clamp(-60.0, 60.0));
         }
     }
     sums
@@ -152,7 +145,8 @@ proptest! {
         let bounds = Bounds { least: -60.0, most: 60.0 };
         let convolution = |attributes: &[AttributeProto]| Convolution { bounds, ..build(attributes) };
         let found = convolution(&attributes).compute(&[&x, &w, &b]).unwrap().remove(0);
-        let expected = defined(&x, &w, &b, groups, strides, dilations, pads, found.shape());
+        let moves = Moves { groups, strides, dilations, pads };
+        let expected = defined([&x, &w, &b], &moves, found.shape());
         prop_assert_eq!(&numbers(&found), &expected);
 
         // With its filters taken in, and with channels last.
