@@ -16,6 +16,7 @@ pub mod depthwise;
 mod dots;
 pub mod layout;
 pub mod linear;
+pub mod pool;
 pub mod product;
 pub mod requantise;
 

@@ -34,7 +34,9 @@ pub(crate) trait Dot: Copy {
     type Sum: Copy + Default;
     /// What sums are held in as they leave.
     type Bounds: Copy;
-    /// `GROUP` numbers of a row, for each column.
+    /// `GROUP` numbers of a row.
+    type Group: Copy + Default;
+    /// The same for each column.
     type Numbers: Copy;
     /// `GROUP` weights of each column.
     type Weights: Copy;
@@ -48,8 +50,10 @@ pub(crate) trait Dot: Copy {
 
     /// The first of `sums`; zeros when there are too few.
     fn sums(sums: &[Self::Sum]) -> Self;
-    /// The first `GROUP` of `numbers`.
-    fn numbers(numbers: &[Self::Number]) -> Self::Numbers;
+    /// `numbers` in groups, and what is left of them filled up to one.
+    fn groups(numbers: &[Self::Number]) -> (&[Self::Group], Self::Group);
+    /// A group, for each column.
+    fn numbers(group: Self::Group) -> Self::Numbers;
     /// The first of `weights`, `GROUP` for each column; zeros when there are too few.
     fn weights(weights: &[Self::Weight]) -> Self::Weights;
     /// With the products of these added.
@@ -162,36 +166,28 @@ pub(crate) fn multiply<D: Dot>(
 ) {
     let count = rows.places.len() / panels.taps.max(1);
     let panel_count = panels.columns.div_ceil(2 * D::COLUMNS);
+    // Of a last panel that one vector is enough for, the other half holds nothing.
+    let last = panels.columns % (2 * D::COLUMNS);
+    let wide = panel_count - usize::from((1..=D::COLUMNS).contains(&last));
     let whole = count - count % 4;
     let shallow = panels.taps * panels.depth <= SHALLOW * D::GROUP;
     let mut panel = 0;
-    while panel < panel_count {
+    // Two panels that lie in the nearest cache together share what is read of the rows.
+    while shallow && D::ROWS == 12 && panel + 2 <= wide {
         let mut row = 0;
-        // Two panels that lie in the nearest cache together share what is read of the rows.
-        let pair = shallow && D::ROWS == 12 && panel + 2 <= panel_count;
-        while pair && row + 6 <= whole {
-            tile::<D, 6, 2>(panels, rows, (row, panel), results);
+        while row + 6 <= whole {
+            tile::<D, 6, 2, 2>(panels, rows, (row, panel), results);
             row += 6;
         }
-        if pair {
-            few::<D, 2>(panels, rows, (row..whole, panel), results);
-            panel += 2;
-            continue;
-        }
-        while row + D::ROWS <= whole {
-            match D::ROWS {
-                12 => tile::<D, 12, 1>(panels, rows, (row, panel), results),
-                6 => tile::<D, 6, 1>(panels, rows, (row, panel), results),
-                _ => tile::<D, 4, 1>(panels, rows, (row, panel), results),
-            }
-            row += D::ROWS;
-        }
-        if D::ROWS > 8 && row + 8 <= whole {
-            tile::<D, 8, 1>(panels, rows, (row, panel), results);
-            row += 8;
-        }
-        few::<D, 1>(panels, rows, (row..whole, panel), results);
+        few::<D, 2, 2>(panels, rows, (row..whole, panel), results);
+        panel += 2;
+    }
+    while panel < wide {
+        alone::<D, 2>(panels, rows, (whole, panel), results);
         panel += 1;
+    }
+    if wide < panel_count {
+        alone::<D, 1>(panels, rows, (whole, wide), results);
     }
     // A few rows alone have too few sums to keep the processor busy: they take panels together.
     if count - whole >= 2 {
@@ -202,9 +198,33 @@ pub(crate) fn multiply<D: Dot>(
     }
 }
 
+/// The first `whole` rows with one panel, of which `VECTORS` vectors count.
+#[inline(always)]
+fn alone<D: Dot, const VECTORS: usize>(
+    panels: &Panels<D::Weight, D::Sum>,
+    rows: Rows<'_, D::Number>,
+    (whole, panel): (usize, usize),
+    results: &mut Results<'_, D::Sum, D::Bounds>,
+) {
+    let mut row = 0;
+    while row + D::ROWS <= whole {
+        match D::ROWS {
+            12 => tile::<D, 12, 1, VECTORS>(panels, rows, (row, panel), results),
+            6 => tile::<D, 6, 1, VECTORS>(panels, rows, (row, panel), results),
+            _ => tile::<D, 4, 1, VECTORS>(panels, rows, (row, panel), results),
+        }
+        row += D::ROWS;
+    }
+    if D::ROWS > 8 && row + 8 <= whole {
+        tile::<D, 8, 1, VECTORS>(panels, rows, (row, panel), results);
+        row += 8;
+    }
+    few::<D, 1, VECTORS>(panels, rows, (row..whole, panel), results);
+}
+
 /// An even number of rows, less than eight.
 #[inline(always)]
-fn few<D: Dot, const PANELS: usize>(
+fn few<D: Dot, const PANELS: usize, const VECTORS: usize>(
     panels: &Panels<D::Weight, D::Sum>,
     rows: Rows<'_, D::Number>,
     (left, panel): (std::ops::Range<usize>, usize),
@@ -212,11 +232,11 @@ fn few<D: Dot, const PANELS: usize>(
 ) {
     let mut row = left.start;
     while row + 4 <= left.end {
-        tile::<D, 4, PANELS>(panels, rows, (row, panel), results);
+        tile::<D, 4, PANELS, VECTORS>(panels, rows, (row, panel), results);
         row += 4;
     }
     if row < left.end {
-        tile::<D, 2, PANELS>(panels, rows, (row, panel), results);
+        tile::<D, 2, PANELS, VECTORS>(panels, rows, (row, panel), results);
     }
 }
 
@@ -230,39 +250,53 @@ fn together<D: Dot, const ROWS: usize, const PANELS: usize>(
 ) {
     let whole = count - count % PANELS;
     for panel in (0..whole).step_by(PANELS) {
-        tile::<D, ROWS, PANELS>(panels, rows, (row, panel), results);
+        tile::<D, ROWS, PANELS, 2>(panels, rows, (row, panel), results);
     }
     for panel in whole..count {
-        tile::<D, ROWS, 1>(panels, rows, (row, panel), results);
+        tile::<D, ROWS, 1, 2>(panels, rows, (row, panel), results);
     }
 }
 
-/// The sums of some rows with some panels, two vectors each, in registers.
-type Sums<D, const ROWS: usize, const PANELS: usize> = [[[D; 2]; PANELS]; ROWS];
+/// The sums of some rows with some panels, `VECTORS` vectors each, in registers.
+type Sums<D, const ROWS: usize, const PANELS: usize, const VECTORS: usize> =
+    [[[D; VECTORS]; PANELS]; ROWS];
 
 #[inline(always)]
-fn tile<D: Dot, const ROWS: usize, const PANELS: usize>(
+fn tile<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
     panels: &Panels<D::Weight, D::Sum>,
     rows: Rows<'_, D::Number>,
     (row, panel): (usize, usize),
     results: &mut Results<'_, D::Sum, D::Bounds>,
 ) {
-    let wide = 2 * D::COLUMNS;
-    let (taps, depth) = (panels.taps, panels.depth);
-    let length = depth.div_ceil(D::GROUP) * D::GROUP * wide;
-    let mut first = [[D::sums(&[]); 2]; PANELS];
+    let (wide, taps) = (2 * D::COLUMNS, panels.taps);
+    let mut first = [[D::sums(&[]); VECTORS]; PANELS];
     for (number, vectors) in first.iter_mut().enumerate() {
-        let bias = panels
-            .bias
-            .get((panel + number) * wide..)
-            .unwrap_or_default();
-        let rest = bias.get(D::COLUMNS..).unwrap_or_default();
-        *vectors = [D::sums(bias), D::sums(rest)];
+        let bias = panels.bias.get((panel + number) * wide..);
+        let bias = bias.unwrap_or_default().chunks_exact(D::COLUMNS);
+        for (vector, bias) in vectors.iter_mut().zip(bias) {
+            *vector = D::sums(bias);
+        }
     }
-    let mut sums = [first; ROWS];
     let Some(places) = rows.places.get(row * taps..(row + ROWS) * taps) else {
         return;
     };
+    let sums = summed([first; ROWS], panels, rows, (places, panel));
+    write(&sums, panels.columns, (row, panel), results);
+}
+
+/// `sums` with all products added. They are passed by value and come back as another: what is written
+/// and read one after the other elsewhere would keep the compiler from holding them in registers here.
+#[inline(always)]
+fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
+    mut sums: Sums<D, ROWS, PANELS, VECTORS>,
+    panels: &Panels<D::Weight, D::Sum>,
+    rows: Rows<'_, D::Number>,
+    (places, panel): (&[usize], usize),
+) -> Sums<D, ROWS, PANELS, VECTORS> {
+    let (taps, depth) = (panels.taps, panels.depth);
+    let groups = depth / D::GROUP;
+    let line = 2 * D::COLUMNS * D::GROUP;
+    let length = depth.div_ceil(D::GROUP) * line;
     for tap in 0..taps {
         let mut of_row = [&[] as &[D::Number]; ROWS];
         for (of_row, places) in of_row.iter_mut().zip(places.chunks_exact(taps)) {
@@ -272,14 +306,22 @@ fn tile<D: Dot, const ROWS: usize, const PANELS: usize>(
         let mut of_panel = [&[] as &[D::Weight]; PANELS];
         for (number, of_panel) in of_panel.iter_mut().enumerate() {
             let at = ((panel + number) * taps + tap) * length;
-            let Some(weights) = panels.weights.get(at..at + length) else {
-                return;
-            };
-            *of_panel = weights;
+            *of_panel = panels.weights.get(at..at + length).unwrap_or_default();
         }
-        sums = added(sums, of_row, of_panel, depth);
+        let whole = of_row.map(|numbers| D::groups(numbers).0);
+        add(&mut sums, whole, of_panel, groups);
+        if groups * D::GROUP < depth {
+            let last = of_row.map(|numbers| [D::groups(numbers).1]);
+            let rest = of_panel.map(|weights| weights.get(groups * line..).unwrap_or_default());
+            add(
+                &mut sums,
+                last.each_ref().map(|last| last.as_slice()),
+                rest,
+                1,
+            );
+        }
     }
-    write(&sums, panels.columns, (row, panel), results);
+    sums
 }
 
 /// `count` numbers of `image` from `place` on, or those that stand outside.
@@ -294,70 +336,52 @@ pub(crate) fn pixel<'a, N>(
     pixel.or_else(|| outside.get(..count)).unwrap_or_default()
 }
 
-/// The sums with the products of one tap added. They are passed by value so that they stay in
-/// registers.
+/// The sums with the products of `groups` groups added. They are passed by value so that they stay in
+/// registers, and nothing in the loop branches: one check in it, and the compiler keeps them in memory.
 #[inline(always)]
-fn added<D: Dot, const ROWS: usize, const PANELS: usize>(
-    mut sums: Sums<D, ROWS, PANELS>,
-    rows: [&[D::Number]; ROWS],
+#[expect(
+    unsafe_code,
+    reason = "checks of each access cost this loop, the one that networks spend their time in, two thirds of its speed"
+)]
+fn add<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
+    sums: &mut Sums<D, ROWS, PANELS, VECTORS>,
+    rows: [&[D::Group]; ROWS],
     panels: [&[D::Weight]; PANELS],
-    depth: usize,
-) -> Sums<D, ROWS, PANELS> {
-    if rows.iter().any(|row| row.len() != depth) {
-        return sums;
+    groups: usize,
+) {
+    let vector = D::COLUMNS * D::GROUP;
+    let line = 2 * vector;
+    if rows.iter().any(|row| row.len() < groups)
+        || panels.iter().any(|panel| panel.len() < groups * line)
+        || VECTORS > 2
+    {
+        return;
     }
-    let line = 2 * D::COLUMNS * D::GROUP;
-    let mut lines = panels.map(|panel| panel.chunks_exact(line));
-    let whole = depth / D::GROUP;
-    for place in 0..whole {
-        let weights = next::<D, PANELS>(&mut lines);
+    for place in 0..groups {
+        let mut weights = [[D::weights(&[]); VECTORS]; PANELS];
+        for (weights, panel) in weights.iter_mut().zip(panels) {
+            for (number, weights) in weights.iter_mut().enumerate() {
+                let at = place * line + number * vector;
+                // SAFETY: a panel has `groups` lines, as was checked, each of two vectors.
+                *weights = D::weights(unsafe { panel.get_unchecked(at..at + vector) });
+            }
+        }
         for (sums, row) in sums.iter_mut().zip(rows) {
-            let group = row.get(place * D::GROUP..(place + 1) * D::GROUP);
-            let numbers = D::numbers(group.unwrap_or_default());
-            for ([left, right], [first, second]) in sums.iter_mut().zip(weights) {
-                *left = left.plus(numbers, first);
-                *right = right.plus(numbers, second);
+            // SAFETY: a row has `groups` groups, as was checked.
+            let numbers = D::numbers(unsafe { *row.get_unchecked(place) });
+            for (sums, weights) in sums.iter_mut().zip(weights) {
+                for (sum, weights) in sums.iter_mut().zip(weights) {
+                    *sum = sum.plus(numbers, weights);
+                }
             }
         }
     }
-    if D::GROUP > 1 && whole * D::GROUP < depth {
-        let weights = next::<D, PANELS>(&mut lines);
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            let mut group = [D::Number::default(); 4];
-            let rest = row.get(whole * D::GROUP..).unwrap_or_default();
-            group
-                .iter_mut()
-                .zip(rest)
-                .for_each(|(to, from)| *to = *from);
-            let numbers = D::numbers(&group);
-            for ([left, right], [first, second]) in sums.iter_mut().zip(weights) {
-                *left = left.plus(numbers, first);
-                *right = right.plus(numbers, second);
-            }
-        }
-    }
-    sums
-}
-
-/// The next weights of each panel.
-#[inline(always)]
-fn next<D: Dot, const PANELS: usize>(
-    lines: &mut [std::slice::ChunksExact<'_, D::Weight>; PANELS],
-) -> [[D::Weights; 2]; PANELS] {
-    let mut weights = [[D::weights(&[]); 2]; PANELS];
-    for (weights, lines) in weights.iter_mut().zip(lines) {
-        let line = lines.next().unwrap_or_default();
-        let halves = line.split_at_checked(D::COLUMNS * D::GROUP);
-        let (left, right) = halves.unwrap_or_default();
-        *weights = [D::weights(left), D::weights(right)];
-    }
-    weights
 }
 
 /// Writes the sums.
 #[inline(always)]
-fn write<D: Dot, const ROWS: usize, const PANELS: usize>(
-    sums: &Sums<D, ROWS, PANELS>,
+fn write<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
+    sums: &Sums<D, ROWS, PANELS, VECTORS>,
     columns: usize,
     (row, panel): (usize, usize),
     results: &mut Results<'_, D::Sum, D::Bounds>,
@@ -369,6 +393,7 @@ fn write<D: Dot, const ROWS: usize, const PANELS: usize>(
         };
         let length = line.len().min(columns);
         for (number, vector) in of_row.iter().flatten().enumerate() {
+            // Panels stand side by side; more than one have two vectors each.
             let first = (2 * panel + number) * D::COLUMNS;
             let Some(to) = line.get_mut(first..length) else {
                 break;

@@ -25,6 +25,7 @@ mod bind;
 mod bounded;
 mod branch;
 mod by_value;
+mod contributed;
 mod convert;
 mod domains;
 mod doubles;

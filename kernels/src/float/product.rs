@@ -22,6 +22,7 @@ impl<L: Lanes> Dot for Reals<L> {
     type Weight = f32;
     type Sum = f32;
     type Bounds = Bounds;
+    type Group = f32;
     type Numbers = L;
     type Weights = L;
 
@@ -35,8 +36,13 @@ impl<L: Lanes> Dot for Reals<L> {
     }
 
     #[inline(always)]
-    fn numbers(numbers: &[f32]) -> L {
-        L::splat(numbers.first().copied().unwrap_or_default())
+    fn groups(numbers: &[f32]) -> (&[f32], f32) {
+        (numbers, 0.0)
+    }
+
+    #[inline(always)]
+    fn numbers(number: f32) -> L {
+        L::splat(number)
     }
 
     #[inline(always)]

@@ -90,6 +90,16 @@ impl Width {
     }
 }
 
+/// `numbers` by four, and what is left of them, filled up with zeros.
+#[cfg(any(target_arch = "x86_64", test))]
+#[inline(always)]
+fn fours(numbers: &[u8]) -> (&[[u8; 4]], [u8; 4]) {
+    let (fours, left) = numbers.as_chunks::<4>();
+    let mut last = [0; 4];
+    last.iter_mut().zip(left).for_each(|(to, from)| *to = *from);
+    (fours, last)
+}
+
 #[cfg(target_arch = "x86_64")]
 #[expect(
     unsafe_code,
@@ -134,6 +144,7 @@ mod x86 {
                 type Weight = i8;
                 type Sum = i32;
                 type Bounds = ();
+                type Group = [u8; 4];
                 type Numbers = $vector;
                 type Weights = $vector;
 
@@ -153,8 +164,12 @@ mod x86 {
                 }
 
                 #[inline(always)]
-                fn numbers(numbers: &[u8]) -> $vector {
-                    let four = numbers.first_chunk::<4>().copied().unwrap_or_default();
+                fn groups(numbers: &[u8]) -> (&[[u8; 4]], [u8; 4]) {
+                    super::fours(numbers)
+                }
+
+                #[inline(always)]
+                fn numbers(four: [u8; 4]) -> $vector {
                     // SAFETY: as above.
                     unsafe { $splat(i32::from_ne_bytes(four)) }
                 }
@@ -221,6 +236,7 @@ mod plain {
         type Weight = i8;
         type Sum = i32;
         type Bounds = ();
+        type Group = [u8; 4];
         type Numbers = [u8; 4];
         type Weights = [i8; 16];
 
@@ -232,8 +248,12 @@ mod plain {
             Self(sums.first_chunk().copied().unwrap_or_default())
         }
 
-        fn numbers(numbers: &[u8]) -> [u8; 4] {
-            numbers.first_chunk().copied().unwrap_or_default()
+        fn groups(numbers: &[u8]) -> (&[[u8; 4]], [u8; 4]) {
+            super::fours(numbers)
+        }
+
+        fn numbers(four: [u8; 4]) -> [u8; 4] {
+            four
         }
 
         fn weights(weights: &[i8]) -> [i8; 16] {

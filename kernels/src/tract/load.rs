@@ -21,7 +21,9 @@ use super::convert::data_type;
 use super::domains::{Domains, unsupported_operators};
 use super::operator::Evaluation;
 use super::quantised::steps;
-use super::{bounded, branch, doubles, fuse, image, ml, quantised, real, recurrent, standard};
+use super::{
+    bounded, branch, contributed, doubles, fuse, image, ml, quantised, real, recurrent, standard,
+};
 use crate::engine::{LoadModelError, ModelFile, ModelForm};
 use crate::tensor::TensorSpec;
 use crate::tolerance::Rounding;
@@ -128,6 +130,7 @@ pub(super) fn read(model: &ModelFile, evaluation: Evaluation) -> Result<ReadMode
     };
     ml::register(&mut domains.ml, evaluation);
     quantised::register_contributed(&mut domains.contributed, evaluation);
+    contributed::register(&mut domains.contributed);
     let proto = onnx
         .proto_model_for_read(&mut bytes.as_slice())
         .map_err(|error| parse_failure(&error))?;

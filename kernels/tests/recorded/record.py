@@ -671,6 +671,25 @@ def pipelines():
     save("mixed_columns", made, inputs)
 
 
+def contributed():
+    """Operators of com.microsoft that skl2onnx writes."""
+    texts = np.array([["a red  wine", "Old_cheese, 2 x"], ["", "größe \u2014 b"], ["one,two;three", "  "]], object)
+    ways = {
+        "matches": dict(tokenexp="[a-zA-Z0-9_]+", mincharnum=1, mark=0, pad_value="#"),
+        "words": dict(tokenexp=r"\b\w\w+\b", mincharnum=1, mark=1, pad_value=""),
+        "separators": dict(separators=["[,;]", " "], mincharnum=2, mark=0, pad_value="-"),
+        "characters": dict(separators=[""], mincharnum=1, mark=1, pad_value="#"),
+    }
+    for way, attributes in ways.items():
+        node = helper.make_node("Tokenizer", ["X"], ["Y"], domain="com.microsoft", **attributes)
+        inputs = [helper.make_tensor_value_info("X", TensorProto.STRING, ["N", 2])]
+        outputs = [helper.make_tensor_value_info("Y", TensorProto.STRING, None)]
+        made = helper.make_model(helper.make_graph([node], way, inputs, outputs), opset_imports=[
+            helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)])
+        made.ir_version = 8
+        save(f"tokenizer_{way}", made, {"X": texts})
+
+
 if __name__ == "__main__":
     for old in [*HERE.glob("*.onnx"), *HERE.glob("*.json")]:
         old.unlink()
@@ -686,4 +705,5 @@ if __name__ == "__main__":
     members()
     by_value()
     standard()
+    contributed()
     refused()

@@ -221,30 +221,80 @@ impl Window {
         }
     }
 
-    /// Calls `each` for every row of the output, with the places of its taps and how far the image they
-    /// count from begins behind the image. Rows that see as much padding as the one before share its
-    /// places.
+    /// Calls `each` for runs of outputs, counted through `images` images that lie one after the other:
+    /// with the places of their taps, and where what those count from begins. A run has about as many
+    /// outputs as `block` says of the number that there are; images that are smaller share one. Places
+    /// are found once for all images.
+    pub(in crate::tract) fn blocks(
+        &self,
+        (images, channels, first): (usize, usize, usize),
+        block: impl Fn(usize) -> usize,
+        mut each: impl FnMut(Range<usize>, usize, &[usize]),
+    ) {
+        let [[rows, columns], [height, width]] = [self.output, self.image];
+        let (count, size) = (rows * columns, height * width * channels);
+        let together = block(count * images) / count.max(1);
+        let mut places = Vec::new();
+        if together > 1 {
+            let together = together.min(images);
+            self.places(0..count, (channels, first), &mut places);
+            let of_one = places.len();
+            for image in 1..together {
+                let moved = |place: &usize| match *place {
+                    OUTSIDE => OUTSIDE,
+                    place => place + image * size,
+                };
+                let of_image: Vec<usize> = places.iter().take(of_one).map(moved).collect();
+                places.extend(of_image);
+            }
+            for image in (0..images).step_by(together) {
+                let end = images.min(image + together);
+                let places = places.get(..(end - image) * of_one).unwrap_or_default();
+                each(image * count..end * count, image * size, places);
+            }
+            return;
+        }
+        let block = block(count).max(1);
+        for start in (0..count).step_by(block) {
+            let end = count.min(start + block);
+            places.clear();
+            self.places(start..end, (channels, first), &mut places);
+            for image in 0..images {
+                let at = image * count;
+                each(at + start..at + end, image * size, &places);
+            }
+        }
+    }
+
+    /// Calls `each` for every row of the output, counted through `images` images that lie one after the
+    /// other: with the places of its taps, and where what those count from begins. Rows that see as much
+    /// padding as the one before share its places, and all images do.
     pub(in crate::tract) fn rows(
         &self,
-        channels: usize,
+        (images, channels): (usize, usize),
         mut each: impl FnMut(usize, &[usize], usize),
     ) {
-        let ([rows, columns], [height, _]) = (self.output, self.kernel);
-        let ([stride, _], [_, line]) = (self.strides, self.image);
-        let sees = |row: usize| (0..height).map(move |down| self.row(row, down).is_some());
-        let mut places = Vec::new();
-        let mut made_for = 0;
+        let ([rows, columns], [window, _]) = (self.output, self.kernel);
+        let ([stride, _], [height, line]) = (self.strides, self.image);
+        let sees = |row: usize| (0..window).map(move |down| self.row(row, down).is_some());
+        let (mut places, mut found) = (Vec::new(), Vec::with_capacity(rows));
+        let (mut made_for, mut from) = (0, 0);
         for row in 0..rows {
-            if places.is_empty() || !sees(row).eq(sees(made_for)) {
-                places.clear();
-                self.places(
-                    row * columns..(row + 1) * columns,
-                    (channels, 0),
-                    &mut places,
-                );
+            if row == 0 || !sees(row).eq(sees(made_for)) {
+                from = places.len();
+                let of_row = row * columns..(row + 1) * columns;
+                self.places(of_row, (channels, 0), &mut places);
                 made_for = row;
             }
-            each(row, &places, (row - made_for) * stride * line * channels);
+            let begin = (row - made_for) * stride * line * channels;
+            found.push((from..places.len(), begin));
+        }
+        for image in 0..images {
+            for (row, (of_row, begin)) in found.iter().enumerate() {
+                let places = places.get(of_row.clone()).unwrap_or_default();
+                let begin = begin + image * height * line * channels;
+                each(image * rows + row, places, begin);
+            }
         }
     }
 
@@ -267,22 +317,27 @@ impl Window {
         }
     }
 
-    /// The image that [`Window::lines`] is over: `image` with its padding, which is all `outside`.
+    /// The images that [`Window::lines`] is over: `images` with their padding, which is all `outside`.
     pub(in crate::tract) fn pad<T: Copy>(
         &self,
-        image: &[T],
+        images: &[T],
         channels: usize,
         outside: T,
     ) -> Vec<T> {
         let [height, width] = self.lines().image;
         let ([above, left], [rows, columns]) = (self.before, self.image);
-        let mut padded = vec![outside; height * width * channels];
-        let lines = padded
-            .chunks_exact_mut((width * channels).max(1))
-            .skip(above);
-        for (to, from) in lines.zip(image.chunks_exact((columns * channels).max(1)).take(rows)) {
-            let to = to.get_mut(left * channels..).unwrap_or_default();
-            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        let (size, line) = (
+            (height * width * channels).max(1),
+            (columns * channels).max(1),
+        );
+        let images = images.chunks_exact((rows * columns * channels).max(1));
+        let mut padded = vec![outside; images.len() * size];
+        for (image, padded) in images.zip(padded.chunks_exact_mut(size)) {
+            let lines = padded.chunks_exact_mut((width * channels).max(1));
+            for (to, from) in lines.skip(above).zip(image.chunks_exact(line)) {
+                let to = to.get_mut(left * channels..).unwrap_or_default();
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            }
         }
         padded
     }

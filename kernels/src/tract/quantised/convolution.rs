@@ -358,22 +358,19 @@ impl Call<'_> {
         let [height, width] = self.window.image;
         let [rows, columns] = self.window.output;
         let size = (height * width * channels).max(1);
-        let places = (0..).step_by((rows * columns * self.filters.count).max(1));
-        let Some(way) = self.filters.in_place() else {
-            let numbers = signed(images)?;
-            for (image, at) in numbers.chunks(size).zip(places) {
-                self.run(image, output, at)?;
+        match self.filters.in_place() {
+            Some(InPlace::Product(groups)) => self.in_place(&groups, &unsigned(images)?, output),
+            Some(InPlace::Depthwise(weights)) => {
+                self.depthwise(weights, &unsigned(images)?, output)
             }
-            return Ok(());
-        };
-        let numbers = unsigned(images)?;
-        for (image, at) in numbers.chunks(size).zip(places) {
-            match &way {
-                InPlace::Product(groups) => self.in_place(groups, image, output, at)?,
-                InPlace::Depthwise(weights) => self.depthwise(weights, image, output, at)?,
+            None => {
+                let places = (0..).step_by((rows * columns * self.filters.count).max(1));
+                for (image, at) in signed(images)?.chunks(size).zip(places) {
+                    self.run(image, output, at)?;
+                }
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Convolves one image, and writes what leaves from element `at` on.
@@ -388,34 +385,26 @@ impl Call<'_> {
         }
     }
 
-    /// Convolves one image of unsigned bytes where it lies.
-    fn in_place(
-        &self,
-        groups: &[&Ours],
-        image: &[u8],
-        output: &mut Tensor,
-        at: usize,
-    ) -> TractResult<()> {
+    /// Convolves images of unsigned bytes where they lie.
+    fn in_place(&self, groups: &[&Ours], images: &[u8], output: &mut Tensor) -> TractResult<()> {
         let channels = self.filters.channels * self.groups;
         let zero = u8::try_from(self.zero + 128)?;
         let depth = groups.first().map_or(0, |weights| weights.depth());
         let (padded, lines);
-        let (image, window) = if depth == self.filters.channels {
-            (image, self.window)
+        let (images, window) = if depth == self.filters.channels {
+            (images, self.window)
         } else {
             // Whole rows of the filter are multiplied.
-            padded = self.window.pad(image, channels, zero);
+            padded = self.window.pad(images, channels, zero);
             lines = self.window.lines();
             (&*padded, &lines)
         };
-        let [rows, width] = window.output;
-        let count = rows * width;
-        let block = groups.first().map_or(1, |weights| weights.block(count));
+        let [height, width] = window.image;
+        let count = images.len() / (height * width * channels).max(1);
         let outside = vec![zero; depth];
-        let columns = groups.first().map_or(0, |weights| weights.columns());
-        let mut sums = vec![0; block * columns];
-        let mut places = Vec::new();
+        let (mut sums, mut written) = (Vec::new(), Ok(()));
         for (group, weights) in groups.iter().enumerate() {
+            let columns = weights.columns();
             let part;
             let ending = if self.groups == 1 {
                 self.ending
@@ -423,18 +412,19 @@ impl Call<'_> {
                 part = self.ending.part(group * columns, columns);
                 &part
             };
-            let start = group * self.filters.channels;
-            for first in (0..count).step_by(block) {
-                let of_block = first..count.min(first + block);
-                places.clear();
-                window.places(of_block.clone(), (channels, start), &mut places);
-                let sums = sums.get_mut(..of_block.len() * columns).unwrap_or_default();
-                weights.multiply(image, &places, &outside, sums);
-                let at = at + first * self.filters.count + group * columns;
-                ending.write(sums, output, at, self.filters.count)?;
-            }
+            let of_channels = (count, channels, group * self.filters.channels);
+            let block = |rows| weights.block(rows);
+            window.blocks(of_channels, block, |outputs, begin, places| {
+                sums.resize(sums.len().max(outputs.len() * columns), 0);
+                let sums = sums.get_mut(..outputs.len() * columns).unwrap_or_default();
+                let image = images.get(begin..).unwrap_or_default();
+                weights.multiply(image, places, &outside, sums);
+                let at = outputs.start * self.filters.count + group * columns;
+                let done = ending.write(sums, output, at, self.filters.count);
+                written = std::mem::replace(&mut written, Ok(())).and(done);
+            });
         }
-        Ok(())
+        written
     }
 
     fn product(
@@ -475,20 +465,16 @@ impl Call<'_> {
         Ok(())
     }
 
-    fn depthwise(
-        &self,
-        weights: &[i32],
-        image: &[u8],
-        output: &mut Tensor,
-        at: usize,
-    ) -> TractResult<()> {
+    fn depthwise(&self, weights: &[i32], images: &[u8], output: &mut Tensor) -> TractResult<()> {
         let channels = self.filters.count;
         let [_, columns] = self.window.output;
+        let [height, width] = self.window.image;
+        let count = images.len() / (height * width * channels).max(1);
         let mut sums = vec![0; columns * channels];
         let mut written = Ok(());
-        self.window.rows(channels, |row, places, begin| {
+        self.window.rows((count, channels), |row, places, begin| {
             let line = Line {
-                image: image.get(begin..).unwrap_or_default(),
+                image: images.get(begin..).unwrap_or_default(),
                 channels,
                 zero: self.zero + 128,
                 weights,
@@ -496,7 +482,7 @@ impl Call<'_> {
                 taps: self.window.taps(),
             };
             convolve(line, &mut sums);
-            let at = at + row * columns * channels;
+            let at = row * columns * channels;
             let done = self.ending.write(&sums, output, at, channels);
             written = std::mem::replace(&mut written, Ok(())).and(done);
         });

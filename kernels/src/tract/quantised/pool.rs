@@ -7,11 +7,12 @@ use tract_onnx::tract_hir::internal::{DatumType, TDim, TVec, Tensor, TractResult
 
 use super::super::image::channels::{channels_last, first, image_of, last};
 use super::super::image::geometry::{Geometry, Window};
+use super::super::operator::room;
 use super::parameters::{Inputs, Role, encoding};
 use super::signed::signed;
 use super::{Build, Operator, Port};
-use crate::int8::Encoding;
 use crate::int8::linear::{Linear, quantise};
+use crate::int8::pool::{self, Windows};
 
 const ROLES: [Role; 5] = [
     Role::A,
@@ -136,30 +137,16 @@ impl Operator for Pool {
         }
         shape.push(channels);
         let turned;
-        let numbers = if self.channels_last {
-            signed(images)?
+        let images = if self.channels_last {
+            images
         } else {
             turned = last(images)?;
-            signed(&turned)?
+            &turned
         };
-        let mut output = Tensor::zero_dt(output_type, &shape)?;
-        let means = self.means(inputs, images.datum_type(), output_type)?;
-        let [height, width] = window.image;
-        let [rows, columns] = window.output;
-        let into = output
-            .as_bytes_mut()
-            .chunks_mut((rows * columns * channels).max(1));
-        for (image, into) in numbers.chunks((height * width * channels).max(1)).zip(into) {
-            let places = (0..rows).flat_map(|row| (0..columns).map(move |column| [row, column]));
-            for (place, into) in places.zip(into.chunks_mut(channels.max(1))) {
-                let pixels = window.pixels(place).flatten();
-                let pixels =
-                    pixels.filter_map(|pixel| image.get(pixel * channels..(pixel + 1) * channels));
-                match &means {
-                    None => most(pixels, encoding(Self::NAME, output_type)?, into),
-                    Some(means) => means.write(pixels, window.taps(), into),
-                }
-            }
+        let mut output = room(output_type, &shape)?;
+        match self.means(inputs, images.datum_type(), output_type)? {
+            None => most(images, &window, channels, &mut output)?,
+            Some(means) => means.of(images, &window, channels, &mut output)?,
         }
         let output = if self.channels_last {
             output
@@ -168,6 +155,29 @@ impl Operator for Pool {
         };
         Ok(tvec![output])
     }
+}
+
+/// Writes the largest number under each window, channel by channel.
+fn most(images: &Tensor, window: &Window, channels: usize, output: &mut Tensor) -> TractResult<()> {
+    let encoding = encoding(Pool::NAME, images.datum_type())?;
+    let bytes = images.as_bytes();
+    let [height, width] = window.image;
+    let count = bytes.len() / (height * width * channels).max(1);
+    let [_, columns] = window.output;
+    let size = columns * channels;
+    let into = output.as_bytes_mut();
+    window.rows((count, channels), |row, places, begin| {
+        let windows = Windows {
+            image: bytes.get(begin..).unwrap_or_default(),
+            encoding,
+            channels,
+            places,
+            taps: window.taps(),
+        };
+        let into = into.get_mut(row * size..(row + 1) * size);
+        pool::most(windows, into.unwrap_or_default());
+    });
+    Ok(())
 }
 
 /// How means are made.
@@ -207,6 +217,31 @@ impl Pool {
 }
 
 impl Means {
+    /// Writes the mean of each window, channel by channel.
+    fn of(
+        &self,
+        images: &Tensor,
+        window: &Window,
+        channels: usize,
+        output: &mut Tensor,
+    ) -> TractResult<()> {
+        let [height, width] = window.image;
+        let [rows, columns] = window.output;
+        let size = (rows * columns * channels).max(1);
+        let numbers = signed(images)?;
+        let images = numbers.chunks((height * width * channels).max(1));
+        for (image, into) in images.zip(output.as_bytes_mut().chunks_mut(size)) {
+            let places = (0..rows).flat_map(|row| (0..columns).map(move |column| [row, column]));
+            for (place, into) in places.zip(into.chunks_mut(channels.max(1))) {
+                let pixels = window.pixels(place).flatten();
+                let pixels =
+                    pixels.filter_map(|pixel| image.get(pixel * channels..(pixel + 1) * channels));
+                self.write(pixels, window.taps(), into);
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the mean of `pixels`, channel by channel.
     ///
     /// Means of few bytes lie half-way between two steps very often, and what they are rounded to
@@ -239,20 +274,6 @@ impl Means {
         } else {
             means.iter_mut().for_each(|mean| *mean /= count);
             quantise(&means, self.to, into);
-        }
-    }
-}
-
-/// Writes the largest of `pixels`, channel by channel.
-fn most<'a>(pixels: impl Iterator<Item = &'a [i8]>, encoding: Encoding, into: &mut [u8]) {
-    let flip = encoding.flip();
-    let least = i8::MIN.cast_unsigned() ^ flip;
-    into.fill(least);
-    for pixel in pixels {
-        for (largest, number) in into.iter_mut().zip(pixel) {
-            let number = number.cast_unsigned() ^ flip;
-            let larger = (number ^ flip).cast_signed() > (*largest ^ flip).cast_signed();
-            *largest = if larger { number } else { *largest };
         }
     }
 }

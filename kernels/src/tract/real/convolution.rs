@@ -283,45 +283,40 @@ impl Call<'_> {
             weights.multiply_matrix(images, self.bounds, output, self.filters.count);
             return;
         }
-        let [height, width] = self.window.image;
-        let [rows, columns] = self.window.output;
-        let images = images.chunks_exact((height * width * self.channels).max(1));
-        let outputs = output.chunks_exact_mut((rows * columns * self.filters.count).max(1));
-        for (image, output) in images.zip(outputs) {
-            match &self.filters.way {
-                Way::Product(groups) => self.product(self.window, groups, image, output),
-                Way::Lines(weights) => {
-                    let padded = self.window.pad(image, self.channels, 0.0);
-                    let (window, weights) = (self.window.lines(), std::slice::from_ref(weights));
-                    self.product(&window, weights, &padded, output);
-                }
-                Way::Depthwise(filters) => self.depthwise(filters, image, output),
+        match &self.filters.way {
+            Way::Product(groups) => self.product(self.window, groups, images, output),
+            Way::Lines(weights) => {
+                let padded = self.window.pad(images, self.channels, 0.0);
+                let (window, weights) = (self.window.lines(), std::slice::from_ref(weights));
+                self.product(&window, weights, &padded, output);
             }
+            Way::Depthwise(filters) => self.depthwise(filters, images, output),
         }
     }
 
-    fn product(&self, window: &Window, groups: &[Weights], image: &[f32], output: &mut [f32]) {
-        let [rows, columns] = window.output;
-        let count = rows * columns;
-        let block = groups.first().map_or(1, |weights| weights.block(count));
-        let mut places = Vec::new();
-        for first in (0..count).step_by(block) {
-            for (group, weights) in groups.iter().enumerate() {
-                let of_channels = (self.channels, group * self.filters.channels);
-                places.clear();
-                window.places(first..count.min(first + block), of_channels, &mut places);
-                let at = first * self.filters.count + group * weights.columns();
+    fn product(&self, window: &Window, groups: &[Weights], images: &[f32], output: &mut [f32]) {
+        let [height, width] = window.image;
+        let count = images.len() / (height * width * self.channels).max(1);
+        for (group, weights) in groups.iter().enumerate() {
+            let of_channels = (count, self.channels, group * self.filters.channels);
+            let block = |rows| weights.block(rows);
+            window.blocks(of_channels, block, |outputs, begin, places| {
+                let image = images.get(begin..).unwrap_or_default();
+                let at = outputs.start * self.filters.count + group * weights.columns();
                 let numbers = output.get_mut(at..).unwrap_or_default();
-                weights.multiply(image, &places, self.bounds, numbers, self.filters.count);
-            }
+                weights.multiply(image, places, self.bounds, numbers, self.filters.count);
+            });
         }
     }
 
-    fn depthwise(&self, filters: &Depthwise, image: &[f32], output: &mut [f32]) {
+    fn depthwise(&self, filters: &Depthwise, images: &[f32], output: &mut [f32]) {
         let [_, columns] = self.window.output;
+        let [height, width] = self.window.image;
+        let count = images.len() / (height * width * self.channels).max(1);
         let size = columns * self.channels;
-        self.window.rows(self.channels, |row, places, begin| {
-            let image = image.get(begin..).unwrap_or_default();
+        let of_channels = (count, self.channels);
+        self.window.rows(of_channels, |row, places, begin| {
+            let image = images.get(begin..).unwrap_or_default();
             let line = output.get_mut(row * size..(row + 1) * size);
             filters.convolve(image, places, self.bounds, line.unwrap_or_default());
         });

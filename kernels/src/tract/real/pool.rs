@@ -5,10 +5,10 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DatumType, TVec, Tensor, TractResult, ensure, tvec};
 
 use super::super::image::channels::{channels_last, first, image_of, last};
-use super::super::image::geometry::{Geometry, Window};
+use super::super::image::geometry::Geometry;
 use super::super::operator::{only, only_tensor, room};
 use super::{Build, Operator, Port};
-use crate::float::pool;
+use crate::float::pool::{self, Windows};
 
 /// What is taken of the pixels in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,44 +107,27 @@ impl Pool {
         shape.extend(extents);
         shape.push(*channels);
         let mut output = room(DatumType::F32, &shape)?;
-        let [height, width] = window.image;
         let given = images.try_as_plain_ram()?;
-        let given = given
-            .as_slice::<f32>()?
-            .chunks_exact((height * width * channels).max(1));
+        let given = given.as_slice::<f32>()?;
         let mut room = output.try_as_plain_ram_mut()?;
-        let [rows, columns] = window.output;
         let room = room.as_slice_mut::<f32>()?;
-        let room = room.chunks_exact_mut((rows * columns * channels).max(1));
-        for (image, output) in given.zip(room) {
-            self.image(&window, *channels, image, output);
-        }
-        Ok(output)
-    }
-
-    fn image(&self, window: &Window, channels: usize, image: &[f32], output: &mut [f32]) {
         let [_, columns] = window.output;
-        for (place, into) in output.chunks_exact_mut(channels.max(1)).enumerate() {
-            let pixels = window.pixels([place / columns.max(1), place % columns.max(1)]);
+        let size = columns * channels;
+        window.rows((*batch, *channels), |row, places, begin| {
+            let windows = Windows {
+                image: given.get(begin..).unwrap_or_default(),
+                channels: *channels,
+                places,
+                taps: window.taps(),
+            };
+            let into = room
+                .get_mut(row * size..(row + 1) * size)
+                .unwrap_or_default();
             match self.pooling {
-                Pooling::Most => {
-                    into.fill(f32::NEG_INFINITY);
-                    for pixel in pixels.flatten() {
-                        let start = pixel * channels;
-                        pool::most(image.get(start..start + channels).unwrap_or_default(), into);
-                    }
-                }
-                Pooling::Mean { padded } => {
-                    into.fill(0.0);
-                    let mut count = 0_usize;
-                    for pixel in pixels.flatten() {
-                        let start = pixel * channels;
-                        pool::add(image.get(start..start + channels).unwrap_or_default(), into);
-                        count += 1;
-                    }
-                    pool::divide(into, if padded { window.taps() } else { count.max(1) });
-                }
+                Pooling::Most => pool::most(windows, into),
+                Pooling::Mean { padded } => pool::mean(windows, padded, into),
             }
-        }
+        });
+        Ok(output)
     }
 }
