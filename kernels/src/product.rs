@@ -326,7 +326,7 @@ fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
 
 /// `count` numbers of `image` from `place` on, or those that stand outside.
 #[inline(always)]
-pub(crate) fn pixel<'a, N>(
+fn pixel<'a, N>(
     image: &'a [N],
     outside: &'a [N],
     place: usize,

@@ -7,10 +7,7 @@
 
 use super::Bounds;
 use super::lanes::{Lanes, Width, with_width};
-use crate::product::{OUTSIDE, pixel};
-
-/// Columns whose sums are kept in registers together: they share what is read of the weights.
-const COLUMNS: usize = 4;
+use crate::product::OUTSIDE;
 
 /// The filters of all channels.
 #[derive(Debug, Clone)]
@@ -66,8 +63,8 @@ impl Filters {
         (size_of_val(&*self.weights) + size_of_val(&*self.bias)) as u64
     }
 
-    /// Convolves as many columns as `places` has, where each tap of each begins or
-    /// [`OUTSIDE`].
+    /// Convolves as many columns as `places` has: where each tap of each begins, or [`OUTSIDE`]. Writes
+    /// nothing when a place is not in the image with all its channels.
     pub fn convolve(&self, image: &[f32], places: &[usize], bounds: Bounds, results: &mut [f32]) {
         run(self.width, self, image, places, bounds, results);
     }
@@ -85,6 +82,11 @@ fn columns<L: Lanes>(
     bounds: Bounds,
     results: &mut [f32],
 ) {
+    let inside =
+        |place: &usize| *place == OUTSIDE || *place <= image.len().saturating_sub(filters.channels);
+    if image.len() < filters.channels || !places.iter().all(inside) {
+        return;
+    }
     let mut channel = 0;
     while channel + 4 * L::NUMBERS <= filters.channels {
         run_of::<L, 4>(filters, image, (places, channel), bounds, results);
@@ -106,7 +108,8 @@ fn columns<L: Lanes>(
 }
 
 /// Every column, of `VECTORS` vectors of channels: what three lines of an image have of those stays in
-/// the nearest cache.
+/// the nearest cache. Columns whose sums are kept in registers together share what is read of the
+/// weights.
 #[inline(always)]
 fn run_of<L: Lanes, const VECTORS: usize>(
     filters: &Filters,
@@ -116,19 +119,26 @@ fn run_of<L: Lanes, const VECTORS: usize>(
     results: &mut [f32],
 ) {
     let (taps, channels) = (filters.taps.max(1), filters.channels.max(1));
-    let groups = places.chunks(taps * COLUMNS);
-    for (places, results) in groups.zip(results.chunks_mut(channels * COLUMNS)) {
-        if places.len() == taps * COLUMNS {
-            tile::<L, COLUMNS, VECTORS>(filters, image, (places, channel), bounds, results);
+    let groups = places.chunks(taps * 4);
+    for (places, results) in groups.zip(results.chunks_mut(channels * 4)) {
+        if places.len() == taps * 4 {
+            tile::<L, 4, VECTORS>(filters, image, (places, channel), bounds, results);
             continue;
         }
-        for (places, results) in places.chunks_exact(taps).zip(results.chunks_mut(channels)) {
-            tile::<L, 1, VECTORS>(filters, image, (places, channel), bounds, results);
+        let pairs = places
+            .chunks(taps * 2)
+            .zip(results.chunks_mut(channels * 2));
+        for (places, results) in pairs {
+            if places.len() == taps * 2 {
+                tile::<L, 2, VECTORS>(filters, image, (places, channel), bounds, results);
+            } else {
+                tile::<L, 1, VECTORS>(filters, image, (places, channel), bounds, results);
+            }
         }
     }
 }
 
-/// The sums of `COUNT` columns in `VECTORS` vectors of channels, in registers.
+/// `COUNT` columns in `VECTORS` vectors of channels.
 #[inline(always)]
 fn tile<L: Lanes, const COUNT: usize, const VECTORS: usize>(
     filters: &Filters,
@@ -137,26 +147,9 @@ fn tile<L: Lanes, const COUNT: usize, const VECTORS: usize>(
     bounds: Bounds,
     results: &mut [f32],
 ) {
-    let (taps, channels) = (filters.taps, filters.channels);
+    let channels = filters.channels;
     let wide = VECTORS * L::NUMBERS;
-    let vectors = |numbers: &[f32]| {
-        let mut vectors = [L::splat(0.0); VECTORS];
-        for (vector, numbers) in vectors.iter_mut().zip(numbers.chunks_exact(L::NUMBERS)) {
-            *vector = L::load(numbers);
-        }
-        vectors
-    };
-    let bias = filters.bias.get(channel..channel + wide);
-    let mut sums = [vectors(bias.unwrap_or_default()); COUNT];
-    for (tap, weights) in filters.weights.chunks_exact(channels).enumerate() {
-        let weights = vectors(weights.get(channel..channel + wide).unwrap_or_default());
-        let mut pixels = [&[] as &[f32]; COUNT];
-        for (pixels, places) in pixels.iter_mut().zip(places.chunks_exact(taps)) {
-            let place = places.get(tap).copied().unwrap_or(OUTSIDE);
-            *pixels = pixel(image, &filters.zeros, place.saturating_add(channel), wide);
-        }
-        sums = added(sums, pixels, weights);
-    }
+    let sums = summed::<L, COUNT, VECTORS>(filters, image, (places, channel));
     let (least, most) = (L::splat(bounds.least), L::splat(bounds.most));
     for (sums, results) in sums.iter().zip(results.chunks_mut(channels)) {
         let to = results.get_mut(channel..channel + wide).unwrap_or_default();
@@ -166,20 +159,56 @@ fn tile<L: Lanes, const COUNT: usize, const VECTORS: usize>(
     }
 }
 
-/// The sums with the products of one tap added. They are passed by value so that they stay in registers.
+/// The sums of all taps. They come back by value: written elsewhere one after the other, they would not
+/// be held in registers here. Every place has a whole pixel, or is [`OUTSIDE`].
 #[inline(always)]
-fn added<L: Lanes, const COUNT: usize, const VECTORS: usize>(
-    mut sums: [[L; VECTORS]; COUNT],
-    pixels: [&[f32]; COUNT],
-    weights: [L; VECTORS],
+#[expect(
+    unsafe_code,
+    reason = "a check of each pixel costs more than what is computed with it"
+)]
+fn summed<L: Lanes, const COUNT: usize, const VECTORS: usize>(
+    filters: &Filters,
+    image: &[f32],
+    (places, channel): (&[usize], usize),
 ) -> [[L; VECTORS]; COUNT] {
-    for (sums, pixel) in sums.iter_mut().zip(pixels) {
-        let numbers = pixel.chunks_exact(L::NUMBERS);
-        for ((sum, number), weight) in sums.iter_mut().zip(numbers).zip(weights) {
-            *sum = L::load(number).mul_add(weight, *sum);
+    let (taps, channels) = (filters.taps, filters.channels);
+    let wide = VECTORS * L::NUMBERS;
+    let bias = filters.bias.get(channel..channel + wide);
+    let mut sums = [vectors::<L, VECTORS>(bias.unwrap_or_default()); COUNT];
+    if places.len() < taps * COUNT {
+        return sums;
+    }
+    for (tap, weights) in filters.weights.chunks_exact(channels).enumerate() {
+        let weights = weights.get(channel..channel + wide);
+        let weights = vectors::<L, VECTORS>(weights.unwrap_or_default());
+        for (column, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: there are `taps` places for each of `COUNT` columns, as was checked.
+            let place = unsafe { *places.get_unchecked(column * taps + tap) };
+            let (from, place) = if place == OUTSIDE {
+                (&*filters.zeros, 0)
+            } else {
+                (image, place)
+            };
+            let at = place + channel;
+            // SAFETY: `columns` checked that every pixel has all channels, as the zeros have.
+            let numbers = unsafe { from.get_unchecked(at..at + wide) };
+            let numbers = vectors::<L, VECTORS>(numbers);
+            for ((sum, number), weight) in sums.iter_mut().zip(numbers).zip(weights) {
+                *sum = number.mul_add(weight, *sum);
+            }
         }
     }
     sums
+}
+
+/// The first vectors of `numbers`.
+#[inline(always)]
+fn vectors<L: Lanes, const VECTORS: usize>(numbers: &[f32]) -> [L; VECTORS] {
+    let mut vectors = [L::splat(0.0); VECTORS];
+    for (vector, numbers) in vectors.iter_mut().zip(numbers.chunks_exact(L::NUMBERS)) {
+        *vector = L::load(numbers);
+    }
+    vectors
 }
 
 /// The channels of one column that fill no vector, each in the first place of one: as the others are
