@@ -156,14 +156,32 @@ impl<W: Copy + Default, S: Copy + Default> Panels<W, S> {
     }
 }
 
+impl<N> Rows<'_, N> {
+    /// Whether `depth` numbers can be read at every place.
+    fn are_inside(&self, depth: usize) -> bool {
+        let last = self.image.len().checked_sub(depth);
+        let padded = self.outside.len() >= depth;
+        let mut places = self.places.iter();
+        places.all(|place| match *place {
+            OUTSIDE => padded,
+            place => last.is_some_and(|last| place <= last),
+        })
+    }
+}
+
 /// Multiplies every row with every panel, the panels on the outside: a panel stays in the nearest
-/// cache. Writes as many rows as `rows.places` has.
+/// cache. Writes as many rows as `rows.places` has; none, when a tap is not in the image whole.
 #[inline(always)]
 pub(crate) fn multiply<D: Dot>(
     panels: &Panels<D::Weight, D::Sum>,
     rows: Rows<'_, D::Number>,
     results: &mut Results<'_, D::Sum, D::Bounds>,
 ) {
+    let are_inside = rows.are_inside(panels.depth);
+    debug_assert!(are_inside, "a tap is not in the image");
+    if !are_inside {
+        return;
+    }
     let count = rows.places.len() / panels.taps.max(1);
     let panel_count = panels.columns.div_ceil(2 * D::COLUMNS);
     // Of a last panel that one vector is enough for, the other half holds nothing.
@@ -287,6 +305,10 @@ fn tile<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
 /// `sums` with all products added. They are passed by value and come back as another: what is written
 /// and read one after the other elsewhere would keep the compiler from holding them in registers here.
 #[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "a check of each tap costs more than a short one's products"
+)]
 fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
     mut sums: Sums<D, ROWS, PANELS, VECTORS>,
     panels: &Panels<D::Weight, D::Sum>,
@@ -297,11 +319,21 @@ fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
     let groups = depth / D::GROUP;
     let line = 2 * D::COLUMNS * D::GROUP;
     let length = depth.div_ceil(D::GROUP) * line;
+    if places.len() < taps * ROWS {
+        return sums;
+    }
     for tap in 0..taps {
         let mut of_row = [&[] as &[D::Number]; ROWS];
-        for (of_row, places) in of_row.iter_mut().zip(places.chunks_exact(taps)) {
-            let place = places.get(tap).copied().unwrap_or(OUTSIDE);
-            *of_row = pixel(rows.image, rows.outside, place, depth);
+        for (row, of_row) in of_row.iter_mut().enumerate() {
+            // SAFETY: there are `taps` places for each of `ROWS` rows, as was checked.
+            let place = unsafe { *places.get_unchecked(row * taps + tap) };
+            let (from, place) = if place == OUTSIDE {
+                (rows.outside, 0)
+            } else {
+                (rows.image, place)
+            };
+            // SAFETY: `multiply` checked that every place has so many numbers, as what is outside has.
+            *of_row = unsafe { from.get_unchecked(place..place + depth) };
         }
         let mut of_panel = [&[] as &[D::Weight]; PANELS];
         for (number, of_panel) in of_panel.iter_mut().enumerate() {
@@ -322,18 +354,6 @@ fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
         }
     }
     sums
-}
-
-/// `count` numbers of `image` from `place` on, or those that stand outside.
-#[inline(always)]
-fn pixel<'a, N>(
-    image: &'a [N],
-    outside: &'a [N],
-    place: usize,
-    count: usize,
-) -> &'a [N] {
-    let pixel = image.get(place..).and_then(|rest| rest.get(..count));
-    pixel.or_else(|| outside.get(..count)).unwrap_or_default()
 }
 
 /// The sums with the products of `groups` groups added. They are passed by value so that they stay in

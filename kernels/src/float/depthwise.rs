@@ -84,20 +84,22 @@ fn columns<L: Lanes>(
 ) {
     let inside =
         |place: &usize| *place == OUTSIDE || *place <= image.len().saturating_sub(filters.channels);
-    if image.len() < filters.channels || !places.iter().all(inside) {
+    let are_inside = image.len() >= filters.channels && places.iter().all(inside);
+    debug_assert!(are_inside, "a tap is not in the image");
+    if !are_inside {
         return;
     }
     let mut channel = 0;
     while channel + 4 * L::NUMBERS <= filters.channels {
-        run_of::<L, 4>(filters, image, (places, channel), bounds, results);
+        run_of::<L, 4, 4>(filters, image, (places, channel), bounds, results);
         channel += 4 * L::NUMBERS;
     }
     while channel + 2 * L::NUMBERS <= filters.channels {
-        run_of::<L, 2>(filters, image, (places, channel), bounds, results);
+        run_of::<L, 4, 2>(filters, image, (places, channel), bounds, results);
         channel += 2 * L::NUMBERS;
     }
     while channel + L::NUMBERS <= filters.channels {
-        run_of::<L, 1>(filters, image, (places, channel), bounds, results);
+        run_of::<L, 8, 1>(filters, image, (places, channel), bounds, results);
         channel += L::NUMBERS;
     }
     let (taps, channels) = (filters.taps.max(1), filters.channels.max(1));
@@ -111,7 +113,7 @@ fn columns<L: Lanes>(
 /// the nearest cache. Columns whose sums are kept in registers together share what is read of the
 /// weights.
 #[inline(always)]
-fn run_of<L: Lanes, const VECTORS: usize>(
+fn run_of<L: Lanes, const COUNT: usize, const VECTORS: usize>(
     filters: &Filters,
     image: &[f32],
     (places, channel): (&[usize], usize),
@@ -119,10 +121,10 @@ fn run_of<L: Lanes, const VECTORS: usize>(
     results: &mut [f32],
 ) {
     let (taps, channels) = (filters.taps.max(1), filters.channels.max(1));
-    let groups = places.chunks(taps * 4);
-    for (places, results) in groups.zip(results.chunks_mut(channels * 4)) {
-        if places.len() == taps * 4 {
-            tile::<L, 4, VECTORS>(filters, image, (places, channel), bounds, results);
+    let groups = places.chunks(taps * COUNT);
+    for (places, results) in groups.zip(results.chunks_mut(channels * COUNT)) {
+        if places.len() == taps * COUNT {
+            tile::<L, COUNT, VECTORS>(filters, image, (places, channel), bounds, results);
             continue;
         }
         let pairs = places

@@ -8,13 +8,15 @@
 //!
 //! The rewriting is of the file's own graph, before tract has seen it, where the pattern is still as
 //! onnxruntime's quantiser wrote it. What matches no rule stays as it is, and is computed in real
-//! numbers. Only tensors whose scales are constants are rewritten, and only where the result is the
-//! same but for the order of roundings. The reference never sees what is written here.
+//! numbers. Only tensors whose scales are constants are rewritten, or found by a `DynamicQuantizeLinear`,
+//! and only where the result is the same but for the order of roundings. The reference never sees what
+//! is written here.
 
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use super::image::layout;
 
+mod dynamic;
 mod real;
 mod rules;
 mod sight;

@@ -4,9 +4,9 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, NodeProto};
 
 use super::super::quantised::FUNCTION;
-use super::real;
 use super::sight::{Quantised, Sight, attribute, integer};
 use super::{ADD, CONCAT, CONVOLUTION, MULTIPLY, PRODUCT, TABLE};
+use super::{dynamic, real};
 
 /// A node in place of several.
 #[derive(Debug)]
@@ -61,6 +61,7 @@ pub(super) fn fused(sight: &Sight<'_>, at: usize) -> Option<Fused> {
         "Conv" => convolution(sight, at, node).or_else(|| real::convolution(sight, at, node)),
         "Gemm" => gemm(sight, at, node).or_else(|| real::gemm(sight, at, node)),
         "MatMul" => product(sight, at, node).or_else(|| real::product(sight, at, node)),
+        "MatMulInteger" => dynamic::product(sight, at, node),
         "Add" => binary(sight, at, node, ADD).or_else(|| real::sum(sight, at, node)),
         "Mul" => binary(sight, at, node, MULTIPLY),
         "Concat" => concat(sight, at, node),
@@ -116,16 +117,7 @@ fn activation<'a>(sight: &Sight<'a>, at: usize, node: &'a NodeProto) -> Option<T
     let [output] = node.output.as_slice() else {
         return None;
     };
-    let mut tail = Tail {
-        last: at,
-        gone: vec![at],
-        output,
-        quantised: None,
-        bounds: Bounds {
-            least: f32::NEG_INFINITY,
-            most: f32::INFINITY,
-        },
-    };
+    let mut tail = Tail::new(at, vec![at], output);
     if let Some((place, taker)) = sight.only_taker(tail.output)
         && let Some(bounds) = bounds(sight, taker)
         && taker.input.first().map(String::as_str) == Some(tail.output)
@@ -144,6 +136,20 @@ fn quantised_tail<'a>(sight: &Sight<'a>, at: usize, node: &'a NodeProto) -> Opti
 }
 
 impl<'a> Tail<'a> {
+    /// A tail that ends with the node at place `last`, whose output leaves as it is.
+    pub(super) fn new(last: usize, gone: Vec<usize>, output: &'a str) -> Self {
+        Self {
+            last,
+            gone,
+            output,
+            quantised: None,
+            bounds: Bounds {
+                least: f32::NEG_INFINITY,
+                most: f32::INFINITY,
+            },
+        }
+    }
+
     /// What follows the node at place `at` in real numbers.
     pub(super) fn of_reals(sight: &Sight<'a>, at: usize) -> Option<Self> {
         activation(sight, at, sight.node(at)?)

@@ -104,3 +104,10 @@ fn a_scale_that_is_no_constant_is_left_alone() {
     assert_eq!(count(&graph, "Conv"), 1);
     assert_eq!(count(&graph, CONVOLUTION), 2);
 }
+
+#[test]
+fn a_scale_that_is_found_at_each_call_is_taken_in() {
+    let graph = rewritten("dynamic_attention");
+    assert_eq!(count(&graph, "MatMulInteger"), 0);
+    assert!(count(&graph, PRODUCT) > 0);
+}
