@@ -15,6 +15,7 @@ pub mod function;
 mod lanes;
 pub mod pool;
 pub mod product;
+pub mod softmax;
 pub mod sum;
 
 /// The range that results are held in. NaN stays NaN.

@@ -159,14 +159,19 @@ impl<W: Copy + Default, S: Copy + Default> Panels<W, S> {
 impl<N> Rows<'_, N> {
     /// Whether `depth` numbers can be read at every place.
     fn are_inside(&self, depth: usize) -> bool {
-        let last = self.image.len().checked_sub(depth);
-        let padded = self.outside.len() >= depth;
-        let mut places = self.places.iter();
-        places.all(|place| match *place {
-            OUTSIDE => padded,
-            place => last.is_some_and(|last| place <= last),
-        })
+        are_inside(self.places, self.image.len(), depth)
+            && (self.outside.len() >= depth || !self.places.contains(&OUTSIDE))
     }
+}
+
+/// Whether each of `places` is [`OUTSIDE`], or has `depth` numbers of an image of `length` behind it.
+#[inline(always)]
+pub(crate) fn are_inside(places: &[usize], length: usize, depth: usize) -> bool {
+    // One past the last, so that `OUTSIDE` comes first.
+    let ends = (length + 1).saturating_sub(depth);
+    // All of them, without a branch: the compiler looks at many at once.
+    let inside = |place: &usize| place.wrapping_add(1) <= ends;
+    places.iter().fold(true, |all, place| all & inside(place))
 }
 
 /// Multiplies every row with every panel, the panels on the outside: a panel stays in the nearest

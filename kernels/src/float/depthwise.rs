@@ -7,7 +7,7 @@
 
 use super::Bounds;
 use super::lanes::{Lanes, Width, with_width};
-use crate::product::OUTSIDE;
+use crate::product::{OUTSIDE, are_inside};
 
 /// The filters of all channels.
 #[derive(Debug, Clone)]
@@ -82,9 +82,7 @@ fn columns<L: Lanes>(
     bounds: Bounds,
     results: &mut [f32],
 ) {
-    let inside =
-        |place: &usize| *place == OUTSIDE || *place <= image.len().saturating_sub(filters.channels);
-    let are_inside = image.len() >= filters.channels && places.iter().all(inside);
+    let are_inside = are_inside(places, image.len(), filters.channels);
     debug_assert!(are_inside, "a tap is not in the image");
     if !are_inside {
         return;

@@ -11,7 +11,7 @@ const MOST: f32 = 88.722_84;
 
 /// `exp(x)`; NaN stays NaN.
 #[inline(always)]
-fn exponential(x: f32) -> f32 {
+pub(super) fn exponential(x: f32) -> f32 {
     const LIFT: f32 = 12_582_912.0; // 1.5 * 2^23: what is added to it has no bits left for a fraction
     let held = x.clamp(-MOST, MOST);
     let lifted = held * std::f32::consts::LOG2_E + LIFT;

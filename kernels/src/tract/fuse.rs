@@ -55,6 +55,8 @@ pub(super) const REAL_CONVOLUTION: &str = "EdgewardRealConvolution";
 pub(super) const REAL_ADD: &str = "EdgewardRealAdd";
 /// A product of real numbers with constant weights: the inputs of `Gemm`.
 pub(super) const REAL_PRODUCT: &str = "EdgewardRealProduct";
+/// A softmax along the last axis.
+pub(super) const REAL_SOFTMAX: &str = "EdgewardRealSoftmax";
 /// Pools over images of real numbers, of which a convolution hands on the channels last.
 pub(super) const REAL_POOLS: [&str; 3] = [
     "EdgewardRealMaxPool",

@@ -1,5 +1,5 @@
 //! What `fuse` makes of operators on real numbers: products and convolutions with the activation behind
-//! them, and pools; images with channels last.
+//! them, and pools, images with channels last; softmax.
 //!
 //! The reference evaluates a model as its file states it, by tract's own operators. Must never round
 //! to anything: that is `quantised`.
@@ -16,12 +16,14 @@ mod add;
 mod convolution;
 mod pool;
 mod product;
+mod softmax;
 
 /// Puts the operators that `fuse` writes into `register`. No file may name them.
 pub(super) fn register_fused(register: &mut OnnxOpRegister) {
     register.insert(fuse::REAL_CONVOLUTION, build::<convolution::Convolution>);
     register.insert(fuse::REAL_ADD, build::<add::Add>);
     register.insert(fuse::REAL_PRODUCT, build::<product::Product>);
+    register.insert(fuse::REAL_SOFTMAX, build::<softmax::Softmax>);
     for pool in fuse::REAL_POOLS {
         register.insert(pool, build::<pool::Pool>);
     }

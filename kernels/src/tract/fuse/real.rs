@@ -4,7 +4,7 @@ use tract_onnx::pb::NodeProto;
 
 use super::rules::{Fused, Tail, whole};
 use super::sight::{Sight, attribute, integer};
-use super::{REAL_ADD, REAL_CONVOLUTION, REAL_PRODUCT};
+use super::{REAL_ADD, REAL_CONVOLUTION, REAL_PRODUCT, REAL_SOFTMAX};
 
 /// A convolution whose filters and bias are constants.
 pub(super) fn convolution(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
@@ -73,6 +73,19 @@ pub(super) fn product(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<
         None => Tail::of_reals(sight, at)?,
     };
     Some(tail.fuse(node, REAL_PRODUCT, inputs, Vec::new()))
+}
+
+/// A softmax along the last axis, of whatever numbers.
+pub(super) fn softmax(at: usize, node: &NodeProto) -> Option<Fused> {
+    let ([from], [output]) = (node.input.as_slice(), node.output.as_slice()) else {
+        return None;
+    };
+    // Without the attribute, what is meant hangs on the version of the operators.
+    if integer(node, "axis") != Some(-1) {
+        return None;
+    }
+    let tail = Tail::new(at, vec![at], output);
+    Some(tail.fuse(node, REAL_SOFTMAX, vec![from], Vec::new()))
 }
 
 /// A sum of two tensors, of which a convolution or a product made one: those are of `f32`.

@@ -64,6 +64,7 @@ pub(super) fn fused(sight: &Sight<'_>, at: usize) -> Option<Fused> {
         "MatMulInteger" => dynamic::product(sight, at, node),
         "Add" => binary(sight, at, node, ADD).or_else(|| real::sum(sight, at, node)),
         "Mul" => binary(sight, at, node, MULTIPLY),
+        "Softmax" => real::softmax(at, node),
         "Concat" => concat(sight, at, node),
         "AveragePool" | "GlobalAveragePool" => average(sight, at, node),
         "MaxPool" => maximum(sight, at, node),

@@ -78,7 +78,7 @@ fn a_softmax_stays_in_real_numbers() {
     let written = [
         "QuantizeLinear",
         "DequantizeLinear",
-        "Softmax",
+        REAL_SOFTMAX,
         "QuantizeLinear",
         "DequantizeLinear",
     ];
