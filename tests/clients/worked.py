@@ -1,10 +1,11 @@
-"""The worked queries of docs/analysts.md."""
+"""The worked programs and queries of the documentation."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "analysts.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "analysts.md"
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,9 @@ class Block:
     text: str
 
 
-def blocks() -> list[Block]:
+def blocks(page: Path = PAGE) -> list[Block]:
     found, heading, fence = [], "", None
-    for line in PAGE.read_text().splitlines():
+    for line in page.read_text().splitlines():
         if fence is None and line.startswith("#"):
             heading = line.lstrip("# ")
         elif fence is None and (start := re.fullmatch(r"```(\w+)", line)):
