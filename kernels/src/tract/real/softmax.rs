@@ -40,7 +40,6 @@ impl Operator for Softmax {
         let numbers = input.try_as_plain_ram()?;
         let mut to = output.try_as_plain_ram_mut()?;
         softmax(numbers.as_slice::<f32>()?, columns, to.as_slice_mut()?);
-        drop(to);
         Ok(tvec![output])
     }
 }
