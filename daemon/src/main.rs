@@ -14,7 +14,7 @@ const PURGE_DELAY: c_int = 15;
 
 /// For so many milliseconds memory that was freed stays with the process. The tensors of a call are
 /// those of the next one: to give them back after 10 ms, as mimalloc does, and to be given zeroed pages
-/// for them again took a third of the time of MobileNetV2 (`ARCHITECTURE.md`, decision 43).
+/// for them again took a third of the time of `MobileNetV2` (`ARCHITECTURE.md`, decision 43).
 const PURGED_AFTER: c_long = 1000;
 
 #[expect(unsafe_code, reason = "the crate has no name for this function")]
