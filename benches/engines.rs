@@ -26,11 +26,6 @@ use table::Row;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[expect(unsafe_code, reason = "the crate has no name for this function")]
-unsafe extern "C" {
-    fn mi_option_set(option: std::ffi::c_int, value: std::ffi::c_long);
-}
-
 /// Our own engine.
 const OURS: &str = "edgeward";
 /// The engines, ours first; the others are named as `peers.py` knows them.
@@ -43,11 +38,6 @@ const ROUNDS: usize = 5;
 const TURN: f64 = 0.2;
 
 fn main() {
-    #[expect(unsafe_code, reason = "a function of C")]
-    // SAFETY: it stores a number, the one that `edgeward` does.
-    unsafe {
-        mi_option_set(15, 1000);
-    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [word, rest @ ..] = &*arguments
         && word == ours::WORD

@@ -361,8 +361,8 @@ fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
     sums
 }
 
-/// The sums with the products of `groups` groups added. They are passed by value so that they stay in
-/// registers, and nothing in the loop branches: one check in it, and the compiler keeps them in memory.
+/// Adds the products of `groups` groups. Nothing in the loop branches: one check in it, and the compiler
+/// keeps the sums in memory.
 #[inline(always)]
 #[expect(
     unsafe_code,
