@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::depthwise::Filters;
 use super::lanes::Width;
 use super::product::Weights;
-use super::{Bounds, function};
+use super::{Bounds, function, pool};
 use crate::product::OUTSIDE;
 
 const CASES: u32 = 192;
@@ -195,4 +195,19 @@ fn functions_are_within_some_units_of_the_last_place() {
         );
     }
     floors::reached("kernels.float.functions", cases);
+}
+
+#[test]
+fn the_largest_of_a_window_with_nan_is_nan_and_padding_is_none() {
+    let windows = pool::Windows {
+        image: &[1.0, -2.0, f32::NAN, -3.0],
+        channels: 2,
+        places: &[0, 2, OUTSIDE, 2],
+        taps: 2,
+    };
+    let mut largest = [0.0; 4];
+    pool::most(windows, &mut largest);
+    let [first, second, third, fourth] = largest;
+    assert!(first.is_nan() && third.is_nan());
+    assert_eq!([second, fourth], [-2.0, -3.0]);
 }
