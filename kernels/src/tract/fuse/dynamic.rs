@@ -60,7 +60,11 @@ fn scales<'a>(sight: &Sight<'a>, tensor: &str) -> Option<(&'a str, &'a str)> {
                 && maker.output.get(1).is_some_and(|scale| scale == name)
         })
     };
-    let is_fixed = |name: &str| sight.constant_reals(name).is_some();
+    // One number, or one for each column: whatever else it is, it is not what the node takes.
+    let is_fixed = |name: &str| {
+        let tensor = sight.constant_reals(name);
+        tensor.is_some_and(|tensor| tensor.dims.len() < 2)
+    };
     if is_found(first) && is_fixed(second) {
         Some((first, second))
     } else {

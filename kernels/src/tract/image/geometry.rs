@@ -233,10 +233,9 @@ impl Window {
     ) {
         let [[rows, columns], [height, width]] = [self.output, self.image];
         let (count, size) = (rows * columns, height * width * channels);
-        let together = block(count * images) / count.max(1);
+        let together = (block(count * images) / count.max(1)).min(images);
         let mut places = Vec::new();
         if together > 1 {
-            let together = together.min(images);
             self.places(0..count, (channels, first), &mut places);
             let of_one = places.len();
             for image in 1..together {

@@ -130,10 +130,11 @@ proptest! {
         dilations in prop::array::uniform2(1_usize..3),
         pads in prop::array::uniform4(0_usize..3),
         image in prop::array::uniform2(7_usize..12),
+        images in 0_usize..6,
         seed in 0_usize..1_000,
     ) {
         let (channels, filters) = (groups * of_group, groups * filters_of_group);
-        let x = wholes(&[2, channels, image[0], image[1]], seed);
+        let x = wholes(&[images, channels, image[0], image[1]], seed);
         let w = wholes(&[filters, of_group, kernel[0], kernel[1]], seed + 1);
         let b = wholes(&[filters], seed + 2);
         let mut attributes = vec![
@@ -174,4 +175,15 @@ fn a_window_larger_than_its_image_is_refused() {
         "{error}"
     );
     floors::reached("kernels.real.convolutions", u64::from(CASES));
+}
+
+#[test]
+fn no_images_give_none_however_small_they_are() {
+    let (x, w, b) = (
+        wholes(&[0, 1, 3, 3], 1),
+        wholes(&[2, 1, 3, 3], 2),
+        wholes(&[2], 3),
+    );
+    let none = build(&[]).compute(&[&x, &w, &b]).unwrap().remove(0);
+    assert_eq!(none.shape(), [0, 2, 1, 1]);
 }
