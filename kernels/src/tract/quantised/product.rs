@@ -153,7 +153,9 @@ impl Weights {
             Way::Ours(ours) => {
                 let unsigned = rows.iter().map(|number| number.cast_unsigned() ^ 0x80);
                 let unsigned: Vec<u8> = unsigned.collect();
-                let places: Vec<usize> = (0..count).map(|row| row * self.depth).collect();
+                // Taps lie one after the other.
+                let places = (0..count * self.depth).step_by(ours.depth().max(1));
+                let places: Vec<usize> = places.collect();
                 let mut view = sums.try_as_plain_ram_mut()?;
                 ours.multiply(&unsigned, &places, &[], view.as_slice_mut::<i32>()?);
                 return Ok(count);

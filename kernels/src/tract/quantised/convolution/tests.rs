@@ -67,12 +67,17 @@ proptest! {
         dilations in prop::array::uniform2(1_usize..3),
         pads in prop::array::uniform4(0_usize..3),
         image in prop::array::uniform2(7_usize..12),
+        // Filters whose zero point stands for 0, as most models have them, and others.
+        straight in prop::array::uniform4(any::<bool>()),
         seed in any::<u64>(),
     ) {
         let (channels, filters) = (groups * of_group, groups * filters_of_group);
         let x = bytes(&[2, channels, image[0], image[1]], seed);
         let w = bytes(&[filters, of_group, kernel[0], kernel[1]], seed ^ 5);
-        let (zx, zw) = (bytes(&[], seed ^ 9), bytes(&[filters], seed ^ 3));
+        let zw = bytes(&[filters], seed ^ 3);
+        let zeros = zw.as_bytes().iter().zip(straight.iter().cycle());
+        let zeros: Vec<u8> = zeros.map(|(zero, straight)| if *straight { 128 } else { *zero }).collect();
+        let (zx, zw) = (bytes(&[], seed ^ 9), Tensor::from_shape(&[filters], &zeros).unwrap());
         let mut attributes = vec![
             whole("group", i64::try_from(groups).unwrap()),
             list("strides", &strides),
