@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgeward_base::digest::Digest;
 use edgeward_benches::load::timed;
 use edgeward_kernels::engine::{ModelFile, ModelForm, Session};
+use edgeward_kernels::team::Team;
 use edgeward_kernels::tensor::{Tensor, TensorData};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
@@ -45,9 +47,10 @@ fn extents(input: &Value) -> Vec<usize> {
 
 /// Loads a model, says so, and takes turns until its input ends. `arguments` are those of `peers.py`.
 pub(crate) fn serve(arguments: &[String]) {
-    let [_threads, model, inputs] = arguments else {
+    let [threads, model, inputs] = arguments else {
         panic!("ours THREADS MODEL INPUTS");
     };
+    let threads: usize = threads.parse().unwrap_or(1);
     let text = std::fs::read(inputs).unwrap_or_else(|error| panic!("{inputs}: {error}"));
     let given: Value =
         serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{inputs}: {error}"));
@@ -64,23 +67,29 @@ pub(crate) fn serve(arguments: &[String]) {
     match ready {
         Ok((session, inputs)) => {
             say(&json!({"ms": took.as_secs_f64() * 1e3, "kib": memory}));
-            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-                say(&turn(
-                    session.as_ref(),
-                    &inputs,
-                    line.parse().unwrap_or_default(),
-                ));
-            }
+            in_turns(threads, session.as_ref(), &inputs);
         }
         Err(reason) => say(&json!({"no": reason})),
     }
 }
 
+/// Takes a turn for every line that comes, on `threads` threads.
+fn in_turns(threads: usize, session: &dyn Session, inputs: &[Tensor]) {
+    let team = Arc::new(Team::new(threads, || {}));
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| team.attend(|| false));
+        }
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let seconds = line.parse().unwrap_or_default();
+            say(&team.lead(|| turn(session, inputs, seconds)));
+        }
+        team.close();
+    });
+}
+
 /// The session, having run once, and its inputs.
-fn loaded(
-    model: &ModelFile,
-    given: &Value,
-) -> Result<(std::sync::Arc<dyn Session>, Vec<Tensor>), String> {
+fn loaded(model: &ModelFile, given: &Value) -> Result<(Arc<dyn Session>, Vec<Tensor>), String> {
     let engines = edgeward_kernels::engines();
     let engine = engines
         .iter()

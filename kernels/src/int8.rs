@@ -19,6 +19,7 @@ pub mod linear;
 pub mod pool;
 pub mod product;
 pub mod requantise;
+pub mod sums;
 
 /// How a byte is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

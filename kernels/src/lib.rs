@@ -15,6 +15,7 @@ pub mod float;
 pub mod int8;
 pub mod product;
 pub mod scores;
+pub mod team;
 pub mod tensor;
 pub mod text;
 pub mod tolerance;

@@ -14,11 +14,23 @@
 //! and [`crate::int8`] have those. Each sum is added up in one order, whatever rows and columns stand
 //! beside it. Allocates nothing, and must never read outside its slices.
 
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use crate::team;
+
 /// The place of what falls on padding, among places in an image.
 pub const OUTSIDE: usize = usize::MAX;
 
 /// Two panels of so many groups of weights for each column stay in the nearest cache.
 const SHALLOW: usize = 128;
+
+/// Rows for each thread that are enough to be shared out; of fewer, columns are.
+const ROWS: usize = 32;
+
+/// Bytes of weights that go by, each as often as there are rows, in about the time that two threads take
+/// to meet twice.
+const WORTH: usize = 1 << 21;
 
 /// Numbers of an image that stay in a second-level cache while all columns pass over them.
 const NEAR: usize = 1 << 16;
@@ -68,6 +80,18 @@ pub(crate) struct Panels<W, S> {
     weights: Vec<W>,
     /// The bias of each column, filled up to whole panels.
     bias: Vec<S>,
+    taps: usize,
+    depth: usize,
+    columns: usize,
+    /// Columns of a panel.
+    panel: usize,
+}
+
+/// Some of the panels, side by side.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a, W, S> {
+    weights: &'a [W],
+    bias: &'a [S],
     taps: usize,
     depth: usize,
     columns: usize,
@@ -127,7 +151,43 @@ impl<W: Copy + Default, S: Copy + Default> Panels<W, S> {
             taps,
             depth,
             columns,
+            panel,
         }
+    }
+
+    /// All panels.
+    pub(crate) fn all(&self) -> View<'_, W, S> {
+        View {
+            weights: &self.weights,
+            bias: &self.bias,
+            taps: self.taps,
+            depth: self.depth,
+            columns: self.columns,
+        }
+    }
+
+    /// The panels that hold `columns`, which begin where a panel does.
+    fn some(&self, columns: Range<usize>) -> View<'_, W, S> {
+        // What is filled up to whole panels.
+        let all = self.bias.len().max(1);
+        let of_column = self.weights.len() / all;
+        let end = columns.end.min(self.columns);
+        let filled = all.min(end.next_multiple_of(self.panel.max(1)));
+        let (first, filled) = (columns.start.min(filled), filled);
+        View {
+            weights: self
+                .weights
+                .get(first * of_column..filled * of_column)
+                .unwrap_or_default(),
+            bias: self.bias.get(first..filled).unwrap_or_default(),
+            columns: end.saturating_sub(first),
+            ..self.all()
+        }
+    }
+
+    /// How many places a row has.
+    pub(crate) fn taps(&self) -> usize {
+        self.taps
     }
 
     /// How many sums come out for each row.
@@ -146,13 +206,64 @@ impl<W: Copy + Default, S: Copy + Default> Panels<W, S> {
     }
 
     /// How many rows are best multiplied at once, of `rows` that there are: so many that what they read
-    /// and write stays near.
+    /// and write stays near, and that each thread of the call has some.
     pub(crate) fn block(&self, rows: usize) -> usize {
         let most = NEAR / self.depth.max(self.columns).max(1);
         let most = most.clamp(48, 480);
         // Blocks of the same size: a last one of few rows would read all weights for them.
         let block = rows.div_ceil(rows.div_ceil(most).max(1));
-        block.next_multiple_of(12).max(12)
+        let block = block.next_multiple_of(12).max(12);
+        if self.is_worth_sharing(rows) && rows >= team::threads() * ROWS {
+            block.min(team::part(rows, 4, 48))
+        } else {
+            block
+        }
+    }
+
+    /// Whether a product of so many rows takes longer than it takes to share it with another thread.
+    pub(crate) fn is_worth_sharing(&self, rows: usize) -> bool {
+        // A few rows wait for the weights, not for the sums.
+        team::threads() > 1 && size_of_val(&*self.weights) * rows.max(4) >= WORTH
+    }
+
+    /// Multiplies `rows` rows by `run`, which is given some of the panels and where their sums go; by
+    /// several threads of the call where that is worth it. Rows that are shared out themselves come here
+    /// in blocks, of which each has one thread.
+    pub(crate) fn share<B: Copy + Sync>(
+        &self,
+        rows: usize,
+        mut results: Results<'_, S, B>,
+        run: impl Fn(View<'_, W, S>, &mut Results<'_, S, B>) + Sync,
+    ) where
+        W: Sync,
+        S: Send + Sync,
+    {
+        let panels = self.columns.div_ceil(self.panel.max(1));
+        if panels < 2 || !self.is_worth_sharing(rows) {
+            run(self.all(), &mut results);
+            return;
+        }
+        let columns = team::part(panels, 1, 2) * self.panel;
+        let Results { stride, bounds, .. } = results;
+        let whole = Mutex::new(results.numbers);
+        team::each(self.columns.div_ceil(columns), |part| {
+            let first = part * columns;
+            let view = self.some(first..first + columns);
+            let mut numbers = vec![S::default(); rows * view.columns];
+            let mut results = Results {
+                numbers: &mut numbers,
+                stride: view.columns,
+                bounds,
+            };
+            run(view, &mut results);
+            let mut whole = whole.lock().unwrap_or_else(PoisonError::into_inner);
+            for (row, numbers) in numbers.chunks_exact(view.columns.max(1)).enumerate() {
+                let at = row * stride + first;
+                if let Some(to) = whole.get_mut(at..at + numbers.len()) {
+                    to.copy_from_slice(numbers);
+                }
+            }
+        });
     }
 }
 
@@ -178,7 +289,7 @@ pub(crate) fn are_inside(places: &[usize], length: usize, depth: usize) -> bool 
 /// cache. Writes as many rows as `rows.places` has; none, when a tap is not in the image whole.
 #[inline(always)]
 pub(crate) fn multiply<D: Dot>(
-    panels: &Panels<D::Weight, D::Sum>,
+    panels: View<'_, D::Weight, D::Sum>,
     rows: Rows<'_, D::Number>,
     results: &mut Results<'_, D::Sum, D::Bounds>,
 ) {
@@ -224,7 +335,7 @@ pub(crate) fn multiply<D: Dot>(
 /// The first `whole` rows with one panel, of which `VECTORS` vectors count.
 #[inline(always)]
 fn alone<D: Dot, const VECTORS: usize>(
-    panels: &Panels<D::Weight, D::Sum>,
+    panels: View<'_, D::Weight, D::Sum>,
     rows: Rows<'_, D::Number>,
     (whole, panel): (usize, usize),
     results: &mut Results<'_, D::Sum, D::Bounds>,
@@ -248,9 +359,9 @@ fn alone<D: Dot, const VECTORS: usize>(
 /// An even number of rows, less than eight.
 #[inline(always)]
 fn few<D: Dot, const PANELS: usize, const VECTORS: usize>(
-    panels: &Panels<D::Weight, D::Sum>,
+    panels: View<'_, D::Weight, D::Sum>,
     rows: Rows<'_, D::Number>,
-    (left, panel): (std::ops::Range<usize>, usize),
+    (left, panel): (Range<usize>, usize),
     results: &mut Results<'_, D::Sum, D::Bounds>,
 ) {
     let mut row = left.start;
@@ -266,7 +377,7 @@ fn few<D: Dot, const PANELS: usize, const VECTORS: usize>(
 /// `ROWS` rows with all panels, `PANELS` at a time.
 #[inline(always)]
 fn together<D: Dot, const ROWS: usize, const PANELS: usize>(
-    panels: &Panels<D::Weight, D::Sum>,
+    panels: View<'_, D::Weight, D::Sum>,
     rows: Rows<'_, D::Number>,
     (row, count): (usize, usize),
     results: &mut Results<'_, D::Sum, D::Bounds>,
@@ -286,7 +397,7 @@ type Sums<D, const ROWS: usize, const PANELS: usize, const VECTORS: usize> =
 
 #[inline(always)]
 fn tile<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
-    panels: &Panels<D::Weight, D::Sum>,
+    panels: View<'_, D::Weight, D::Sum>,
     rows: Rows<'_, D::Number>,
     (row, panel): (usize, usize),
     results: &mut Results<'_, D::Sum, D::Bounds>,
@@ -316,7 +427,7 @@ fn tile<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
 )]
 fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
     mut sums: Sums<D, ROWS, PANELS, VECTORS>,
-    panels: &Panels<D::Weight, D::Sum>,
+    panels: View<'_, D::Weight, D::Sum>,
     rows: Rows<'_, D::Number>,
     (places, panel): (&[usize], usize),
 ) -> Sums<D, ROWS, PANELS, VECTORS> {

@@ -2,7 +2,8 @@
 
 use super::Bounds;
 use super::lanes::{Lanes, Width, with_width};
-use crate::product::{self, Dot, Panels, Results, Rows};
+use crate::product::{self, Dot, Panels, Results, Rows, View};
+use crate::team;
 
 /// Weights, packed.
 #[derive(Debug, Clone)]
@@ -119,12 +120,15 @@ impl Weights {
             places,
             outside: &self.zeros,
         };
-        let mut results = Results {
+        let results = Results {
             numbers,
             stride,
             bounds,
         };
-        run(self.width, &self.panels, rows, &mut results);
+        let count = places.len() / self.panels.taps().max(1);
+        self.panels.share(count, results, |panels, results| {
+            run(self.width, panels, rows, results);
+        });
     }
 
     /// Multiplies a matrix, which lies row after row.
@@ -138,23 +142,23 @@ impl Weights {
         let depth = self.panels.depth();
         let count = matrix.len() / depth.max(1);
         let block = self.block(count);
-        let mut places = Vec::with_capacity(block.min(count));
-        let out = numbers.chunks_mut((block * stride).max(1));
-        for (first, numbers) in (0..count).step_by(block).zip(out) {
-            places.clear();
-            places.extend((first..count.min(first + block)).map(|row| row * depth));
+        let blocks = numbers.chunks_mut((block * stride).max(1));
+        let blocks = (0..count).step_by(block).zip(blocks);
+        team::each_of(blocks.collect(), |(first, numbers)| {
+            let rows = first..count.min(first + block);
+            let places: Vec<usize> = rows.map(|row| row * depth).collect();
             self.multiply(matrix, &places, bounds, numbers, stride);
-        }
+        });
     }
 }
 
 with_width! {
-    fn run(panels: &Panels<f32, f32>, rows: Rows<'_, f32>, results: &mut Results<'_, f32, Bounds>) = all
+    fn run(panels: View<'_, f32, f32>, rows: Rows<'_, f32>, results: &mut Results<'_, f32, Bounds>) = all
 }
 
 #[inline(always)]
 fn all<L: Lanes>(
-    panels: &Panels<f32, f32>,
+    panels: View<'_, f32, f32>,
     rows: Rows<'_, f32>,
     results: &mut Results<'_, f32, Bounds>,
 ) {

@@ -1,6 +1,6 @@
 //! Vectors of sums of 32 bits, to which a processor adds four products of bytes at once.
 
-use crate::product::{Panels, Results, Rows};
+use crate::product::{Results, Rows, View};
 
 /// Which vectors this processor sums up products in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Width {
     )]
     pub(super) fn multiply(
         self,
-        panels: &Panels<i8, i32>,
+        panels: View<'_, i8, i32>,
         rows: Rows<'_, u8>,
         results: &mut Results<'_, i32, ()>,
     ) {
@@ -112,11 +112,11 @@ mod x86 {
         _mm512_storeu_si512,
     };
 
-    use crate::product::{self, Dot, Panels, Results, Rows};
+    use crate::product::{self, Dot, Results, Rows, View};
 
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub(super) fn sixteen(
-        panels: &Panels<i8, i32>,
+        panels: View<'_, i8, i32>,
         rows: Rows<'_, u8>,
         results: &mut Results<'_, i32, ()>,
     ) {
@@ -125,7 +125,7 @@ mod x86 {
 
     #[target_feature(enable = "avx2,avxvnni")]
     pub(super) fn eight(
-        panels: &Panels<i8, i32>,
+        panels: View<'_, i8, i32>,
         rows: Rows<'_, u8>,
         results: &mut Results<'_, i32, ()>,
     ) {

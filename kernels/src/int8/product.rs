@@ -82,11 +82,14 @@ impl Weights {
             places,
             outside,
         };
-        let mut results = Results {
+        let results = Results {
             numbers: sums,
             stride: self.panels.columns(),
             bounds: (),
         };
-        self.width.multiply(&self.panels, rows, &mut results);
+        let count = places.len() / self.panels.taps().max(1);
+        self.panels.share(count, results, |panels, results| {
+            self.width.multiply(panels, rows, results);
+        });
     }
 }

@@ -8,6 +8,10 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DimLike, TVec, TractResult, bail, ensure};
 
 use crate::product::OUTSIDE;
+use crate::team::{Divide, each_of, part, pieces};
+
+/// Fewer products than this are added up before a second thread has come.
+const WORTH: usize = 1 << 18;
 
 /// How a window moves over an image.
 #[derive(Debug, Clone)]
@@ -108,6 +112,10 @@ impl Geometry {
             kernel.len()
         );
         self.check(rank)?;
+        ensure!(
+            kernel.iter().all(|extent| *extent > 0),
+            "a window of extents {kernel:?} sees nothing"
+        );
         let axes = image.iter().zip(kernel).enumerate();
         axes.map(|(axis, (extent, kernel))| {
             let (stride, dilation) = (self.stride(axis), self.dilation(axis));
@@ -195,11 +203,11 @@ impl Window {
     }
 
     /// Adds to `places` where each tap of the outputs `outputs`, counted row by row, begins to read: of
-    /// images with `channels` channels, from channel `first` on; [`OUTSIDE`] on padding.
+    /// images with `channels` channels; [`OUTSIDE`] on padding.
     pub(in crate::tract) fn places(
         &self,
         outputs: Range<usize>,
-        (channels, first): (usize, usize),
+        channels: usize,
         places: &mut Vec<usize>,
     ) {
         let [height, width] = self.kernel;
@@ -215,63 +223,105 @@ impl Window {
                 };
                 places.extend((0..width).map(|along| {
                     let pixel = self.column(column, along).map(|column| row * line + column);
-                    pixel.map_or(OUTSIDE, |pixel| pixel * channels + first)
+                    pixel.map_or(OUTSIDE, |pixel| pixel * channels)
                 }));
             }
         }
     }
 
-    /// Calls `each` for runs of outputs, counted through `images` images that lie one after the other:
-    /// with the places of their taps, and where what those count from begins. A run has about as many
-    /// outputs as `block` says of the number that there are; images that are smaller share one. Places
-    /// are found once for all images.
-    pub(in crate::tract) fn blocks(
+    /// Calls `each` for runs of outputs of `images` images that lie one after the other: with where the
+    /// places of their taps count from, with those, and with their part of `output`, which has `size`
+    /// elements for each. A run has about as many outputs as `block` says of the number that there are;
+    /// images that are smaller share one. Runs are shared out among the threads of the call.
+    pub(in crate::tract) fn blocks<O: Divide>(
         &self,
-        (images, channels, first): (usize, usize, usize),
+        (images, channels): (usize, usize),
         block: impl Fn(usize) -> usize,
-        mut each: impl FnMut(Range<usize>, usize, &[usize]),
+        (output, size): (O, usize),
+        each: impl Fn(usize, &[usize], O) + Sync,
     ) {
-        let [[rows, columns], [height, width]] = [self.output, self.image];
-        let (count, size) = (rows * columns, height * width * channels);
+        let [rows, columns] = self.output;
+        let count = rows * columns;
         let together = (block(count * images) / count.max(1)).min(images);
-        let mut places = Vec::new();
         if together > 1 {
-            self.places(0..count, (channels, first), &mut places);
-            let of_one = places.len();
-            for image in 1..together {
-                let moved = |place: &usize| match *place {
-                    OUTSIDE => OUTSIDE,
-                    place => place + image * size,
-                };
-                let of_image: Vec<usize> = places.iter().take(of_one).map(moved).collect();
-                places.extend(of_image);
-            }
-            for image in (0..images).step_by(together) {
-                let end = images.min(image + together);
-                let places = places.get(..(end - image) * of_one).unwrap_or_default();
-                each(image * count..end * count, image * size, places);
-            }
-            return;
-        }
-        let block = block(count).max(1);
-        for start in (0..count).step_by(block) {
-            let end = count.min(start + block);
-            places.clear();
-            self.places(start..end, (channels, first), &mut places);
-            for image in 0..images {
-                let at = image * count;
-                each(at + start..at + end, image * size, &places);
-            }
+            self.together((images, channels, together), (output, size), each);
+        } else {
+            let block = block(count).max(1);
+            self.apart((images, channels, block), (output, size), each);
         }
     }
 
-    /// Calls `each` for every row of the output, counted through `images` images that lie one after the
-    /// other: with the places of its taps, and where what those count from begins. Rows that see as much
-    /// padding as the one before share its places, and all images do.
-    pub(in crate::tract) fn rows(
+    /// Runs of `together` whole images: places are found once for all of them.
+    fn together<O: Divide>(
+        &self,
+        (images, channels, together): (usize, usize, usize),
+        (output, size): (O, usize),
+        each: impl Fn(usize, &[usize], O) + Sync,
+    ) {
+        let [[rows, columns], [height, width]] = [self.output, self.image];
+        let (count, of_image) = (rows * columns, height * width * channels);
+        let mut places = Vec::with_capacity(together * count * self.taps());
+        self.places(0..count, channels, &mut places);
+        let of_one = places.len();
+        for image in 1..together {
+            let moved = |place: usize| match place {
+                OUTSIDE => OUTSIDE,
+                place => place + image * of_image,
+            };
+            for at in 0..of_one {
+                let place = places.get(at).copied().unwrap_or(OUTSIDE);
+                places.push(moved(place));
+            }
+        }
+        let runs = (0..images).step_by(together);
+        let runs = runs.map(|first| (first, together.min(images - first)));
+        let outputs = pieces(
+            output,
+            runs.clone().map(|(_, images)| images * count * size),
+        );
+        each_of(runs.zip(outputs).collect(), |((first, images), output)| {
+            let places = places.get(..images * of_one).unwrap_or_default();
+            each(first * of_image, places, output);
+        });
+    }
+
+    /// Runs of `block` outputs of one image: places are found once for the same run of all images.
+    fn apart<O: Divide>(
+        &self,
+        (images, channels, block): (usize, usize, usize),
+        (output, size): (O, usize),
+        each: impl Fn(usize, &[usize], O) + Sync,
+    ) {
+        let [[rows, columns], [height, width]] = [self.output, self.image];
+        let (count, of_image) = (rows * columns, height * width * channels);
+        let runs = (0..count).step_by(block);
+        let runs: Vec<_> = runs.map(|first| first..count.min(first + block)).collect();
+        let of_all = (0..images).flat_map(|_| runs.iter().map(|run| run.len() * size));
+        let mut outputs: Vec<Vec<O>> = runs.iter().map(|_| Vec::with_capacity(images)).collect();
+        for (at, output) in pieces(output, of_all).into_iter().enumerate() {
+            if let Some(of_run) = outputs.get_mut(at % runs.len().max(1)) {
+                of_run.push(output);
+            }
+        }
+        let runs = runs.into_iter().zip(outputs);
+        each_of(runs.collect(), |(run, outputs)| {
+            let mut places = Vec::new();
+            self.places(run, channels, &mut places);
+            for (image, output) in outputs.into_iter().enumerate() {
+                each(image * of_image, &places, output);
+            }
+        });
+    }
+
+    /// Calls `each` for every row of the output, of `images` images that lie one after the other: with
+    /// where the places of its taps count from, with those, and with its part of `output`, which has
+    /// `size` elements for each column. Rows that see as much padding as the one before share its places,
+    /// and all images do. Rows are shared out among the threads of the call.
+    pub(in crate::tract) fn rows<O: Divide>(
         &self,
         (images, channels): (usize, usize),
-        mut each: impl FnMut(usize, &[usize], usize),
+        (output, size): (O, usize),
+        each: impl Fn(usize, &[usize], O) + Sync,
     ) {
         let ([rows, columns], [window, _]) = (self.output, self.kernel);
         let ([stride, _], [height, line]) = (self.strides, self.image);
@@ -282,19 +332,36 @@ impl Window {
             if row == 0 || !sees(row).eq(sees(made_for)) {
                 from = places.len();
                 let of_row = row * columns..(row + 1) * columns;
-                self.places(of_row, (channels, 0), &mut places);
+                self.places(of_row, channels, &mut places);
                 made_for = row;
             }
             let begin = (row - made_for) * stride * line * channels;
             found.push((from..places.len(), begin));
         }
-        for image in 0..images {
-            for (row, (of_row, begin)) in found.iter().enumerate() {
+        let count = images * rows;
+        let work = count * columns * channels * self.taps();
+        let part = if work < WORTH {
+            count.max(1)
+        } else {
+            part(count, 1, 4)
+        };
+        let parts = (0..count).step_by(part);
+        let parts = parts.map(|first| first..count.min(first + part));
+        let outputs = pieces(
+            output,
+            parts.clone().map(|part| part.len() * columns * size),
+        );
+        each_of(parts.zip(outputs).collect(), |(part, output)| {
+            let outputs = pieces(output, part.clone().map(|_| columns * size));
+            for (row, output) in part.zip(outputs) {
+                let Some((of_row, begin)) = found.get(row % rows.max(1)) else {
+                    return;
+                };
+                let image = row / rows.max(1) * height * line * channels;
                 let places = places.get(of_row.clone()).unwrap_or_default();
-                let begin = begin + image * height * line * channels;
-                each(image * rows + row, places, begin);
+                each(image + begin, places, output);
             }
-        }
+        });
     }
 
     /// The same window over the image with its padding laid out ([`Window::pad`]), where each row of the

@@ -9,6 +9,7 @@
 //! otherwise. A filter for each channel alone has a loop of its own; all else is a product of
 //! matrices, a row for each place of the output (`patches`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tract_onnx::model::ParsingContext;
@@ -19,7 +20,7 @@ use tract_onnx::tract_hir::internal::{
 
 use super::super::image::channels::{channels_last, first, image_of, last};
 use super::super::image::geometry::{Geometry, Window};
-use super::finish::{Ending, Finish};
+use super::finish::{Ending, Finish, Leaving};
 use super::parameters::{Inputs, Role, encoding};
 use super::product::Weights;
 use super::signed::{signed, unsigned};
@@ -27,6 +28,8 @@ use super::{Build, Operator, Port};
 use crate::int8::depthwise::{Line, convolve};
 use crate::int8::product::Weights as Ours;
 use crate::int8::requantise::straighten;
+use crate::int8::sums::with_sums;
+use crate::team::pieces;
 
 mod patches;
 
@@ -121,6 +124,7 @@ impl Filters {
             bail!("filters of {} axes", tensor.rank())
         };
         let (count, channels) = (*count, *channels);
+        ensure!(channels > 0, "filters of no channels");
         ensure!(
             groups > 0 && count.is_multiple_of(groups),
             "{count} filters in {groups} groups"
@@ -294,7 +298,6 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
         let mut shape = tvec![batch];
         shape.extend(self.geometry.output(image, &filters.kernel)?);
         shape.push(filters.count);
-        let mut output = ending.room(&shape)?;
         let turned;
         let images = if self.channels_last {
             images
@@ -309,7 +312,7 @@ impl<const REFERENCE: bool> Operator for Convolution<REFERENCE> {
             zero,
             ending: &ending,
         };
-        call.each(images, channels, &mut output)?;
+        let output = ending.fill(&shape, |output| call.each(images, channels, output))?;
         let output = if self.channels_last {
             output
         } else {
@@ -354,44 +357,50 @@ struct Call<'a> {
 
 impl Call<'_> {
     /// Convolves images of so many channels, which lie last.
-    fn each(&self, images: &Tensor, channels: usize, output: &mut Tensor) -> TractResult<()> {
+    fn each(&self, images: &Tensor, channels: usize, output: Leaving<'_>) -> TractResult<()> {
         let [height, width] = self.window.image;
-        let [rows, columns] = self.window.output;
         let size = (height * width * channels).max(1);
         match self.filters.in_place() {
             Some(InPlace::Product(groups)) => self.in_place(&groups, &unsigned(images)?, output),
             Some(InPlace::Depthwise(weights)) => {
-                self.depthwise(weights, &unsigned(images)?, output)
+                self.depthwise(weights, &unsigned(images)?, output);
+                Ok(())
             }
             None => {
-                let places = (0..).step_by((rows * columns * self.filters.count).max(1));
-                for (image, at) in signed(images)?.chunks(size).zip(places) {
-                    self.run(image, output, at)?;
+                let [rows, columns] = self.window.output;
+                let numbers = signed(images)?;
+                let images = numbers.chunks(size);
+                let of_image = rows * columns * self.filters.count;
+                let outputs = pieces(output, images.clone().map(|_| of_image));
+                for (image, output) in images.zip(outputs) {
+                    self.run(image, output)?;
                 }
                 Ok(())
             }
         }
     }
 
-    /// Convolves one image, and writes what leaves from element `at` on.
-    fn run(&self, image: &[i8], output: &mut Tensor, at: usize) -> TractResult<()> {
+    /// Convolves one image.
+    fn run(&self, image: &[i8], output: Leaving<'_>) -> TractResult<()> {
         match &self.filters.way {
-            Way::Product(groups) => self.product(groups, image, output, at),
+            Way::Product(groups) => self.product(groups, image, output),
             Way::Depthwise(_) => bail!("a depthwise convolution of signed bytes"),
             Way::Plain(weights) => {
                 let sums = self.plain(weights, image);
-                self.ending.write(&sums, output, at, self.filters.count)
+                self.ending.write(&sums, output, self.filters.count);
+                Ok(())
             }
         }
     }
 
     /// Convolves images of unsigned bytes where they lie.
-    fn in_place(&self, groups: &[&Ours], images: &[u8], output: &mut Tensor) -> TractResult<()> {
-        let channels = self.filters.channels * self.groups;
+    fn in_place(&self, groups: &[&Ours], images: &[u8], output: Leaving<'_>) -> TractResult<()> {
+        let (of_group, count) = (self.filters.channels, self.filters.count);
+        let channels = of_group * self.groups;
         let zero = u8::try_from(self.zero + 128)?;
         let depth = groups.first().map_or(0, |weights| weights.depth());
         let (padded, lines);
-        let (images, window) = if depth == self.filters.channels {
+        let (images, window) = if depth == of_group {
             (images, self.window)
         } else {
             // Whole rows of the filter are multiplied.
@@ -400,54 +409,61 @@ impl Call<'_> {
             (&*padded, &lines)
         };
         let [height, width] = window.image;
-        let count = images.len() / (height * width * channels).max(1);
+        let batch = images.len() / (height * width * channels).max(1);
         let outside = vec![zero; depth];
-        let (mut sums, mut written) = (Vec::new(), Ok(()));
-        for (group, weights) in groups.iter().enumerate() {
-            let columns = weights.columns();
-            let part;
-            let ending = if self.groups == 1 {
-                self.ending
-            } else {
-                part = self.ending.part(group * columns, columns);
-                &part
-            };
-            let of_channels = (count, channels, group * self.filters.channels);
-            let block = |rows| weights.block(rows);
-            window.blocks(of_channels, block, |outputs, begin, places| {
-                sums.resize(sums.len().max(outputs.len() * columns), 0);
-                let sums = sums.get_mut(..outputs.len() * columns).unwrap_or_default();
-                let image = images.get(begin..).unwrap_or_default();
-                weights.multiply(image, places, &outside, sums);
-                let at = outputs.start * self.filters.count + group * columns;
-                let done = ending.write(sums, output, at, self.filters.count);
-                written = std::mem::replace(&mut written, Ok(())).and(done);
-            });
+        let endings = self.endings(groups.iter().map(|weights| weights.columns()));
+        let block = |rows| groups.iter().map(|weights| weights.block(rows)).min();
+        let block = |rows| block(rows).unwrap_or(1);
+        let taps = window.taps().max(1);
+        window.blocks(
+            (batch, channels),
+            block,
+            (output, count),
+            |begin, places, mut output| {
+                let mut first = 0;
+                for ((group, weights), ending) in groups.iter().enumerate().zip(&endings) {
+                    let columns = weights.columns();
+                    let image = images.get(begin + group * of_group..).unwrap_or_default();
+                    with_sums(places.len() / taps * columns, |sums| {
+                        weights.multiply(image, places, &outside, sums);
+                        ending.write(sums, output.from(first), count);
+                    });
+                    first += columns;
+                }
+            },
+        );
+        Ok(())
+    }
+
+    /// What becomes of the sums of each group, of so many columns.
+    fn endings(&self, columns: impl ExactSizeIterator<Item = usize>) -> Vec<Cow<'_, Ending>> {
+        if columns.len() == 1 {
+            return vec![Cow::Borrowed(self.ending)];
         }
-        written
+        let mut first = 0;
+        let part = |columns| {
+            let part = self.ending.part(first, columns);
+            first += columns;
+            Cow::Owned(part)
+        };
+        columns.map(part).collect()
     }
 
     fn product(
         &self,
         groups: &[Weights],
         image: &[i8],
-        output: &mut Tensor,
-        at: usize,
+        mut output: Leaving<'_>,
     ) -> TractResult<()> {
-        let channels = self.filters.channels * self.groups;
-        for (group, weights) in groups.iter().enumerate() {
+        let (of_group, count) = (self.filters.channels, self.filters.count);
+        let endings = self.endings(groups.iter().map(Weights::columns));
+        let mut first = 0;
+        for ((group, weights), ending) in groups.iter().enumerate().zip(&endings) {
             let columns = weights.columns();
-            let part;
-            let ending = if self.groups == 1 {
-                self.ending
-            } else {
-                part = self.ending.part(group * columns, columns);
-                &part
-            };
-            let mut patches = Patches::new(self.window, channels, self.zero);
-            patches.read(group * self.filters.channels, self.filters.channels);
+            let mut patches = Patches::new(self.window, of_group * self.groups, self.zero);
+            patches.read(group * of_group, of_group);
             let mut sums = weights.sums_for(patches.most_rows(columns))?;
-            let mut at = at + group * columns;
+            let mut at = first;
             let write = |rows: &[i8]| -> TractResult<()> {
                 let done = weights.multiply(rows, &mut sums)?;
                 let mut view = sums.try_as_plain_ram_mut()?;
@@ -456,37 +472,37 @@ impl Call<'_> {
                 if !weights.zeros().is_empty() {
                     straighten(values, rows, weights.depth(), weights.zeros());
                 }
-                ending.write(values, output, at, self.filters.count)?;
-                at += done * self.filters.count;
+                ending.write(values, output.from(at), count);
+                at += done * count;
                 Ok(())
             };
             patches.each(image, columns, write)?;
+            first += columns;
         }
         Ok(())
     }
 
-    fn depthwise(&self, weights: &[i32], images: &[u8], output: &mut Tensor) -> TractResult<()> {
+    fn depthwise(&self, weights: &[i32], images: &[u8], output: Leaving<'_>) {
         let channels = self.filters.count;
         let [_, columns] = self.window.output;
         let [height, width] = self.window.image;
         let count = images.len() / (height * width * channels).max(1);
-        let mut sums = vec![0; columns * channels];
-        let mut written = Ok(());
-        self.window.rows((count, channels), |row, places, begin| {
-            let line = Line {
-                image: images.get(begin..).unwrap_or_default(),
-                channels,
-                zero: self.zero + 128,
-                weights,
-                places,
-                taps: self.window.taps(),
-            };
-            convolve(line, &mut sums);
-            let at = row * columns * channels;
-            let done = self.ending.write(&sums, output, at, channels);
-            written = std::mem::replace(&mut written, Ok(())).and(done);
-        });
-        written
+        let output = (output, channels);
+        self.window
+            .rows((count, channels), output, |begin, places, output| {
+                let line = Line {
+                    image: images.get(begin..).unwrap_or_default(),
+                    channels,
+                    zero: self.zero + 128,
+                    weights,
+                    places,
+                    taps: self.window.taps(),
+                };
+                with_sums(columns * channels, |sums| {
+                    convolve(line, sums);
+                    self.ending.write(sums, output, channels);
+                });
+            });
     }
 
     /// One product after the other.

@@ -7,6 +7,7 @@ use super::super::operator::room;
 use super::Port;
 use super::parameters::{Inputs, Role, encoding, wholes};
 use crate::int8::requantise::{Requantise, realise, requantise};
+use crate::team::Divide;
 
 /// What leaves an operator that adds up products.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +20,19 @@ pub(super) struct Finish {
     alpha: f32,
 }
 
-/// All that is needed for the sums of one call.
+/// What leaves, as it is written.
 #[derive(Debug)]
+pub(super) enum Leaving<'a> {
+    /// The sums themselves.
+    Sums(&'a mut [i32]),
+    /// Real numbers.
+    Reals(&'a mut [f32]),
+    /// Bytes, of either encoding.
+    Bytes(&'a mut [u8]),
+}
+
+/// All that is needed for the sums of one call.
+#[derive(Debug, Clone)]
 pub(super) struct Ending {
     output: DatumType,
     offsets: Vec<i32>,
@@ -119,9 +131,25 @@ impl Finish {
 }
 
 impl Ending {
-    /// A tensor for what leaves.
-    pub(super) fn room(&self, shape: &[usize]) -> TractResult<Tensor> {
-        room(self.output, shape)
+    /// A tensor for what leaves, which `fill` fills.
+    pub(super) fn fill(
+        &self,
+        shape: &[usize],
+        fill: impl FnOnce(Leaving<'_>) -> TractResult<()>,
+    ) -> TractResult<Tensor> {
+        let mut output = room(self.output, shape)?;
+        match self.output {
+            DatumType::I32 => {
+                let mut view = output.try_as_plain_ram_mut()?;
+                fill(Leaving::Sums(view.as_slice_mut()?))?;
+            }
+            DatumType::F32 => {
+                let mut view = output.try_as_plain_ram_mut()?;
+                fill(Leaving::Reals(view.as_slice_mut()?))?;
+            }
+            _ => fill(Leaving::Bytes(output.as_bytes_mut()))?,
+        }
+        Ok(output)
     }
 
     /// The ending of the channels `first..first + columns`.
@@ -143,15 +171,8 @@ impl Ending {
         }
     }
 
-    /// Writes what becomes of rows of `sums` into `output`, from element `at` on. A row begins
-    /// `stride` elements after the one before.
-    pub(super) fn write(
-        &self,
-        sums: &[i32],
-        output: &mut Tensor,
-        at: usize,
-        stride: usize,
-    ) -> TractResult<()> {
+    /// Writes what becomes of rows of `sums`. A row begins `stride` elements after the one before.
+    pub(super) fn write(&self, sums: &[i32], into: Leaving<'_>, stride: usize) {
         let rule = Requantise {
             offsets: &self.offsets,
             multipliers: &self.multipliers,
@@ -159,33 +180,47 @@ impl Ending {
             least: self.least,
             most: self.most,
         };
-        match self.output {
-            DatumType::I32 => {
-                let mut view = output.try_as_plain_ram_mut()?;
-                let output = view
-                    .as_slice_mut::<i32>()?
-                    .get_mut(at..)
-                    .unwrap_or_default();
-                let rows = output.chunks_mut(stride.max(1));
+        match into {
+            Leaving::Sums(into) => {
+                let rows = into.chunks_mut(stride.max(1));
                 for (row, sums) in rows.zip(sums.chunks_exact(self.offsets.len().max(1))) {
                     for ((value, sum), offset) in row.iter_mut().zip(sums).zip(&self.offsets) {
                         *value = sum.wrapping_add(*offset);
                     }
                 }
             }
-            DatumType::F32 => {
-                let mut view = output.try_as_plain_ram_mut()?;
-                let output = view
-                    .as_slice_mut::<f32>()?
-                    .get_mut(at..)
-                    .unwrap_or_default();
-                realise(sums, rule, output, stride);
+            Leaving::Reals(into) => realise(sums, rule, into, stride),
+            Leaving::Bytes(into) => requantise(sums, rule, into, stride),
+        }
+    }
+}
+
+impl Leaving<'_> {
+    /// What lies from element `at` on.
+    pub(super) fn from(&mut self, at: usize) -> Leaving<'_> {
+        match self {
+            Self::Sums(all) => Leaving::Sums(all.get_mut(at..).unwrap_or_default()),
+            Self::Reals(all) => Leaving::Reals(all.get_mut(at..).unwrap_or_default()),
+            Self::Bytes(all) => Leaving::Bytes(all.get_mut(at..).unwrap_or_default()),
+        }
+    }
+}
+
+impl Divide for Leaving<'_> {
+    fn divide(self, at: usize) -> (Self, Self) {
+        match self {
+            Self::Sums(all) => {
+                let (first, rest) = all.divide(at);
+                (Self::Sums(first), Self::Sums(rest))
             }
-            _ => {
-                let output = output.as_bytes_mut().get_mut(at..).unwrap_or_default();
-                requantise(sums, rule, output, stride);
+            Self::Reals(all) => {
+                let (first, rest) = all.divide(at);
+                (Self::Reals(first), Self::Reals(rest))
+            }
+            Self::Bytes(all) => {
+                let (first, rest) = all.divide(at);
+                (Self::Bytes(first), Self::Bytes(rest))
             }
         }
-        Ok(())
     }
 }

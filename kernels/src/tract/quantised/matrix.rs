@@ -7,6 +7,7 @@
 //!
 //! Axes before the last two are batches; they broadcast.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tract_onnx::model::ParsingContext;
@@ -15,13 +16,16 @@ use tract_onnx::tract_hir::internal::{
     TDim, TVec, Tensor, TractErrorContext as _, TractResult, bail, ensure, tvec,
 };
 
-use super::finish::{Ending, Finish};
+use super::finish::{Ending, Finish, Leaving};
 use super::parameters::{Inputs, Role, encoding};
 use super::product::Weights;
-use super::signed::signed;
+use super::signed::{signed, unsigned};
 use super::{Build, Operator, Port};
 use crate::int8::layout::transpose;
+use crate::int8::product::Weights as Ours;
 use crate::int8::requantise::straighten;
+use crate::int8::sums::with_sums;
+use crate::team::{each_of, pieces};
 
 /// How many sums are computed before they are made what leaves.
 const SUMS: usize = 1 << 14;
@@ -175,6 +179,19 @@ impl Right {
         Ok(right)
     }
 
+    /// The left side as it is multiplied with this one; turned over where its extents are given.
+    fn numbers<'a>(
+        &self,
+        left: &'a Tensor,
+        turned: Option<(usize, usize)>,
+    ) -> TractResult<Numbers<'a>> {
+        let mut packed = self.packed.iter();
+        if !self.packed.is_empty() && packed.all(|packed| packed.ours().is_some()) {
+            return Ok(Numbers::Unsigned(upright(unsigned(left)?, turned)));
+        }
+        Ok(Numbers::Signed(upright(signed(left)?, turned)))
+    }
+
     /// Numbers in one matrix, and 1 where there are none.
     fn size(&self) -> usize {
         (self.depth * self.columns).max(1)
@@ -268,12 +285,7 @@ impl<const REFERENCE: bool> Operator for Product<REFERENCE> {
         shape.extend([rows, right.columns]);
         let encoding = encoding(Self::NAME, left.datum_type())?;
         let zero = self.inputs.zero(inputs, Role::AZero)? - 128 - encoding.least();
-        let numbers = signed(left)?;
-        let numbers = if self.turned.left {
-            std::borrow::Cow::Owned(upright(&numbers, rows, depth))
-        } else {
-            numbers
-        };
+        let numbers = right.numbers(left, self.turned.left.then_some((rows, depth)))?;
         let multiply = Multiply {
             numbers: &numbers,
             zero,
@@ -281,32 +293,45 @@ impl<const REFERENCE: bool> Operator for Product<REFERENCE> {
             finish: self,
             inputs,
         };
-        let mut output = None;
         // A right side without batches meets all rows at once.
         let (count, rows) = match right.batches.iter().product::<usize>() {
             1 if count > 0 => (1, rows * count),
             _ => (count, rows),
         };
-        for batch in 0..count {
-            let (left, right) = if count == 1 { (0, 0) } else { places.of(batch) };
-            multiply.run(&mut output, &shape, (left, right, batch), rows)?;
-        }
-        let output = match output {
-            Some(output) => output,
-            None => multiply.ending(0)?.room(&shape)?,
-        };
+        // Batches of the right side differ in their offsets alone, not in what leaves.
+        let output = multiply.ending(0)?.fill(&shape, |output| {
+            let outputs = pieces(output, (0..count).map(|_| rows * right.columns));
+            for (batch, output) in outputs.into_iter().enumerate() {
+                let sides = if count == 1 { (0, 0) } else { places.of(batch) };
+                multiply.run(output, sides, rows)?;
+            }
+            Ok(())
+        })?;
         Ok(tvec![output])
     }
 }
 
-/// Every matrix of `numbers`, turned over.
-fn upright(numbers: &[i8], rows: usize, depth: usize) -> Vec<i8> {
-    let mut upright = vec![0; numbers.len()];
+/// The left side, as the right side is multiplied with.
+enum Numbers<'a> {
+    Signed(Cow<'a, [i8]>),
+    /// By our own products.
+    Unsigned(Cow<'a, [u8]>),
+}
+
+/// Every matrix of `numbers`, turned over to `rows` of `depth` where these are given.
+fn upright<N: Copy + Default>(
+    numbers: Cow<'_, [N]>,
+    extents: Option<(usize, usize)>,
+) -> Cow<'_, [N]> {
+    let Some((rows, depth)) = extents else {
+        return numbers;
+    };
+    let mut upright = vec![N::default(); numbers.len()];
     let size = (rows * depth).max(1);
     for (from, to) in numbers.chunks(size).zip(upright.chunks_mut(size)) {
         transpose(from, depth, rows, to);
     }
-    upright
+    Cow::Owned(upright)
 }
 
 /// Which batch of each side a batch of the output is made of.
@@ -356,7 +381,7 @@ impl Places {
 
 /// One call.
 struct Multiply<'a, const REFERENCE: bool> {
-    numbers: &'a [i8],
+    numbers: &'a Numbers<'a>,
     zero: i32,
     right: &'a Right,
     finish: &'a Product<REFERENCE>,
@@ -371,34 +396,78 @@ impl<const REFERENCE: bool> Multiply<'_, REFERENCE> {
         finish.ending(inputs, self.inputs, self.right.columns, offset)
     }
 
-    /// Computes batch `batch` of the output from those of both sides.
+    /// Computes one batch of the output from those of both sides.
     fn run(
         &self,
-        output: &mut Option<Tensor>,
-        shape: &[usize],
-        (left, right, batch): (usize, usize, usize),
+        output: Leaving<'_>,
+        (left, right): (usize, usize),
         rows: usize,
     ) -> TractResult<()> {
-        let (depth, columns) = (self.right.depth, self.right.columns);
         let ending = self.ending(right)?;
-        if output.is_none() {
-            *output = Some(ending.room(shape)?);
+        if self.right.depth == 0 {
+            // Nothing is added up.
+            ending.write(
+                &vec![0; rows * self.right.columns],
+                output,
+                self.right.columns,
+            );
+            return Ok(());
         }
-        let output = output.as_mut().context("no output")?;
-        let numbers = self
-            .numbers
-            .get(left * rows * depth..(left + 1) * rows * depth);
-        let numbers = numbers.context("a left side that is too short")?;
-        let mut at = batch * rows * columns;
-        if REFERENCE {
-            let plain = self.right.plain.chunks(self.right.size()).nth(right);
-            let sums = self.plainly(numbers, plain.unwrap_or_default());
-            return ending.write(&sums, output, at, columns);
-        }
+        let size = rows * self.right.depth;
+        let of_left = left * size..(left + 1) * size;
         let packed = self.right.packed.get(right);
-        let packed = packed.context("a right side that is too short")?;
+        match self.numbers {
+            Numbers::Unsigned(numbers) => {
+                let numbers = numbers.get(of_left);
+                let weights = packed.and_then(Weights::ours);
+                let (numbers, weights) = numbers.zip(weights).context("a side is too short")?;
+                self.in_place(numbers, weights, &ending, output);
+                Ok(())
+            }
+            Numbers::Signed(numbers) => {
+                let numbers = numbers.get(of_left).context("a left side is too short")?;
+                if REFERENCE {
+                    let plain = self.right.plain.chunks(self.right.size()).nth(right);
+                    let sums = self.plainly(numbers, plain.unwrap_or_default());
+                    ending.write(&sums, output, self.right.columns);
+                    return Ok(());
+                }
+                let packed = packed.context("a right side is too short")?;
+                self.packed(numbers, packed, &ending, output)
+            }
+        }
+    }
+
+    /// By our own products, of numbers where they lie.
+    fn in_place(&self, numbers: &[u8], weights: &Ours, ending: &Ending, output: Leaving<'_>) {
+        let (depth, columns) = (self.right.depth, self.right.columns);
+        let count = numbers.len() / depth.max(1);
+        let block = weights.block(count).max(1);
+        let blocks = (0..count).step_by(block);
+        let blocks = blocks.map(|first| first..count.min(first + block));
+        let outputs = pieces(output, blocks.clone().map(|rows| rows.len() * columns));
+        each_of(blocks.zip(outputs).collect(), |(rows, output)| {
+            let places: Vec<usize> = rows.map(|row| row * depth).collect();
+            with_sums(places.len() * columns, |sums| {
+                weights.multiply(numbers, &places, &[], sums);
+                ending.write(sums, output, columns);
+            });
+        });
+    }
+
+    /// By those of tract-linalg.
+    fn packed(
+        &self,
+        numbers: &[i8],
+        packed: &Weights,
+        ending: &Ending,
+        mut output: Leaving<'_>,
+    ) -> TractResult<()> {
+        let (depth, columns) = (self.right.depth, self.right.columns);
+        let rows = numbers.len() / depth.max(1);
         let most = (SUMS / columns.max(1)).clamp(16, 4096).min(rows.max(1));
         let mut sums = packed.sums_for(most)?;
+        let mut at = 0;
         for numbers in numbers.chunks((most * depth).max(1)) {
             let done = packed.multiply(numbers, &mut sums)?;
             let mut view = sums.try_as_plain_ram_mut()?;
@@ -407,7 +476,7 @@ impl<const REFERENCE: bool> Multiply<'_, REFERENCE> {
             if !packed.zeros().is_empty() {
                 straighten(values, numbers, depth, packed.zeros());
             }
-            ending.write(values, output, at, columns)?;
+            ending.write(values, output.from(at), columns);
             at += done * columns;
         }
         Ok(())

@@ -163,10 +163,8 @@ fn most(images: &Tensor, window: &Window, channels: usize, output: &mut Tensor) 
     let bytes = images.as_bytes();
     let [height, width] = window.image;
     let count = bytes.len() / (height * width * channels).max(1);
-    let [_, columns] = window.output;
-    let size = columns * channels;
-    let into = output.as_bytes_mut();
-    window.rows((count, channels), |row, places, begin| {
+    let output = (output.as_bytes_mut(), channels);
+    window.rows((count, channels), output, |begin, places, into| {
         let windows = Windows {
             image: bytes.get(begin..).unwrap_or_default(),
             encoding,
@@ -174,8 +172,7 @@ fn most(images: &Tensor, window: &Window, channels: usize, output: &mut Tensor) 
             places,
             taps: window.taps(),
         };
-        let into = into.get_mut(row * size..(row + 1) * size);
-        pool::most(windows, into.unwrap_or_default());
+        pool::most(windows, into);
     });
     Ok(())
 }

@@ -83,6 +83,7 @@ impl Filters {
             bail!("filters of {} axes", tensor.rank())
         };
         let (count, channels) = (*count, *channels);
+        ensure!(channels > 0, "filters of no channels");
         ensure!(
             groups > 0 && count.is_multiple_of(groups),
             "{count} filters in {groups} groups"
@@ -297,29 +298,37 @@ impl Call<'_> {
     fn product(&self, window: &Window, groups: &[Weights], images: &[f32], output: &mut [f32]) {
         let [height, width] = window.image;
         let count = images.len() / (height * width * self.channels).max(1);
-        for (group, weights) in groups.iter().enumerate() {
-            let of_channels = (count, self.channels, group * self.filters.channels);
-            let block = |rows| weights.block(rows);
-            window.blocks(of_channels, block, |outputs, begin, places| {
-                let image = images.get(begin..).unwrap_or_default();
-                let at = outputs.start * self.filters.count + group * weights.columns();
-                let numbers = output.get_mut(at..).unwrap_or_default();
-                weights.multiply(image, places, self.bounds, numbers, self.filters.count);
-            });
-        }
+        let filters = self.filters;
+        let block = |rows| groups.iter().map(|weights| weights.block(rows)).min();
+        let block = |rows| block(rows).unwrap_or(1);
+        let output = (output, filters.count);
+        window.blocks(
+            (count, self.channels),
+            block,
+            output,
+            |begin, places, numbers| {
+                for (group, weights) in groups.iter().enumerate() {
+                    let image = images.get(begin + group * filters.channels..);
+                    let numbers = numbers.get_mut(group * weights.columns()..);
+                    let (Some(image), Some(numbers)) = (image, numbers) else {
+                        return;
+                    };
+                    weights.multiply(image, places, self.bounds, numbers, filters.count);
+                }
+            },
+        );
     }
 
     fn depthwise(&self, filters: &Depthwise, images: &[f32], output: &mut [f32]) {
-        let [_, columns] = self.window.output;
         let [height, width] = self.window.image;
         let count = images.len() / (height * width * self.channels).max(1);
-        let size = columns * self.channels;
         let of_channels = (count, self.channels);
-        self.window.rows(of_channels, |row, places, begin| {
-            let image = images.get(begin..).unwrap_or_default();
-            let line = output.get_mut(row * size..(row + 1) * size);
-            filters.convolve(image, places, self.bounds, line.unwrap_or_default());
-        });
+        let output = (output, self.channels);
+        self.window
+            .rows(of_channels, output, |begin, places, line| {
+                let image = images.get(begin..).unwrap_or_default();
+                filters.convolve(image, places, self.bounds, line);
+            });
     }
 }
 

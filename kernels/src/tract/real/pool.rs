@@ -111,23 +111,23 @@ impl Pool {
         let given = given.as_slice::<f32>()?;
         let mut room = output.try_as_plain_ram_mut()?;
         let room = room.as_slice_mut::<f32>()?;
-        let [_, columns] = window.output;
-        let size = columns * channels;
-        window.rows((*batch, *channels), |row, places, begin| {
-            let windows = Windows {
-                image: given.get(begin..).unwrap_or_default(),
-                channels: *channels,
-                places,
-                taps: window.taps(),
-            };
-            let into = room
-                .get_mut(row * size..(row + 1) * size)
-                .unwrap_or_default();
-            match self.pooling {
-                Pooling::Most => pool::most(windows, into),
-                Pooling::Mean { padded } => pool::mean(windows, padded, into),
-            }
-        });
+        let channels = *channels;
+        window.rows(
+            (*batch, channels),
+            (room, channels),
+            |begin, places, into| {
+                let windows = Windows {
+                    image: given.get(begin..).unwrap_or_default(),
+                    channels,
+                    places,
+                    taps: window.taps(),
+                };
+                match self.pooling {
+                    Pooling::Most => pool::most(windows, into),
+                    Pooling::Mean { padded } => pool::mean(windows, padded, into),
+                }
+            },
+        );
         Ok(output)
     }
 }

@@ -1,0 +1,342 @@
+//! Threads that share the loops of one call.
+//!
+//! Owns the meeting of a call and the threads that help it. The thread that asked for the call leads
+//! ([`Team::lead`]); a loop that is worth it lets out its parts ([`each`]), and whoever attends
+//! ([`Team::attend`]) takes the next one, as the leader itself does. Nobody waits for a helper to come:
+//! without any, the leader computes all parts. Which thread computes a part changes no result.
+//!
+//! Starts no thread: whoever owns some lends them, and hears that help is wanted when the first parts
+//! are let out. Must never let a part outlive the loop that let it out.
+//!
+//! ```text
+//! leader   lead ── parts ──────────── parts ───────────── close
+//!             recruit │ ╲              │ ╲                  │
+//! helper              attend ─ parts ─ spin ─ parts ─ sleep ┘
+//! ```
+
+use std::any::Any;
+use std::cell::{RefCell, UnsafeCell};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+#[cfg(test)]
+mod tests;
+
+/// How often a helper looks for parts before it sleeps: about as long as a short layer takes.
+const LOOKS: usize = 4_000;
+
+/// In [`Team::gate`]: parts are let out. The other bits count the helpers who are at them.
+const OPEN: usize = 1 << (usize::BITS - 1);
+
+thread_local! {
+    /// The team that the call on this thread leads; none while a part of it is computed.
+    static LED: RefCell<Option<Arc<Team>>> = const { RefCell::new(None) };
+}
+
+/// The threads of one call.
+pub struct Team {
+    /// How many threads there may be, the leader among them.
+    threads: usize,
+    /// Asks for help; called once in each call, by its first loop that lets parts out.
+    recruit: Box<dyn Fn() + Send + Sync>,
+    recruited: AtomicBool,
+    gate: AtomicUsize,
+    /// Read only by those who went through the gate; written only while it is shut and nobody is in.
+    loops: UnsafeCell<Option<Loop>>,
+    /// The next part that nobody has taken.
+    next: AtomicUsize,
+    closed: AtomicBool,
+    /// Helpers asleep, or about to be.
+    asleep: AtomicUsize,
+    beds: Mutex<()>,
+    wake: Condvar,
+    /// What a part panicked with on a helper's thread.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// A loop whose parts are let out.
+#[derive(Clone, Copy)]
+struct Loop {
+    part: *const (dyn Fn(usize) + Sync),
+    parts: usize,
+}
+
+// SAFETY: `loops` is the only part that is not `Sync`. `Team::each` writes it while the gate is shut and
+// no helper is inside, and helpers read it inside; what it points to is `Sync` and outlives the open gate.
+#[expect(
+    unsafe_code,
+    reason = "a loop on one thread's stack is shared with others while it runs"
+)]
+unsafe impl Sync for Team {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "as above")]
+unsafe impl Send for Team {}
+
+impl fmt::Debug for Team {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let closed = self.closed.load(Ordering::Relaxed);
+        write!(f, "Team of {} threads, closed: {closed}", self.threads)
+    }
+}
+
+impl Team {
+    /// A team of at most `threads` threads. `recruit` is called by the leader when the first parts are
+    /// let out; it must not block.
+    #[must_use]
+    pub fn new(threads: usize, recruit: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            threads: threads.max(1),
+            recruit: Box::new(recruit),
+            recruited: AtomicBool::new(false),
+            gate: AtomicUsize::new(0),
+            loops: UnsafeCell::new(None),
+            next: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            asleep: AtomicUsize::new(0),
+            beds: Mutex::new(()),
+            wake: Condvar::new(),
+            panic: Mutex::new(None),
+        }
+    }
+
+    /// Runs `call` on this thread, as the leader. One call at a time.
+    pub fn lead<T>(self: &Arc<Self>, call: impl FnOnce() -> T) -> T {
+        /// Puts back what was led before, whatever happens.
+        struct Before(Option<Arc<Team>>);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                LED.set(self.0.take());
+            }
+        }
+        let _before = Before(LED.replace(Some(Arc::clone(self))));
+        call()
+    }
+
+    /// Helps, until the team is closed, or this thread is `wanted` elsewhere. Sleeps where there is
+    /// nothing to do; [`Team::wake`] makes it look at `wanted` again.
+    pub fn attend(&self, wanted: impl Fn() -> bool) {
+        let mut looks = 0;
+        while !self.closed.load(Ordering::SeqCst) && !wanted() {
+            if self.enter() {
+                self.help();
+                looks = 0;
+            } else if looks < LOOKS {
+                looks += 1;
+                std::hint::spin_loop();
+            } else {
+                self.sleep(&wanted);
+                looks = 0;
+            }
+        }
+    }
+
+    /// Wakes helpers that sleep.
+    pub fn wake(&self) {
+        if self.asleep.load(Ordering::SeqCst) > 0 {
+            drop(lock(&self.beds));
+            self.wake.notify_all();
+        }
+    }
+
+    /// Sends the helpers away: there is nothing more to do.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Goes in to the parts, where some are let out.
+    fn enter(&self) -> bool {
+        if self.gate.load(Ordering::Relaxed) & OPEN == 0 {
+            return false;
+        }
+        // Counted first: the leader does not go on while somebody is inside.
+        let inside = self.gate.fetch_add(1, Ordering::SeqCst) & OPEN != 0;
+        if !inside {
+            self.gate.fetch_sub(1, Ordering::SeqCst);
+        }
+        inside
+    }
+
+    /// Computes parts and goes out again.
+    #[expect(unsafe_code, reason = "the loop lies on the leader's stack")]
+    fn help(&self) {
+        // SAFETY: this thread went in while the gate was open: the leader writes no other loop, and does
+        // not leave this one, before it is out again.
+        let loops = unsafe { *self.loops.get() };
+        if let Some(Loop { part, parts }) = loops {
+            // SAFETY: as above.
+            let part = unsafe { &*part };
+            let done = catch_unwind(AssertUnwindSafe(|| self.take(part, parts)));
+            if let Err(payload) = done {
+                lock(&self.panic).get_or_insert(payload);
+                // Nobody wants the others.
+                self.next.store(parts, Ordering::SeqCst);
+            }
+        }
+        self.gate.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Computes parts until none is left.
+    fn take(&self, part: &(dyn Fn(usize) + Sync), parts: usize) {
+        loop {
+            let next = self.next.fetch_add(1, Ordering::SeqCst);
+            if next >= parts {
+                return;
+            }
+            part(next);
+        }
+    }
+
+    fn sleep(&self, wanted: &impl Fn() -> bool) {
+        let bed = lock(&self.beds);
+        // Said before the last look: whoever lets parts out after it wakes this thread.
+        self.asleep.fetch_add(1, Ordering::SeqCst);
+        let nothing = self.gate.load(Ordering::SeqCst) & OPEN == 0
+            && !self.closed.load(Ordering::SeqCst)
+            && !wanted();
+        if nothing {
+            drop(self.wake.wait(bed).unwrap_or_else(PoisonError::into_inner));
+        }
+        self.asleep.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Lets parts out, computes with the others, and returns when all are done.
+    #[expect(unsafe_code, reason = "the loop lies on this thread's stack")]
+    fn share(&self, parts: usize, part: &(dyn Fn(usize) + Sync)) {
+        /// Shuts the gate, and waits for those inside.
+        struct Shut<'a>(&'a Team);
+        impl Drop for Shut<'_> {
+            fn drop(&mut self) {
+                self.0.next.store(usize::MAX / 2, Ordering::SeqCst);
+                self.0.gate.fetch_and(!OPEN, Ordering::SeqCst);
+                let mut looks = 0;
+                while self.0.gate.load(Ordering::SeqCst) != 0 {
+                    looks += 1;
+                    if looks < LOOKS {
+                        std::hint::spin_loop();
+                    } else {
+                        // A helper may wait for this very core.
+                        std::thread::yield_now();
+                    }
+                }
+            }
+        }
+        // SAFETY: only the lifetime is forgotten; `Shut` lets nobody have the loop after this function.
+        let forgotten = unsafe {
+            std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(part)
+        };
+        // SAFETY: the gate is shut and nobody is inside: `Shut` waited for that in the loop before.
+        unsafe {
+            *self.loops.get() = Some(Loop {
+                part: forgotten,
+                parts,
+            });
+        }
+        self.next.store(0, Ordering::SeqCst);
+        let shut = Shut(self);
+        self.gate.fetch_or(OPEN, Ordering::SeqCst);
+        if !self.recruited.swap(true, Ordering::SeqCst) {
+            (self.recruit)();
+        }
+        self.wake();
+        self.take(part, parts);
+        drop(shut);
+        let panic = lock(&self.panic).take();
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing under these locks can panic half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many threads may share a loop that begins now: 1 where nobody helps, and inside a part.
+pub(crate) fn threads() -> usize {
+    LED.with_borrow(|team| team.as_ref().map_or(1, |team| team.threads))
+}
+
+/// Calls `part` with each number below `parts` once, on the threads of the call that this thread leads;
+/// in their order on this one where it leads none.
+pub(crate) fn each(parts: usize, part: impl Fn(usize) + Sync) {
+    /// Leads again, whatever happens.
+    struct Again(Option<Arc<Team>>);
+    impl Drop for Again {
+        fn drop(&mut self) {
+            LED.set(self.0.take());
+        }
+    }
+    if parts < 2 || threads() < 2 {
+        (0..parts).for_each(part);
+        return;
+    }
+    // A part lets out none of its own.
+    let again = Again(LED.take());
+    if let Some(team) = &again.0 {
+        team.share(parts, &part);
+    }
+}
+
+/// Calls `take` with each of `pieces` once, as [`each`].
+pub(crate) fn each_of<P: Send>(pieces: Vec<P>, take: impl Fn(P) + Sync) {
+    if pieces.len() < 2 || threads() < 2 {
+        pieces.into_iter().for_each(take);
+        return;
+    }
+    let pieces: Vec<_> = pieces
+        .into_iter()
+        .map(|piece| Mutex::new(Some(piece)))
+        .collect();
+    each(pieces.len(), |at| {
+        let piece = pieces.get(at).and_then(|piece| lock(piece).take());
+        if let Some(piece) = piece {
+            take(piece);
+        }
+    });
+}
+
+/// How many of `count` things a part takes: a multiple of `grain`. There are a few parts for each thread,
+/// so that one that is late costs little, where they have `least` things or more.
+pub(crate) fn part(count: usize, grain: usize, least: usize) -> usize {
+    let threads = threads();
+    if threads < 2 {
+        return count.max(1);
+    }
+    let size = |each: usize| {
+        let size = count.div_ceil(threads * each).max(1);
+        size.next_multiple_of(grain.max(1))
+    };
+    let several = size(SEVERAL);
+    if several >= least { several } else { size(1) }
+}
+
+/// How many parts of a long loop there are for each thread.
+const SEVERAL: usize = 3;
+
+/// What is divided among the parts of a loop, each of which gets what it writes.
+pub(crate) trait Divide: Sized + Send {
+    /// The first `at` elements, and the others; all of them and none where there are fewer.
+    fn divide(self, at: usize) -> (Self, Self);
+}
+
+impl<T: Send> Divide for &mut [T] {
+    fn divide(self, at: usize) -> (Self, Self) {
+        let at = at.min(self.len());
+        self.split_at_mut(at)
+    }
+}
+
+/// Divides `whole` into one piece for each of `sizes`.
+pub(crate) fn pieces<D: Divide>(whole: D, sizes: impl Iterator<Item = usize>) -> Vec<D> {
+    let mut rest = Some(whole);
+    let piece = |size| {
+        let (piece, others) = rest.take()?.divide(size);
+        rest = Some(others);
+        Some(piece)
+    };
+    sizes.map_while(piece).collect()
+}
