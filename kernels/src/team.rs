@@ -40,7 +40,7 @@ pub struct Team {
     /// How many threads there may be, the leader among them.
     threads: usize,
     /// Asks for help; called once in each call, by its first loop that lets parts out.
-    recruit: Box<dyn Fn() + Send + Sync>,
+    recruit: Box<dyn Fn(&Arc<Team>) + Send + Sync>,
     recruited: AtomicBool,
     gate: AtomicUsize,
     /// Read only by those who went through the gate; written only while it is shut and nobody is in.
@@ -82,10 +82,10 @@ impl fmt::Debug for Team {
 }
 
 impl Team {
-    /// A team of at most `threads` threads. `recruit` is called by the leader when the first parts are
-    /// let out; it must not block.
+    /// A team of at most `threads` threads. The leader calls `recruit` with it when the first parts
+    /// are let out; that must not block.
     #[must_use]
-    pub fn new(threads: usize, recruit: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn new(threads: usize, recruit: impl Fn(&Arc<Self>) + Send + Sync + 'static) -> Self {
         Self {
             threads: threads.max(1),
             recruit: Box::new(recruit),
@@ -204,7 +204,7 @@ impl Team {
 
     /// Lets parts out, computes with the others, and returns when all are done.
     #[expect(unsafe_code, reason = "the loop lies on this thread's stack")]
-    fn share(&self, parts: usize, part: &(dyn Fn(usize) + Sync)) {
+    fn share(self: &Arc<Self>, parts: usize, part: &(dyn Fn(usize) + Sync)) {
         /// Shuts the gate, and waits for those inside.
         struct Shut<'a>(&'a Team);
         impl Drop for Shut<'_> {
@@ -238,7 +238,7 @@ impl Team {
         let shut = Shut(self);
         self.gate.fetch_or(OPEN, Ordering::SeqCst);
         if !self.recruited.swap(true, Ordering::SeqCst) {
-            (self.recruit)();
+            (self.recruit)(self);
         }
         self.wake();
         self.take(part, parts);
@@ -256,13 +256,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// How many threads may share a loop that begins now: 1 where nobody helps, and inside a part.
-pub(crate) fn threads() -> usize {
+pub fn threads() -> usize {
     LED.with_borrow(|team| team.as_ref().map_or(1, |team| team.threads))
 }
 
 /// Calls `part` with each number below `parts` once, on the threads of the call that this thread leads;
 /// in their order on this one where it leads none.
-pub(crate) fn each(parts: usize, part: impl Fn(usize) + Sync) {
+pub fn each(parts: usize, part: impl Fn(usize) + Sync) {
     /// Leads again, whatever happens.
     struct Again(Option<Arc<Team>>);
     impl Drop for Again {

@@ -5,22 +5,30 @@
 //! lanes take turns, so a slow model leaves its neighbours their threads. A full queue refuses; it
 //! never waits. A job whose caller has gone is dropped when its turn comes.
 //!
+//! A thread that no job wants helps a running one whose lane has room, at loops that are worth sharing
+//! ([`edgeward_kernels::team`]), and leaves it between two parts when a job comes: an idle box answers
+//! one caller with all its cores, a busy one answers many.
+//!
 //! ```text
 //! submit -> waiting in its lane --(lane below its share)--> ready -> running -> answered
-//!             ^                                                        |
-//!             +------------ the lane's next job takes the turn --------+
+//!             ^                                                        | ^
+//!             +------------ the lane's next job takes the turn --------+ idle threads help
 //! ```
 
-use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use edgeward_kernels::team::Team;
 use tokio::sync::oneshot;
 
 use crate::tasks::{SpawnThreadError, Tasks};
 
+mod lanes;
 #[cfg(test)]
 mod tests;
+
+use lanes::{Job, Lanes, Turn};
 
 /// A pool of compute threads. A clone is another handle to the same one.
 #[derive(Clone, Debug)]
@@ -60,32 +68,15 @@ struct Pool {
     ceiling: usize,
     state: Mutex<State>,
     work: Condvar,
+    /// Turns that no thread has taken, as it was when the lock was last left: helpers look at it.
+    pressing: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     closed: bool,
-    /// Jobs in all lanes that no thread has taken.
-    waiting: usize,
-    lanes: HashMap<Arc<str>, Waiting>,
-    /// One entry per turn that a lane may take now.
-    ready: VecDeque<Arc<str>>,
+    lanes: Lanes,
 }
-
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
-    /// Turns held: running jobs and entries in `ready`.
-    turns: usize,
-}
-
-impl std::fmt::Debug for Waiting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} waiting, {} turns", self.jobs.len(), self.turns)
-    }
-}
-
-type Job = Box<dyn FnOnce() + Send>;
 
 impl Compute {
     /// Starts `threads` threads behind a queue of at most `ceiling` jobs. They end after
@@ -98,6 +89,7 @@ impl Compute {
             ceiling,
             state: Mutex::default(),
             work: Condvar::new(),
+            pressing: AtomicUsize::new(0),
         });
         // First, so that threads already started also end when a later one cannot be.
         let closing = Arc::clone(&pool);
@@ -130,10 +122,11 @@ impl Compute {
         F: FnOnce() -> T + Send + 'static,
     {
         let (sender, answer) = oneshot::channel();
+        let (pool, of_lane) = (Arc::clone(&self.0), lane.clone());
         let job: Job = Box::new(move || {
             if !sender.is_closed() {
                 // The caller may leave while the job runs: then nobody wants the answer.
-                drop(sender.send(guarded(job)));
+                drop(sender.send(guarded(|| pool.lead(&of_lane, job))));
             }
         });
         self.0.push(lane, job)?;
@@ -143,7 +136,7 @@ impl Compute {
     /// Jobs that wait for a thread.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.0.lock().waiting
+        self.0.lock().lanes.waiting()
     }
 }
 
@@ -170,83 +163,84 @@ impl Pool {
 
     fn push(&self, lane: &Lane, job: Job) -> Result<(), ComputeError> {
         let mut state = self.lock();
-        let state = &mut *state;
         if state.closed {
             return Err(ComputeError::Closed);
         }
-        if state.waiting >= self.ceiling {
+        if state.lanes.waiting() >= self.ceiling {
             return Err(ComputeError::QueueFull {
                 ceiling: self.ceiling,
             });
         }
-        state.waiting += 1;
-        let waiting = state.lanes.entry(Arc::clone(&lane.id)).or_default();
-        waiting.jobs.push_back(job);
-        if waiting.turns < lane.threads.max(1) {
-            waiting.turns += 1;
-            state.ready.push_back(Arc::clone(&lane.id));
+        if state.lanes.push(lane, job) {
+            self.press(&state);
             self.work.notify_one();
+            state.lanes.wake();
         }
         Ok(())
     }
 
+    /// Says how many turns are ready.
+    fn press(&self, state: &State) {
+        self.pressing.store(state.lanes.ready(), Ordering::SeqCst);
+    }
+
+    /// Runs a job on this thread, where idle threads may help it as far as its lane has room.
+    fn lead<T>(self: &Arc<Self>, lane: &Lane, job: impl FnOnce() -> T) -> T {
+        /// Sends the helpers away, whatever happens.
+        struct Over<'a>(&'a Pool, Arc<Team>);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.lock().lanes.hang_up(&self.1);
+                self.1.close();
+            }
+        }
+        if lane.threads < 2 {
+            return job();
+        }
+        let (pool, id, helpers) = (Arc::clone(self), Arc::clone(&lane.id), lane.threads - 1);
+        let recruit = move |team: &Arc<Team>| {
+            pool.lock().lanes.call(&id, Arc::clone(team));
+            (0..helpers).for_each(|_| pool.work.notify_one());
+        };
+        let over = Over(self, Arc::new(Team::new(lane.threads, recruit)));
+        over.1.lead(job)
+    }
+
     /// One thread's life.
     fn run(&self) {
-        while let Some((lane, job)) = self.next() {
-            job();
-            self.finish(lane);
+        while let Some((lane, turn)) = self.next() {
+            match turn {
+                Turn::Job(job) => {
+                    job();
+                    let mut state = self.lock();
+                    state.lanes.finish(lane);
+                    self.press(&state);
+                }
+                Turn::Help(team, leave) => {
+                    team.attend(|| {
+                        self.pressing.load(Ordering::SeqCst) > 0 || leave.load(Ordering::SeqCst)
+                    });
+                    self.lock().lanes.left(&lane);
+                }
+            }
         }
     }
 
     /// Waits for a turn; `None` once the pool is closed and empty.
-    fn next(&self) -> Option<(Arc<str>, Job)> {
-        let mut guard = self.lock();
+    fn next(&self) -> Option<(Arc<str>, Turn)> {
+        let mut state = self.lock();
         loop {
-            let state = &mut *guard;
-            while let Some(lane) = state.ready.pop_front() {
-                let job = state
-                    .lanes
-                    .get_mut(&lane)
-                    .and_then(|waiting| waiting.jobs.pop_front());
-                if let Some(job) = job {
-                    state.waiting -= 1;
-                    return Some((lane, job));
-                }
-                state.give_back(&lane);
+            if let Some(turn) = state.lanes.next() {
+                self.press(&state);
+                return Some(turn);
             }
             if state.closed {
                 return None;
             }
-            guard = self
+            state = self
                 .work
-                .wait(guard)
+                .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn finish(&self, lane: Arc<str>) {
-        let mut state = self.lock();
-        if state
-            .lanes
-            .get(&lane)
-            .is_some_and(|waiting| !waiting.jobs.is_empty())
-        {
-            // To the end of the line: lanes take turns. The thread that asks next finds it.
-            state.ready.push_back(lane);
-        } else {
-            state.give_back(&lane);
-        }
-    }
-}
-
-impl State {
-    /// Takes one turn from a lane, and the lane off the list with its last one.
-    fn give_back(&mut self, lane: &str) {
-        if let Some(waiting) = self.lanes.get_mut(lane) {
-            waiting.turns = waiting.turns.saturating_sub(1);
-            if waiting.turns == 0 {
-                self.lanes.remove(lane);
-            }
         }
     }
 }

@@ -1,6 +1,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::time::Duration;
+
+use edgeward_kernels::team::{each, threads};
 
 use super::*;
 
@@ -100,4 +102,100 @@ async fn a_lane_at_its_share_leaves_threads_to_its_neighbours() {
     tasks.begin_shutdown();
     tasks.join_all(LONG).await.unwrap();
     assert!(compute.0.lock().lanes.is_empty());
+}
+
+/// A job that is done when `threads` threads are at a loop of it at once.
+fn shared(threads: usize, rounds: usize) -> impl FnOnce() -> usize + Send + 'static {
+    move || {
+        let met = Barrier::new(threads);
+        for _ in 0..rounds {
+            each(threads, |_| drop(met.wait()));
+        }
+        rounds
+    }
+}
+
+#[tokio::test]
+async fn idle_threads_help_a_call_whose_lane_has_room() {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let compute = Compute::start(&tasks, 3, 8).unwrap();
+    for _ in 0..50 {
+        let three = compute.submit(&lane("a", 3), shared(3, 20)).unwrap();
+        assert_eq!(three.await, Ok(20));
+        let two = compute.submit(&lane("b", 2), shared(2, 20)).unwrap();
+        assert_eq!(two.await, Ok(20));
+    }
+    // A lane of one thread never shares.
+    let alone = compute.submit(&lane("c", 1), threads).unwrap();
+    assert_eq!(alone.await, Ok(1));
+    tasks.begin_shutdown();
+    tasks.join_all(LONG).await.unwrap();
+    assert!(compute.0.lock().lanes.is_empty());
+}
+
+#[tokio::test]
+async fn a_helper_leaves_for_a_job_of_its_own_lane_and_of_another() {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let compute = Compute::start(&tasks, 2, 8).unwrap();
+    for other in ["slow", "fast"] {
+        let (held, starts, go) = gated();
+        let helped = compute
+            .submit(&lane("slow", 2), move || {
+                // The other thread attends, then there is nothing for it to do.
+                shared(2, 1)();
+                held();
+            })
+            .unwrap();
+        starts.recv().unwrap();
+        let job = compute.submit(&lane(other, 2), || 1).unwrap();
+        assert_eq!(job.await, Ok(1));
+        go.send(()).unwrap();
+        helped.await.unwrap();
+    }
+    tasks.begin_shutdown();
+    tasks.join_all(LONG).await.unwrap();
+    assert!(compute.0.lock().lanes.is_empty());
+}
+
+#[tokio::test]
+async fn a_lane_with_jobs_enough_gets_no_helpers() {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let compute = Compute::start(&tasks, 3, 8).unwrap();
+    let (job, starts, go) = gated();
+    let first = compute.submit(&lane("a", 2), job).unwrap();
+    starts.recv().unwrap();
+    let main = std::thread::current().id();
+    let second = compute.submit(&lane("a", 2), move || {
+        let this = std::thread::current().id();
+        assert_ne!(this, main);
+        // Its share is two threads, and both have a job: the third stays away.
+        each(64, |_| assert_eq!(std::thread::current().id(), this));
+    });
+    second.unwrap().await.unwrap();
+    go.send(()).unwrap();
+    first.await.unwrap();
+    tasks.begin_shutdown();
+    tasks.join_all(LONG).await.unwrap();
+    assert!(compute.0.lock().lanes.is_empty());
+}
+
+#[tokio::test]
+async fn a_part_that_panics_is_its_jobs_own() {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let compute = Compute::start(&tasks, 2, 8).unwrap();
+    for panicking in 0..8 {
+        let job = move || each(8, |part| assert_ne!(part, panicking, "a part"));
+        let panicked = compute.submit(&lane("a", 2), job).unwrap();
+        let Err(ComputeError::Panicked { message }) = panicked.await else {
+            panic!("a part that panics");
+        };
+        assert!(message.contains("a part"), "{message}");
+        assert_eq!(
+            compute.submit(&lane("a", 2), shared(2, 3)).unwrap().await,
+            Ok(3)
+        );
+    }
+    tasks.begin_shutdown();
+    tasks.join_all(LONG).await.unwrap();
+    assert_eq!(tasks.failures(), vec![]);
 }
