@@ -75,7 +75,7 @@ pub(crate) fn serve(arguments: &[String]) {
 
 /// Takes a turn for every line that comes, on `threads` threads.
 fn in_turns(threads: usize, session: &dyn Session, inputs: &[Tensor]) {
-    let team = Arc::new(Team::new(threads, |_| {}));
+    let team = Arc::new(Team::new(threads, Team::WORTH, |_| {}));
     std::thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(|| team.attend(|| false));

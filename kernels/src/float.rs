@@ -13,6 +13,7 @@ pub mod cell;
 pub mod depthwise;
 pub mod function;
 mod lanes;
+pub mod normal;
 pub mod pool;
 pub mod product;
 pub mod softmax;

@@ -13,6 +13,7 @@ mod cpu;
 pub mod engine;
 pub mod float;
 pub mod int8;
+mod pages;
 pub mod product;
 pub mod scores;
 pub mod team;

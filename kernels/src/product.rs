@@ -17,7 +17,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::team;
+use crate::{pages, team};
 
 /// The place of what falls on padding, among places in an image.
 pub const OUTSIDE: usize = usize::MAX;
@@ -28,9 +28,11 @@ const SHALLOW: usize = 128;
 /// Rows for each thread that are enough to be shared out; of fewer, columns are.
 const ROWS: usize = 32;
 
-/// Bytes of weights that go by, each as often as there are rows, in about the time that two threads take
-/// to meet twice.
-const WORTH: usize = 1 << 21;
+/// Bytes that come from memory at once.
+const LINE: usize = 64;
+
+/// Bytes of weights that go by in about a nanosecond, each as often as there are rows.
+const PASSED: usize = 128;
 
 /// Numbers of an image that stay in a second-level cache while all columns pass over them.
 const NEAR: usize = 1 << 16;
@@ -128,7 +130,7 @@ impl<W: Copy + Default, S: Copy + Default> Panels<W, S> {
         let panel = 2 * wide;
         let count = columns.div_ceil(panel);
         let groups = depth.div_ceil(group);
-        let mut weights = Vec::with_capacity(count * taps * groups * group * panel);
+        let mut weights = pages::list_of(count * taps * groups * group * panel);
         for first in (0..columns).step_by(panel) {
             for (tap, at) in (0..taps).flat_map(|tap| (0..groups).map(move |at| (tap, at))) {
                 for column in first..first + panel {
@@ -223,7 +225,12 @@ impl<W: Copy + Default, S: Copy + Default> Panels<W, S> {
     /// Whether a product of so many rows takes longer than it takes to share it with another thread.
     pub(crate) fn is_worth_sharing(&self, rows: usize) -> bool {
         // A few rows wait for the weights, not for the sums.
-        team::threads() > 1 && size_of_val(&*self.weights) * rows.max(4) >= WORTH
+        team::is_worth(self.nanoseconds() * rows.max(4))
+    }
+
+    /// About how long a row takes, among others.
+    pub(crate) fn nanoseconds(&self) -> usize {
+        size_of_val(&*self.weights).div_ceil(PASSED)
     }
 
     /// Multiplies `rows` rows by `run`, which is given some of the panels and where their sums go; by
@@ -414,7 +421,8 @@ fn tile<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
     let Some(places) = rows.places.get(row * taps..(row + ROWS) * taps) else {
         return;
     };
-    let sums = summed([first; ROWS], panels, rows, (places, panel));
+    let wanted = wanted::<D>(panels, (row, ROWS, panel));
+    let sums = summed([first; ROWS], panels, rows, (places, panel, wanted));
     write(&sums, panels.columns, (row, panel), results);
 }
 
@@ -429,7 +437,7 @@ fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
     mut sums: Sums<D, ROWS, PANELS, VECTORS>,
     panels: View<'_, D::Weight, D::Sum>,
     rows: Rows<'_, D::Number>,
-    (places, panel): (&[usize], usize),
+    (places, panel, wanted): (&[usize], usize, *const u8),
 ) -> Sums<D, ROWS, PANELS, VECTORS> {
     let (taps, depth) = (panels.taps, panels.depth);
     let groups = depth / D::GROUP;
@@ -456,17 +464,23 @@ fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
             let at = ((panel + number) * taps + tap) * length;
             *of_panel = panels.weights.get(at..at + length).unwrap_or_default();
         }
-        let whole = of_row.map(|numbers| D::groups(numbers).0);
-        add(&mut sums, whole, of_panel, groups);
+        // Loops, not `map`: its closure would be called.
+        let (mut whole, mut last) = ([&[] as &[D::Group]; ROWS], [[D::Group::default()]; ROWS]);
+        for ((numbers, whole), last) in of_row.iter().zip(&mut whole).zip(&mut last) {
+            let (groups, [rest]) = (D::groups(numbers), last);
+            (*whole, *rest) = groups;
+        }
+        let wanted = wanted.wrapping_add(tap * depth.div_ceil(D::GROUP) * LINE);
+        add(&mut sums, whole, of_panel, (groups, wanted));
         if groups * D::GROUP < depth {
-            let last = of_row.map(|numbers| [D::groups(numbers).1]);
-            let rest = of_panel.map(|weights| weights.get(groups * line..).unwrap_or_default());
-            add(
-                &mut sums,
-                last.each_ref().map(|last| last.as_slice()),
-                rest,
-                1,
-            );
+            let mut left = [&[] as &[D::Group]; ROWS];
+            for (left, last) in left.iter_mut().zip(&last) {
+                *left = last;
+            }
+            for weights in &mut of_panel {
+                *weights = weights.get(groups * line..).unwrap_or_default();
+            }
+            add(&mut sums, left, of_panel, (1, wanted));
         }
     }
     sums
@@ -483,7 +497,7 @@ fn add<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
     sums: &mut Sums<D, ROWS, PANELS, VECTORS>,
     rows: [&[D::Group]; ROWS],
     panels: [&[D::Weight]; PANELS],
-    groups: usize,
+    (groups, wanted): (usize, *const u8),
 ) {
     let vector = D::COLUMNS * D::GROUP;
     let line = 2 * vector;
@@ -494,6 +508,7 @@ fn add<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
         return;
     }
     for place in 0..groups {
+        ahead(wanted.wrapping_add(place * LINE));
         let mut weights = [[D::weights(&[]); VECTORS]; PANELS];
         for (weights, panel) in weights.iter_mut().zip(panels) {
             for (number, weights) in weights.iter_mut().enumerate() {
@@ -511,6 +526,47 @@ fn add<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
                 }
             }
         }
+    }
+}
+
+/// Where the weights lie that are wanted next while the tile from `row` on takes a panel in: its first
+/// tiles ask for the panel behind, so that it comes from memory while this one is computed with.
+#[inline(always)]
+fn wanted<D: Dot>(
+    panels: View<'_, D::Weight, D::Sum>,
+    (row, rows, panel): (usize, usize, usize),
+) -> *const u8 {
+    let line = 2 * D::COLUMNS * D::GROUP * size_of::<D::Weight>();
+    let steps = panels.taps * panels.depth.div_ceil(D::GROUP);
+    let tile = row / rows;
+    let at = if tile * LINE < line {
+        (panel + 1) * steps * line + tile * steps * LINE
+    } else {
+        panel * steps * line
+    };
+    panels.weights.as_ptr().cast::<u8>().wrapping_add(at)
+}
+
+/// Has the processor bring what lies in `place` nearer.
+#[inline(always)]
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "a third of the time of deep products was spent waiting for weights from memory"
+    )
+)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(unused_variables, reason = "there is no stable instruction for it")
+)]
+fn ahead(place: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+
+        // SAFETY: a prefetch reads nothing that the program can see, and fails nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) };
     }
 }
 

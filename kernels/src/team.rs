@@ -20,6 +20,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,8 @@ thread_local! {
 pub struct Team {
     /// How many threads there may be, the leader among them.
     threads: usize,
+    /// Loops that take less are not shared.
+    worth: Duration,
     /// Asks for help; called once in each call, by its first loop that lets parts out.
     recruit: Box<dyn Fn(&Arc<Team>) + Send + Sync>,
     recruited: AtomicBool,
@@ -82,12 +85,21 @@ impl fmt::Debug for Team {
 }
 
 impl Team {
-    /// A team of at most `threads` threads. The leader calls `recruit` with it when the first parts
+    /// How long a loop takes that is worth sharing: as long as two threads need to meet, some times over.
+    pub const WORTH: Duration = Duration::from_micros(16);
+
+    /// A team of at most `threads` threads that share loops which take about as long as `worth`, or
+    /// longer: [`Team::WORTH`], but where all are to be shared. The leader calls `recruit` with it when the first parts
     /// are let out; that must not block.
     #[must_use]
-    pub fn new(threads: usize, recruit: impl Fn(&Arc<Self>) + Send + Sync + 'static) -> Self {
+    pub fn new(
+        threads: usize,
+        worth: Duration,
+        recruit: impl Fn(&Arc<Self>) + Send + Sync + 'static,
+    ) -> Self {
         Self {
             threads: threads.max(1),
+            worth,
             recruit: Box::new(recruit),
             recruited: AtomicBool::new(false),
             gate: AtomicUsize::new(0),
@@ -260,6 +272,15 @@ pub fn threads() -> usize {
     LED.with_borrow(|team| team.as_ref().map_or(1, |team| team.threads))
 }
 
+/// Whether a loop of about so many nanoseconds is worth sharing.
+pub(crate) fn is_worth(nanoseconds: usize) -> bool {
+    let takes = Duration::from_nanos(nanoseconds as u64);
+    LED.with_borrow(|team| {
+        let team = team.as_ref();
+        team.is_some_and(|team| team.threads > 1 && takes >= team.worth)
+    })
+}
+
 /// Calls `part` with each number below `parts` once, on the threads of the call that this thread leads;
 /// in their order on this one where it leads none.
 pub fn each(parts: usize, part: impl Fn(usize) + Sync) {
@@ -314,6 +335,24 @@ pub(crate) fn part(count: usize, grain: usize, least: usize) -> usize {
     if several >= least { several } else { size(1) }
 }
 
+/// Has `fill` write `results`, which are rows of `row` numbers: whole rows at a time, with the place of the
+/// first number of them. Shared, where that is worth it for all of them, which take `nanoseconds`.
+pub(crate) fn fill<T: Send>(
+    results: &mut [T],
+    row: usize,
+    nanoseconds: usize,
+    fill: impl Fn(usize, &mut [T]) + Sync,
+) {
+    if !is_worth(nanoseconds) {
+        fill(0, results);
+        return;
+    }
+    let row = row.max(1);
+    let size = part(results.len().div_ceil(row), 1, 1) * row;
+    let parts = results.chunks_mut(size).enumerate();
+    each_of(parts.collect(), |(at, results)| fill(at * size, results));
+}
+
 /// How many parts of a long loop there are for each thread.
 const SEVERAL: usize = 3;
 
@@ -339,4 +378,18 @@ pub(crate) fn pieces<D: Divide>(whole: D, sizes: impl Iterator<Item = usize>) ->
         Some(piece)
     };
     sizes.map_while(piece).collect()
+}
+
+/// Runs `call` with helpers, who share every loop of it.
+#[cfg(test)]
+pub(crate) fn with_helpers<T>(helpers: usize, call: impl FnOnce() -> T) -> T {
+    let team = Arc::new(Team::new(helpers + 1, Duration::ZERO, |_| {}));
+    std::thread::scope(|scope| {
+        for _ in 0..helpers {
+            scope.spawn(|| team.attend(|| false));
+        }
+        let answer = catch_unwind(AssertUnwindSafe(|| team.lead(call)));
+        team.close();
+        answer.unwrap_or_else(|payload| resume_unwind(payload))
+    })
 }

@@ -202,7 +202,10 @@ impl Pool {
             pool.lock().lanes.call(&id, Arc::clone(team));
             (0..helpers).for_each(|_| pool.work.notify_one());
         };
-        let over = Over(self, Arc::new(Team::new(lane.threads, recruit)));
+        let over = Over(
+            self,
+            Arc::new(Team::new(lane.threads, Team::WORTH, recruit)),
+        );
         over.1.lead(job)
     }
 

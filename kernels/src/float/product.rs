@@ -94,6 +94,17 @@ impl Weights {
         self.panels.columns()
     }
 
+    /// How many numbers a tap of a row has.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.panels.depth()
+    }
+
+    /// About how long a row takes, among others.
+    pub(crate) fn nanoseconds(&self) -> usize {
+        self.panels.nanoseconds()
+    }
+
     /// How many bytes they hold.
     #[must_use]
     pub fn bytes(&self) -> u64 {

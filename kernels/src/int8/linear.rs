@@ -1,7 +1,10 @@
 //! Between real numbers and 8 bits: `byte = round(real / scale) + zero`, `real = (byte - zero) * scale`.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::{Encoding, rounded};
 use crate::cpu::widest;
+use crate::team;
 
 /// The scale and the zero point of a run of numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +36,39 @@ impl Linear {
         real
     }
 }
+
+/// Numbers that are brought to or from bytes in about a nanosecond.
+const MADE: usize = 4;
+
+/// Writes the byte of each of `reals`, on all threads of the call. NaN becomes the smallest number.
+pub fn quantise_all(reals: &[f32], linear: Linear, bytes: &mut [u8]) {
+    team::fill(bytes, BLOCK, reals.len() / MADE, |first, bytes| {
+        let reals = reals.get(first..).unwrap_or_default();
+        quantise(reals, linear, bytes);
+    });
+}
+
+/// Widens `range` as [`widen`] does, on all threads of the call.
+pub fn widen_all(reals: &[f32], range: &mut (f32, f32)) {
+    if !team::is_worth(reals.len() / MADE) {
+        widen(reals, range);
+        return;
+    }
+    let blocks = reals.len().div_ceil(BLOCK);
+    let size = team::part(blocks, 1, 1) * BLOCK;
+    let parts: Vec<&[f32]> = reals.chunks(size).collect();
+    let all = Mutex::new(*range);
+    team::each_of(parts, |reals| {
+        let mut range = (f32::INFINITY, f32::NEG_INFINITY);
+        widen(reals, &mut range);
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = (all.0.min(range.0), all.1.max(range.1));
+    });
+    *range = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+}
+
+/// Numbers that one thread takes at once, at least.
+const BLOCK: usize = 1 << 10;
 
 widest! {
     /// Writes the byte of each of `reals`. NaN becomes the smallest number.

@@ -4,19 +4,6 @@ use std::sync::atomic::AtomicU64;
 
 use super::*;
 
-/// A team whose helpers attend until `call` is over.
-fn with_helpers<T>(helpers: usize, call: impl FnOnce() -> T) -> T {
-    let team = Arc::new(Team::new(helpers + 1, |_| {}));
-    std::thread::scope(|scope| {
-        for _ in 0..helpers {
-            scope.spawn(|| team.attend(|| false));
-        }
-        let answer = catch_unwind(AssertUnwindSafe(|| team.lead(call)));
-        team.close();
-        answer.unwrap_or_else(|payload| resume_unwind(payload))
-    })
-}
-
 #[test]
 fn every_part_is_computed_once_in_every_loop() {
     with_helpers(3, || {
@@ -55,7 +42,7 @@ fn pieces_of_a_slice_are_each_written_once() {
 
 #[test]
 fn helpers_that_slept_are_woken_by_the_next_loop() {
-    let team = Arc::new(Team::new(2, |_| {}));
+    let team = Arc::new(Team::new(2, Team::WORTH, |_| {}));
     std::thread::scope(|scope| {
         scope.spawn(|| team.attend(|| false));
         for _ in 0..20 {
@@ -72,7 +59,7 @@ fn helpers_that_slept_are_woken_by_the_next_loop() {
 
 #[test]
 fn a_helper_that_is_wanted_elsewhere_leaves_a_call_that_goes_on() {
-    let team = Arc::new(Team::new(2, |_| {}));
+    let team = Arc::new(Team::new(2, Team::WORTH, |_| {}));
     let wanted = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let helper = scope.spawn(|| team.attend(|| wanted.load(Ordering::SeqCst)));
@@ -96,7 +83,7 @@ fn a_helper_that_is_wanted_elsewhere_leaves_a_call_that_goes_on() {
 fn help_is_asked_for_once_and_only_when_there_is_something_to_share() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
-    let team = Arc::new(Team::new(2, move |_| {
+    let team = Arc::new(Team::new(2, Team::WORTH, move |_| {
         counted.fetch_add(1, Ordering::SeqCst);
     }));
     team.lead(|| each(1, |_| {}));

@@ -250,8 +250,7 @@ impl<const REFERENCE: bool> Recurrent<REFERENCE> {
             let x = x.as_slice::<f32>()?;
             direction.run(
                 x,
-                first_state.as_deref(),
-                first_cell.as_deref(),
+                [first_state.as_deref(), first_cell.as_deref()],
                 &mut outputs,
             );
         }

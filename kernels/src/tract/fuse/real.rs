@@ -4,7 +4,7 @@ use tract_onnx::pb::NodeProto;
 
 use super::rules::{Fused, Tail, whole};
 use super::sight::{Sight, attribute, integer};
-use super::{REAL_ADD, REAL_CONVOLUTION, REAL_PRODUCT, REAL_SOFTMAX};
+use super::{REAL_ADD, REAL_CONVOLUTION, REAL_NORMAL, REAL_PRODUCT, REAL_SOFTMAX};
 
 /// A convolution whose filters and bias are constants.
 pub(super) fn convolution(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
@@ -86,6 +86,35 @@ pub(super) fn softmax(at: usize, node: &NodeProto) -> Option<Fused> {
     }
     let tail = Tail::new(at, vec![at], output);
     Some(tail.fuse(node, REAL_SOFTMAX, vec![from], Vec::new()))
+}
+
+/// A layer normalisation along the last axis whose scale and bias are constants, and of which only the
+/// result is wanted.
+pub(super) fn normal(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
+    let [from, scale, bias @ ..] = node.input.as_slice() else {
+        return None;
+    };
+    let [output, others @ ..] = node.output.as_slice() else {
+        return None;
+    };
+    // In another type than f32 the sums may be kept: ONNX says so by an attribute.
+    if integer(node, "axis").unwrap_or(-1) != -1
+        || integer(node, "stash_type").unwrap_or(1) != 1
+        || others.iter().any(|other| !other.is_empty())
+    {
+        return None;
+    }
+    let mut inputs = vec![from.as_str(), scale.as_str()];
+    inputs.extend(
+        bias.iter()
+            .map(String::as_str)
+            .filter(|bias| !bias.is_empty()),
+    );
+    for constant in inputs.iter().skip(1) {
+        (sight.constant_reals(constant)?.dims.len() == 1).then_some(())?;
+    }
+    let tail = Tail::new(at, vec![at], output);
+    Some(tail.fuse(node, REAL_NORMAL, inputs, node.attribute.clone()))
 }
 
 /// A sum of two tensors, of which a convolution or a product made one: those are of `f32`.

@@ -8,10 +8,10 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{DimLike, TVec, TractResult, bail, ensure};
 
 use crate::product::OUTSIDE;
-use crate::team::{Divide, each_of, part, pieces};
+use crate::team::{Divide, each_of, is_worth, part, pieces};
 
-/// Fewer products than this are added up before a second thread has come.
-const WORTH: usize = 1 << 18;
+/// Products of a window that are added up in about a nanosecond.
+const ADDED: usize = 16;
 
 /// How a window moves over an image.
 #[derive(Debug, Clone)]
@@ -340,10 +340,10 @@ impl Window {
         }
         let count = images * rows;
         let work = count * columns * channels * self.taps();
-        let part = if work < WORTH {
-            count.max(1)
-        } else {
+        let part = if is_worth(work / ADDED) {
             part(count, 1, 4)
+        } else {
+            count.max(1)
         };
         let parts = (0..count).step_by(part);
         let parts = parts.map(|first| first..count.min(first + part));

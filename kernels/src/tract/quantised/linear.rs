@@ -170,7 +170,7 @@ impl Operator for QuantizeLinear {
                         zero,
                         encoding,
                     };
-                    linear::quantise(from, linear, into);
+                    linear::quantise_all(from, linear, into);
                 }
             }
         }
@@ -297,7 +297,7 @@ impl Operator for DynamicQuantizeLinear {
         let numbers = numbers.as_slice::<f32>()?;
         // 0 has to have a byte of its own.
         let mut range = (0.0, 0.0);
-        linear::widen(numbers, &mut range);
+        linear::widen_all(numbers, &mut range);
         let (least, most) = range;
         let scale = if most == least {
             1.0
@@ -311,7 +311,7 @@ impl Operator for DynamicQuantizeLinear {
             encoding: Encoding::Unsigned,
         };
         let mut output = room(DatumType::U8, input.shape())?;
-        linear::quantise(numbers, linear, output.as_bytes_mut());
+        linear::quantise_all(numbers, linear, output.as_bytes_mut());
         Ok(tvec![output, tensor0(scale), tensor0(u8::try_from(zero)?)])
     }
 }

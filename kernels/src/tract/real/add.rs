@@ -10,6 +10,13 @@ use tract_onnx::tract_hir::tract_core::broadcast::multi_broadcast;
 use super::super::operator::room;
 use super::{Build, Operator, Port, bounds};
 use crate::float::{Bounds, sum};
+use crate::team;
+
+/// Sums that one thread takes at once, at least.
+const BLOCK: usize = 1 << 10;
+
+/// Sums that are made in about a nanosecond.
+const ADDED: usize = 4;
 
 /// A sum and the activation behind it.
 #[derive(Debug)]
@@ -50,7 +57,12 @@ impl Operator for Add {
         let (left, right) = (left.try_as_plain_ram()?, right.try_as_plain_ram()?);
         let mut to = output.try_as_plain_ram_mut()?;
         let (left, right) = (left.as_slice::<f32>()?, right.as_slice::<f32>()?);
-        sum::add(left, right, self.bounds, to.as_slice_mut::<f32>()?);
+        let to = to.as_slice_mut::<f32>()?;
+        team::fill(to, BLOCK, left.len() / ADDED, |first, to| {
+            let (left, right) = (left.get(first..), right.get(first..));
+            let (left, right) = (left.unwrap_or_default(), right.unwrap_or_default());
+            sum::add(left, right, self.bounds, to);
+        });
         Ok(tvec![output])
     }
 }

@@ -4,6 +4,9 @@
 //! A row's numbers do not depend on the rows beside it: see there. Takes no peepholes, no lengths and
 //! no coupled gates; those are computed as `sequence` does.
 
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
 use tract_onnx::tract_hir::internal::{Tensor, TractResult, bail, ensure};
 
 use super::activation::Activation;
@@ -11,6 +14,7 @@ use super::cell::Cell;
 use super::sequence::Places;
 use crate::float::product::Weights;
 use crate::float::{Bounds, cell, function};
+use crate::team;
 
 /// The weights of one direction.
 #[derive(Debug)]
@@ -87,6 +91,12 @@ impl Packed {
         let candidate = self.candidate.as_ref().map_or(0, Weights::bytes);
         self.input.bytes() + self.state.bytes() + candidate
     }
+
+    /// About how long a step of a row takes.
+    fn nanoseconds(&self) -> usize {
+        let candidate = self.candidate.as_ref().map_or(0, Weights::nanoseconds);
+        self.input.nanoseconds() + self.state.nanoseconds() + candidate
+    }
 }
 
 /// Whether a cell can be computed so.
@@ -124,23 +134,37 @@ struct Step {
 }
 
 impl Direction<'_> {
-    /// Computes the direction. `first_state` and `first_cell` are as ONNX lays them out.
-    pub(super) fn run(
+    /// Computes the direction; rows are shared out among the threads of the call. `first_state` and
+    /// `first_cell` are as ONNX lays them out.
+    pub(super) fn run(&self, x: &[f32], firsts: [Option<&[f32]>; 2], outputs: &mut Outputs<'_>) {
+        let Places { steps, batch, .. } = *self.places;
+        let size = if team::is_worth(self.packed.nanoseconds() * steps * batch) {
+            team::part(batch, 4, 12)
+        } else {
+            batch.max(1)
+        };
+        let outputs = Mutex::new(outputs);
+        let parts = (0..batch).step_by(size);
+        let parts = parts.map(|first| first..batch.min(first + size));
+        team::each_of(parts.collect(), |rows| {
+            self.run_rows(rows, x, firsts, &outputs)
+        });
+    }
+
+    /// Computes some rows.
+    fn run_rows(
         &self,
+        rows: Range<usize>,
         x: &[f32],
-        first_state: Option<&[f32]>,
-        first_cell: Option<&[f32]>,
-        outputs: &mut Outputs<'_>,
+        [first_state, first_cell]: [Option<&[f32]>; 2],
+        outputs: &Mutex<&mut Outputs<'_>>,
     ) {
         let places = self.places;
-        let (steps, batch, units) = (places.steps, places.batch, places.units);
-        let wide = self.cell.gates() * units;
-        let mut inputs = vec![0.0; steps * batch * wide];
-        self.packed
-            .input
-            .multiply_matrix(x, Bounds::NONE, &mut inputs, wide);
+        let (steps, units) = (places.steps, places.units);
+        let lock = || outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inputs = self.inputs(&rows, x);
         let first = |given: Option<&[f32]>| {
-            let rows = (0..batch).map(|row| places.state(self.number, row));
+            let rows = rows.clone().map(|row| places.state(self.number, row));
             let rows = rows.map(|at| given.and_then(|given| given.get(at..at + units)));
             rows.flat_map(|row| {
                 (0..units).map(move |unit| {
@@ -149,13 +173,14 @@ impl Direction<'_> {
             })
             .collect::<Vec<f32>>()
         };
+        let wide = self.cell.gates() * units;
         let mut state = Step {
             hidden: first(first_state),
             cell: first(first_cell),
-            sums: vec![0.0; batch * wide],
-            kept: vec![0.0; batch * units],
-            candidate: vec![0.0; batch * units],
-            rows: (0..batch).map(|row| row * units).collect(),
+            sums: vec![0.0; rows.len() * wide],
+            kept: vec![0.0; rows.len() * units],
+            candidate: vec![0.0; rows.len() * units],
+            rows: (0..rows.len()).map(|row| row * units).collect(),
         };
         for step in 0..steps {
             let step = if self.backwards {
@@ -164,26 +189,38 @@ impl Direction<'_> {
                 step
             };
             self.step(&mut inputs, step, &mut state);
-            for (row, hidden) in state.hidden.chunks_exact(units).enumerate() {
-                copy(hidden, outputs.every, places.every(step, self.number, row));
+            let every = &mut lock().every;
+            for (row, hidden) in rows.clone().zip(state.hidden.chunks_exact(units)) {
+                copy(hidden, every, places.every(step, self.number, row));
             }
         }
-        for row in 0..batch {
-            let (from, to) = (
-                row * units..(row + 1) * units,
-                places.state(self.number, row),
-            );
-            copy(
-                state.hidden.get(from.clone()).unwrap_or_default(),
-                outputs.last,
-                to,
-            );
-            copy(
-                state.cell.get(from).unwrap_or_default(),
-                outputs.last_cell,
-                to,
-            );
+        let outputs = &mut **lock();
+        let states = state.hidden.chunks_exact(units);
+        for (row, (hidden, cell)) in rows.zip(states.zip(state.cell.chunks_exact(units))) {
+            let at = places.state(self.number, row);
+            copy(hidden, outputs.last, at);
+            copy(cell, outputs.last_cell, at);
         }
+    }
+
+    /// The sums of the input of some rows: step after step.
+    fn inputs(&self, rows: &Range<usize>, x: &[f32]) -> Vec<f32> {
+        let weights = &self.packed.input;
+        let (depth, wide) = (weights.depth(), weights.columns());
+        let of_step = |step| {
+            let rows = rows.clone();
+            rows.map(move |row| self.places.input(step, row) * depth)
+        };
+        let places: Vec<usize> = (0..self.places.steps).flat_map(of_step).collect();
+        let mut inputs = vec![0.0; places.len() * wide];
+        let block = weights.block(places.len()).max(1);
+        let blocks = places
+            .chunks(block)
+            .zip(inputs.chunks_mut((block * wide).max(1)));
+        team::each_of(blocks.collect(), |(places, inputs)| {
+            weights.multiply(x, places, Bounds::NONE, inputs, wide);
+        });
+        inputs
     }
 
     /// One step of all rows. `inputs` are the sums of the input, of which those of this step are used up.
@@ -202,7 +239,12 @@ impl Direction<'_> {
         let hidden = state.hidden.chunks_exact_mut(units);
         let cells = state.cell.chunks_exact_mut(units);
         for (row, ((sums, hidden), cell)) in sums.zip(hidden).zip(cells).enumerate() {
-            self.row(self.gates(inputs, step, row), sums, hidden, cell);
+            self.row(
+                self.gates(inputs, (step, state.rows.len()), row),
+                sums,
+                hidden,
+                cell,
+            );
         }
     }
 
@@ -273,7 +315,7 @@ impl Direction<'_> {
         let rows = sums.zip(state.hidden.chunks_exact(units));
         let rows = rows.zip(state.kept.chunks_exact_mut(units));
         for (row, ((sums, hidden), kept)) in rows.enumerate() {
-            let gates = self.gates(inputs, step, row);
+            let gates = self.gates(inputs, (step, state.rows.len()), row);
             let open = gates.get_mut(..2 * units).unwrap_or_default();
             add(sums, open);
             self.activate(gate, open);
@@ -285,17 +327,24 @@ impl Direction<'_> {
         let sums = state.candidate.chunks_exact(units);
         let rows = sums.zip(state.hidden.chunks_exact_mut(units));
         for (row, (sums, hidden)) in rows.enumerate() {
-            let (open, candidate) = self.gates(inputs, step, row).split_at_mut(2 * units);
+            let (open, candidate) = self
+                .gates(inputs, (step, state.rows.len()), row)
+                .split_at_mut(2 * units);
             add(sums, candidate);
             self.activate(of_candidate, candidate);
             blend(open.get(..units).unwrap_or_default(), candidate, hidden);
         }
     }
 
-    /// The sums of the input of a row at a step.
-    fn gates<'a>(&self, inputs: &'a mut [f32], step: usize, row: usize) -> &'a mut [f32] {
+    /// The sums of the input of a row at a step, of so many rows.
+    fn gates<'a>(
+        &self,
+        inputs: &'a mut [f32],
+        (step, rows): (usize, usize),
+        row: usize,
+    ) -> &'a mut [f32] {
         let wide = self.cell.gates() * self.places.units;
-        let at = self.places.input(step, row) * wide;
+        let at = (step * rows + row) * wide;
         inputs.get_mut(at..at + wide).unwrap_or_default()
     }
 
