@@ -63,6 +63,39 @@ pub(super) fn hyperbolic(x: f32) -> f32 {
     if size < 0.625 { near } else { far }
 }
 
+/// The Gaussian error linear unit, `x * (1 + erf(x / sqrt(2))) / 2`: by formula 7.1.28 of Abramowitz and
+/// Stegun, which is within 3e-7 of `erf`.
+#[inline(always)]
+fn gaussian(x: f32) -> f32 {
+    let size = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let mut sum = 4.306_38e-5;
+    for coefficient in [
+        2.765_672e-4,
+        1.520_143e-4,
+        9.270_527_2e-3,
+        4.228_201_2e-2,
+        7.052_308e-2,
+        1.0,
+    ] {
+        sum = sum * size + coefficient;
+    }
+    for _ in 0..4 {
+        sum *= sum;
+    }
+    // What is missing of the unit at the side of x.
+    let missing = 0.5 / sum;
+    x * if x > 0.0 { 1.0 - missing } else { missing }
+}
+
+widest! {
+    /// Writes [`gaussian`] of each number.
+    pub fn gelu(numbers: &[f32], results: &mut [f32]) {
+        for (result, number) in results.iter_mut().zip(numbers) {
+            *result = gaussian(*number);
+        }
+    }
+}
+
 widest! {
     /// Replaces each number by `exp` of it.
     pub fn exp(numbers: &mut [f32]) {

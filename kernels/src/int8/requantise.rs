@@ -53,12 +53,30 @@ widest! {
 }
 
 widest! {
-    /// Writes `(sum + offset) * multiplier`, held between `least` and `most`, for rows of `sums`, as
-    /// [`requantise`] lays rows out. `rule.zero` means nothing here.
+    /// Writes `(sum + offset) * multiplier + added`, held between `least` and `most`, for rows of `sums`,
+    /// as [`requantise`] lays rows out. There is a number to be added for each column, or none at all.
+    /// `rule.zero` means nothing here.
     #[expect(clippy::cast_precision_loss, reason = "sums become f32 as in onnxruntime")]
-    pub fn realise(sums: &[i32], rule: Requantise<'_>, reals: &mut [f32], stride: usize) {
+    pub fn realise(
+        sums: &[i32],
+        rule: Requantise<'_>,
+        added: &[f32],
+        reals: &mut [f32],
+        stride: usize,
+    ) {
         let columns = rule.offsets.len().max(1);
         let (least, most) = (rule.least, rule.most);
+        if added.len() == columns {
+            for (sums, reals) in sums.chunks_exact(columns).zip(reals.chunks_mut(stride.max(1))) {
+                let of_column = rule.offsets.iter().zip(rule.multipliers).zip(added);
+                let numbers = reals.iter_mut().zip(sums).zip(of_column);
+                for ((real, sum), ((offset, multiplier), added)) in numbers {
+                    let value = sum.wrapping_add(*offset) as f32 * multiplier + added;
+                    *real = value.max(least).min(most);
+                }
+            }
+            return;
+        }
         for (sums, reals) in sums.chunks_exact(columns).zip(reals.chunks_mut(stride.max(1))) {
             let of_column = rule.offsets.iter().zip(rule.multipliers);
             for ((real, sum), (offset, multiplier)) in reals.iter_mut().zip(sums).zip(of_column) {

@@ -134,7 +134,7 @@ proptest! {
         requantise(&sums, rule, &mut bytes, stride);
         let mut reals = vec![0.5; stride * 3];
         let unheld = Requantise { least: f32::NEG_INFINITY, most: f32::INFINITY, ..rule };
-        realise(&sums, unheld, &mut reals, stride);
+        realise(&sums, unheld, &[], &mut reals, stride);
         for row in 0..3 {
             for column in 0..stride {
                 let at = row * stride + column;

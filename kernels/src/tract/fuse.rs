@@ -55,6 +55,8 @@ pub(super) const REAL_CONVOLUTION: &str = "EdgewardRealConvolution";
 pub(super) const REAL_ADD: &str = "EdgewardRealAdd";
 /// A product of real numbers with constant weights: the inputs of `Gemm`.
 pub(super) const REAL_PRODUCT: &str = "EdgewardRealProduct";
+/// The Gaussian error linear unit of one tensor.
+pub(super) const REAL_GELU: &str = "EdgewardRealGelu";
 /// A layer normalisation along the last axis: the inputs of `LayerNormalization`, with constant scale and bias.
 pub(super) const REAL_NORMAL: &str = "EdgewardRealNormal";
 /// A softmax along the last axis.

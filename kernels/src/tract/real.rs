@@ -1,5 +1,5 @@
 //! What `fuse` makes of operators on real numbers: products and convolutions with the activation behind
-//! them, and pools, images with channels last; softmax and layer normalisation.
+//! them, and pools, images with channels last; softmax, layer normalisation and gelu.
 //!
 //! The reference evaluates a model as its file states it, by tract's own operators. Must never round
 //! to anything: that is `quantised`.
@@ -14,6 +14,7 @@ use crate::float::Bounds;
 
 mod add;
 mod convolution;
+mod gelu;
 mod normal;
 mod pool;
 mod product;
@@ -24,6 +25,7 @@ pub(super) fn register_fused(register: &mut OnnxOpRegister) {
     register.insert(fuse::REAL_CONVOLUTION, build::<convolution::Convolution>);
     register.insert(fuse::REAL_ADD, build::<add::Add>);
     register.insert(fuse::REAL_PRODUCT, build::<product::Product>);
+    register.insert(fuse::REAL_GELU, build::<gelu::Gelu>);
     register.insert(fuse::REAL_NORMAL, build::<normal::Normal>);
     register.insert(fuse::REAL_SOFTMAX, build::<softmax::Softmax>);
     for pool in fuse::REAL_POOLS {

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! x  ->  DynamicQuantizeLinear  ->  a, a_scale, a_zero
-//! a, b  ->  MatMulInteger  ->  Cast to f32  ->  Mul by (a_scale x b_scale)      the last three become one node
+//! a, b  ->  MatMulInteger  ->  Cast to f32  ->  Mul by (a_scale x b_scale)  [->  Add of a row]      become one node
 //! ```
 //!
-//! The sum becomes a real number and is multiplied as the file says, so that the result is the same to
-//! the bit.
+//! The sum becomes a real number, is multiplied and added to as the file says, so that the result is the
+//! same to the bit.
 
 use tract_onnx::pb::NodeProto;
 
@@ -22,7 +22,7 @@ pub(super) fn product(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<
     let [left, right, zeros @ ..] = node.input.as_slice() else {
         return None;
     };
-    sight.constant(right)?;
+    let columns = *sight.constant(right)?.dims.last()?;
     let (cast_at, cast) = sight.only_taker(node.output.first()?)?;
     if cast.op_type != "Cast" || integer(cast, "to") != Some(FLOAT) {
         return None;
@@ -34,9 +34,9 @@ pub(super) fn product(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<
     }
     let scale = scaled.input.iter().find(|input| *input != real)?;
     let (of_left, of_right) = scales(sight, scale)?;
-    let tail = Tail::new(last, vec![at, cast_at, last], scaled.output.first()?);
+    let mut tail = Tail::new(last, vec![at, cast_at, last], scaled.output.first()?);
     let zero = |place: usize| zeros.get(place).map_or("", String::as_str);
-    let inputs = vec![
+    let mut inputs = vec![
         left.as_str(),
         of_left,
         zero(0),
@@ -44,7 +44,22 @@ pub(super) fn product(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<
         of_right,
         zero(1),
     ];
+    if let Some((place, row)) = added(sight, scaled.output.first()?, columns) {
+        let output = sight.node(place)?.output.first()?;
+        tail = Tail::new(place, vec![at, cast_at, last, place], output);
+        inputs.extend(["", "", "", row]);
+    }
     Some(tail.fuse(node, PRODUCT, inputs, Vec::new()))
+}
+
+/// The constant row of `columns` numbers that alone is added to `tensor`, and the place of the sum.
+fn added<'a>(sight: &Sight<'a>, tensor: &str, columns: i64) -> Option<(usize, &'a str)> {
+    let (place, sum) = sight.only_taker(tensor)?;
+    if sum.op_type != "Add" {
+        return None;
+    }
+    let row = sum.input.iter().find(|input| *input != tensor)?;
+    (sight.constant_reals(row)?.dims == [columns]).then_some((place, row.as_str()))
 }
 
 /// The scale that a `DynamicQuantizeLinear` found, and the constant one, that `tensor` is the product of.

@@ -4,7 +4,7 @@ use tract_onnx::pb::NodeProto;
 
 use super::rules::{Fused, Tail, whole};
 use super::sight::{Sight, attribute, integer};
-use super::{REAL_ADD, REAL_CONVOLUTION, REAL_NORMAL, REAL_PRODUCT, REAL_SOFTMAX};
+use super::{REAL_ADD, REAL_CONVOLUTION, REAL_GELU, REAL_NORMAL, REAL_PRODUCT, REAL_SOFTMAX};
 
 /// A convolution whose filters and bias are constants.
 pub(super) fn convolution(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
@@ -88,6 +88,44 @@ pub(super) fn softmax(at: usize, node: &NodeProto) -> Option<Fused> {
     Some(tail.fuse(node, REAL_SOFTMAX, vec![from], Vec::new()))
 }
 
+/// What PyTorch writes for a gelu, around the `Erf` at place `at`:
+///
+/// ```text
+/// x  ->  Div by sqrt(2)  ->  Erf  ->  Add 1  ->  Mul by x  ->  Mul by 0.5
+/// ```
+pub(super) fn gelu(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
+    let scaled = node.input.first()?;
+    let first = sight.maker_at(scaled)?;
+    let divided = sight.node(first).filter(|node| node.op_type == "Div")?;
+    let [x, root] = divided.input.as_slice() else {
+        return None;
+    };
+    let near = |name: &str, number: f32| {
+        sight
+            .real(name)
+            .filter(|given| (given - number).abs() < 1e-6)
+    };
+    near(root, std::f32::consts::SQRT_2)?;
+    sight.only_taker(scaled)?;
+    // The node of `kind` that alone takes `tensor`, what else it takes, and what it makes.
+    let taken = |tensor: &str, kind: &str| {
+        let (at, node) = sight.only_taker(tensor)?;
+        let other = node.input.iter().find(|input| *input != tensor)?;
+        let made = node.output.first()?;
+        (node.op_type == kind && node.input.len() == 2).then_some((
+            at,
+            other.as_str(),
+            made.as_str(),
+        ))
+    };
+    let (second, one, sum) = taken(node.output.first()?, "Add")?;
+    let (third, factor, product) = taken(sum, "Mul")?;
+    let (last, half, output) = taken(product, "Mul")?;
+    (near(one, 1.0).is_some() && factor == x && near(half, 0.5).is_some()).then_some(())?;
+    let tail = Tail::new(last, vec![first, at, second, third, last], output);
+    Some(tail.fuse(node, REAL_GELU, vec![x], Vec::new()))
+}
+
 /// A layer normalisation along the last axis whose scale and bias are constants, and of which only the
 /// result is wanted.
 pub(super) fn normal(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fused> {
@@ -111,7 +149,7 @@ pub(super) fn normal(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<F
             .filter(|bias| !bias.is_empty()),
     );
     for constant in inputs.iter().skip(1) {
-        (sight.constant_reals(constant)?.dims.len() == 1).then_some(())?;
+        (sight.shared_reals(constant)?.dims.len() == 1).then_some(())?;
     }
     let tail = Tail::new(at, vec![at], output);
     Some(tail.fuse(node, REAL_NORMAL, inputs, node.attribute.clone()))

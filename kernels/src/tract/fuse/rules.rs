@@ -65,6 +65,7 @@ pub(super) fn fused(sight: &Sight<'_>, at: usize) -> Option<Fused> {
         "Add" => binary(sight, at, node, ADD).or_else(|| real::sum(sight, at, node)),
         "Mul" => binary(sight, at, node, MULTIPLY),
         "Softmax" => real::softmax(at, node),
+        "Erf" => real::gelu(sight, at, node),
         "LayerNormalization" => real::normal(sight, at, node),
         "Concat" => concat(sight, at, node),
         "AveragePool" | "GlobalAveragePool" => average(sight, at, node),

@@ -100,7 +100,12 @@ impl<'a> Sight<'a> {
 
     /// The node that makes `tensor`.
     pub(super) fn maker(&self, tensor: &str) -> Option<&'a NodeProto> {
-        self.nodes.get(*self.makers.get(tensor)?)
+        self.nodes.get(self.maker_at(tensor)?)
+    }
+
+    /// Its place.
+    pub(super) fn maker_at(&self, tensor: &str) -> Option<usize> {
+        self.makers.get(tensor).copied()
     }
 
     pub(super) fn constant(&self, name: &str) -> Option<&'a TensorProto> {
@@ -111,6 +116,17 @@ impl<'a> Sight<'a> {
     pub(super) fn constant_reals(&self, name: &str) -> Option<&'a TensorProto> {
         self.constant(name)
             .filter(|tensor| tensor.data_type == FLOAT)
+    }
+
+    /// The same, also where it is handed on under another name, as PyTorch writes weights that are equal.
+    pub(super) fn shared_reals(&self, name: &str) -> Option<&'a TensorProto> {
+        let behind = || {
+            let maker = self
+                .maker(name)
+                .filter(|maker| maker.op_type == "Identity")?;
+            self.constant_reals(maker.input.first()?)
+        };
+        self.constant_reals(name).or_else(behind)
     }
 
     /// The bytes that `tensor` was made of by a `DequantizeLinear`.

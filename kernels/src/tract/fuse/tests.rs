@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tract_onnx::pb::TensorProto;
 use tract_onnx::prelude::Framework as _;
 
 use super::*;
@@ -110,4 +111,56 @@ fn a_scale_that_is_found_at_each_call_is_taken_in() {
     let graph = rewritten("dynamic_attention");
     assert_eq!(count(&graph, "MatMulInteger"), 0);
     assert!(count(&graph, PRODUCT) > 0);
+}
+
+/// Of each kind, how many are left of a graph of reals that PyTorch could have written.
+#[test]
+fn a_gelu_and_a_layer_normalisation_become_one_node_each() {
+    let node = |kind: &str, inputs: &[&str], output: &str| NodeProto {
+        op_type: kind.to_owned(),
+        input: inputs.iter().map(|input| (*input).to_owned()).collect(),
+        output: vec![output.to_owned()],
+        ..NodeProto::default()
+    };
+    let constant = |name: &str, dims: Vec<i64>, numbers: Vec<f32>| TensorProto {
+        name: name.to_owned(),
+        data_type: 1,
+        dims,
+        float_data: numbers,
+        ..TensorProto::default()
+    };
+    let graph = |half: f32| GraphProto {
+        node: vec![
+            node("Identity", &["weight"], "scale"),
+            node("LayerNormalization", &["x", "scale", "bias"], "normal"),
+            node("Div", &["normal", "root"], "scaled"),
+            node("Erf", &["scaled"], "erf"),
+            node("Add", &["erf", "one"], "sum"),
+            node("Mul", &["normal", "sum"], "product"),
+            node("Mul", &["product", "half"], "y"),
+        ],
+        initializer: vec![
+            constant("weight", vec![3], vec![1.0; 3]),
+            constant("bias", vec![3], vec![0.0; 3]),
+            constant("root", vec![], vec![std::f32::consts::SQRT_2]),
+            constant("one", vec![], vec![1.0]),
+            constant("half", vec![], vec![half]),
+        ],
+        ..GraphProto::default()
+    };
+    let mut fused = graph(0.5);
+    fuse(&mut fused);
+    let kinds: Vec<&str> = fused
+        .node
+        .iter()
+        .map(|node| node.op_type.as_str())
+        .collect();
+    assert_eq!(kinds, ["Identity", REAL_NORMAL, REAL_GELU]);
+    assert_eq!(fused.node[2].input, ["normal"]);
+    assert_eq!(fused.node[2].output, ["y"]);
+    // Another factor is another function.
+    let mut other = graph(0.25);
+    fuse(&mut other);
+    assert_eq!(count(&other, REAL_GELU), 0);
+    assert_eq!(count(&other, "Erf"), 1);
 }

@@ -37,6 +37,8 @@ pub(super) struct Ending {
     output: DatumType,
     offsets: Vec<i32>,
     multipliers: Vec<f32>,
+    /// What is added to real results; empty where nothing is.
+    added: Vec<f32>,
     zero: i32,
     least: f32,
     most: f32,
@@ -94,6 +96,7 @@ impl Finish {
                 output: DatumType::I32,
                 offsets,
                 multipliers: Vec::new(),
+                added: Vec::new(),
                 zero: 0,
                 least: self.least,
                 most: self.most,
@@ -105,10 +108,16 @@ impl Finish {
             .into_iter()
             .map(|of_weights| scale * of_weights * self.alpha);
         if !inputs.has(Role::YScale) {
+            let added = if inputs.has(Role::Added) {
+                inputs.scales(given, Role::Added, columns)?
+            } else {
+                Vec::new()
+            };
             return Ok(Ending {
                 output: DatumType::F32,
                 offsets,
                 multipliers: real.collect(),
+                added,
                 zero: 0,
                 least: self.least,
                 most: self.most,
@@ -123,6 +132,7 @@ impl Finish {
             output,
             offsets,
             multipliers: real.map(|real| real / step).collect(),
+            added: Vec::new(),
             zero,
             least: (self.least / step).max(least).min(most),
             most: (self.most / step).max(least).min(most),
@@ -165,6 +175,13 @@ impl Ending {
                 .take(columns)
                 .collect(),
             multipliers: multipliers.skip(first).take(columns).collect(),
+            added: self
+                .added
+                .iter()
+                .copied()
+                .skip(first)
+                .take(columns)
+                .collect(),
             zero: self.zero,
             least: self.least,
             most: self.most,
@@ -189,7 +206,7 @@ impl Ending {
                     }
                 }
             }
-            Leaving::Reals(into) => realise(sums, rule, into, stride),
+            Leaving::Reals(into) => realise(sums, rule, &self.added, into, stride),
             Leaving::Bytes(into) => requantise(sums, rule, into, stride),
         }
     }

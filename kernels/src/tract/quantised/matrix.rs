@@ -71,7 +71,8 @@ const LINEAR: [Role; 8] = [
     Role::YScale,
     Role::YZero,
 ];
-const GEMM: [Role; 9] = [
+/// Of `QGemm`, and what is added to real results behind it.
+const GEMM: [Role; 10] = [
     Role::A,
     Role::AScale,
     Role::AZero,
@@ -81,6 +82,7 @@ const GEMM: [Role; 9] = [
     Role::Bias,
     Role::YScale,
     Role::YZero,
+    Role::Added,
 ];
 
 impl<const REFERENCE: bool> Build for Product<REFERENCE> {

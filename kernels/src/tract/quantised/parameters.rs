@@ -26,6 +26,8 @@ pub(super) enum Role {
     Bias,
     YScale,
     YZero,
+    /// Real numbers that are added to real results, one for each column.
+    Added,
 }
 
 /// Which input plays which role.
