@@ -48,8 +48,8 @@ pub(crate) trait Dot: Copy {
     type Sum: Copy + Default;
     /// What sums are held in as they leave.
     type Bounds: Copy;
-    /// `GROUP` numbers of a row.
-    type Group: Copy + Default;
+    /// `GROUP` numbers of a row, four at most: as an array of them lies, of which every value is one.
+    type Group: Copy;
     /// The same for each column.
     type Numbers: Copy;
     /// `GROUP` weights of each column.
@@ -64,8 +64,6 @@ pub(crate) trait Dot: Copy {
 
     /// The first of `sums`; zeros when there are too few.
     fn sums(sums: &[Self::Sum]) -> Self;
-    /// `numbers` in groups, and what is left of them filled up to one.
-    fn groups(numbers: &[Self::Number]) -> (&[Self::Group], Self::Group);
     /// A group, for each column.
     fn numbers(group: Self::Group) -> Self::Numbers;
     /// The first of `weights`, `GROUP` for each column; zeros when there are too few.
@@ -447,40 +445,38 @@ fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
         return sums;
     }
     for tap in 0..taps {
-        let mut of_row = [&[] as &[D::Number]; ROWS];
+        let mut of_row = [std::ptr::null::<D::Number>(); ROWS];
         for (row, of_row) in of_row.iter_mut().enumerate() {
             // SAFETY: there are `taps` places for each of `ROWS` rows, as was checked.
             let place = unsafe { *places.get_unchecked(row * taps + tap) };
-            let (from, place) = if place == OUTSIDE {
-                (rows.outside, 0)
+            *of_row = if place == OUTSIDE {
+                rows.outside.as_ptr()
             } else {
-                (rows.image, place)
+                rows.image.as_ptr().wrapping_add(place)
             };
-            // SAFETY: `multiply` checked that every place has so many numbers, as what is outside has.
-            *of_row = unsafe { from.get_unchecked(place..place + depth) };
         }
         let mut of_panel = [&[] as &[D::Weight]; PANELS];
         for (number, of_panel) in of_panel.iter_mut().enumerate() {
             let at = ((panel + number) * taps + tap) * length;
             *of_panel = panels.weights.get(at..at + length).unwrap_or_default();
         }
-        // Loops, not `map`: its closure would be called.
-        let (mut whole, mut last) = ([&[] as &[D::Group]; ROWS], [[D::Group::default()]; ROWS]);
-        for ((numbers, whole), last) in of_row.iter().zip(&mut whole).zip(&mut last) {
-            let (groups, [rest]) = (D::groups(numbers), last);
-            (*whole, *rest) = groups;
-        }
         let wanted = wanted.wrapping_add(tap * depth.div_ceil(D::GROUP) * LINE);
-        add(&mut sums, whole, of_panel, (groups, wanted));
-        if groups * D::GROUP < depth {
-            let mut left = [&[] as &[D::Group]; ROWS];
-            for (left, last) in left.iter_mut().zip(&last) {
-                *left = last;
+        // SAFETY: `multiply` checked that every place has `depth` numbers, as what is outside has.
+        unsafe { add(&mut sums, of_row, of_panel, (groups, wanted)) };
+        let whole = groups * D::GROUP;
+        if whole < depth {
+            let mut last = [[D::Number::default(); 4]; ROWS];
+            for (last, row) in last.iter_mut().zip(&mut of_row) {
+                // SAFETY: as above.
+                let rest = unsafe { std::slice::from_raw_parts(row.add(whole), depth - whole) };
+                last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+                *row = last.as_ptr();
             }
             for weights in &mut of_panel {
                 *weights = weights.get(groups * line..).unwrap_or_default();
             }
-            add(&mut sums, left, of_panel, (1, wanted));
+            // SAFETY: a group is of four numbers at most.
+            unsafe { add(&mut sums, of_row, of_panel, (1, wanted)) };
         }
     }
     sums
@@ -488,23 +484,23 @@ fn summed<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
 
 /// Adds the products of `groups` groups. Nothing in the loop branches: one check in it, and the compiler
 /// keeps the sums in memory.
+///
+/// # Safety
+/// Each of `rows` points to as many groups of numbers.
 #[inline(always)]
 #[expect(
     unsafe_code,
     reason = "checks of each access cost this loop, the one that networks spend their time in, two thirds of its speed"
 )]
-fn add<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
+unsafe fn add<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
     sums: &mut Sums<D, ROWS, PANELS, VECTORS>,
-    rows: [&[D::Group]; ROWS],
+    rows: [*const D::Number; ROWS],
     panels: [&[D::Weight]; PANELS],
     (groups, wanted): (usize, *const u8),
 ) {
     let vector = D::COLUMNS * D::GROUP;
     let line = 2 * vector;
-    if rows.iter().any(|row| row.len() < groups)
-        || panels.iter().any(|panel| panel.len() < groups * line)
-        || VECTORS > 2
-    {
+    if panels.iter().any(|panel| panel.len() < groups * line) || VECTORS > 2 {
         return;
     }
     for place in 0..groups {
@@ -518,8 +514,13 @@ fn add<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
             }
         }
         for (sums, row) in sums.iter_mut().zip(rows) {
-            // SAFETY: a row has `groups` groups, as was checked.
-            let numbers = D::numbers(unsafe { *row.get_unchecked(place) });
+            // SAFETY: a row has `groups` groups, as the caller says.
+            let numbers = unsafe {
+                row.add(place * D::GROUP)
+                    .cast::<D::Group>()
+                    .read_unaligned()
+            };
+            let numbers = D::numbers(numbers);
             for (sums, weights) in sums.iter_mut().zip(weights) {
                 for (sum, weights) in sums.iter_mut().zip(weights) {
                     *sum = sum.plus(numbers, weights);
@@ -578,6 +579,21 @@ fn write<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
     (row, panel): (usize, usize),
     results: &mut Results<'_, D::Sum, D::Bounds>,
 ) {
+    let (first, wide) = (2 * panel * D::COLUMNS, PANELS * VECTORS * D::COLUMNS);
+    if first + wide <= columns {
+        // Panels stand side by side; more than one have two vectors each.
+        for (number, of_row) in sums.iter().enumerate() {
+            let start = (row + number) * results.stride + first;
+            let Some(line) = results.numbers.get_mut(start..start + wide) else {
+                return;
+            };
+            let vectors = of_row.iter().flatten();
+            for (vector, to) in vectors.zip(line.chunks_exact_mut(D::COLUMNS)) {
+                vector.store(results.bounds, to);
+            }
+        }
+        return;
+    }
     for (number, of_row) in sums.iter().enumerate() {
         let start = (row + number) * results.stride;
         let Some(line) = results.numbers.get_mut(start..) else {
@@ -585,7 +601,6 @@ fn write<D: Dot, const ROWS: usize, const PANELS: usize, const VECTORS: usize>(
         };
         let length = line.len().min(columns);
         for (number, vector) in of_row.iter().flatten().enumerate() {
-            // Panels stand side by side; more than one have two vectors each.
             let first = (2 * panel + number) * D::COLUMNS;
             let Some(to) = line.get_mut(first..length) else {
                 break;

@@ -5,6 +5,8 @@
 //! result  [columns, channels] = sum over taps, plus bias, within bounds
 //! ```
 
+use std::ops::Range;
+
 use super::Bounds;
 use super::lanes::{Lanes, Width, with_width};
 use crate::product::{OUTSIDE, are_inside};
@@ -63,22 +65,73 @@ impl Filters {
         (size_of_val(&*self.weights) + size_of_val(&*self.bias)) as u64
     }
 
-    /// Convolves as many columns as `places` has: where each tap of each begins, or [`OUTSIDE`]. Writes
-    /// nothing when a place is not in the image with all its channels.
-    pub fn convolve(&self, image: &[f32], places: &[usize], bounds: Bounds, results: &mut [f32]) {
-        run(self.width, self, image, places, bounds, results);
+    /// Convolves as many columns as `places` has: where each tap of each begins, or [`OUTSIDE`]. Of the
+    /// columns `even`, each reads as far behind the one before. Writes nothing when a place is not in the
+    /// image with all its channels.
+    pub fn convolve(
+        &self,
+        image: &[f32],
+        (places, even): (&[usize], Range<usize>),
+        bounds: Bounds,
+        results: &mut [f32],
+    ) {
+        let even = Even::of(places, self.taps, even);
+        run(self.width, self, image, (places, even), bounds, results);
+    }
+}
+
+/// Columns that each read as far behind the one before.
+#[derive(Debug, Clone, Copy)]
+struct Even<'a> {
+    /// The first one.
+    from: usize,
+    /// How many.
+    count: usize,
+    /// Where the taps of the first one begin.
+    firsts: &'a [usize],
+    /// How far behind.
+    step: usize,
+}
+
+impl<'a> Even<'a> {
+    /// `None` where they are too few. The last of them must lie where its place says: so all of them are
+    /// in the image where that one is.
+    fn of(places: &'a [usize], taps: usize, columns: Range<usize>) -> Option<Self> {
+        let column = |at: usize| places.get(at * taps..(at + 1) * taps);
+        let (from, count) = (columns.start, columns.len());
+        if count < 2 {
+            return None;
+        }
+        let firsts = column(from)?;
+        let mut pairs = firsts.iter().zip(column(from + 1)?);
+        let step = pairs.find_map(|(first, second)| {
+            let known = *first != OUTSIDE && *second != OUTSIDE;
+            known.then(|| second.checked_sub(*first))
+        })??;
+        let far = step.checked_mul(count - 1)?;
+        let mut ends = firsts.iter().zip(column(from + count - 1)?);
+        let is_even = |(first, last): (&usize, &usize)| match *first {
+            OUTSIDE => *last == OUTSIDE,
+            first => first.checked_add(far) == Some(*last),
+        };
+        ends.all(is_even).then_some(Self {
+            from,
+            count,
+            firsts,
+            step,
+        })
     }
 }
 
 with_width! {
-    fn run(filters: &Filters, image: &[f32], places: &[usize], bounds: Bounds, results: &mut [f32]) = columns
+    fn run(filters: &Filters, image: &[f32], places: (&[usize], Option<Even<'_>>), bounds: Bounds, results: &mut [f32]) = columns
 }
 
 #[inline(always)]
 fn columns<L: Lanes>(
     filters: &Filters,
     image: &[f32],
-    places: &[usize],
+    (places, even): (&[usize], Option<Even<'_>>),
     bounds: Bounds,
     results: &mut [f32],
 ) {
@@ -87,6 +140,7 @@ fn columns<L: Lanes>(
     if !are_inside {
         return;
     }
+    let places = (places, even);
     let mut channel = 0;
     while channel + 4 * L::NUMBERS <= filters.channels {
         run_of::<L, 4, 4>(filters, image, (places, channel), bounds, results);
@@ -101,7 +155,10 @@ fn columns<L: Lanes>(
         channel += L::NUMBERS;
     }
     let (taps, channels) = (filters.taps.max(1), filters.channels.max(1));
-    let columns = places.chunks_exact(taps).zip(results.chunks_mut(channels));
+    let columns = places
+        .0
+        .chunks_exact(taps)
+        .zip(results.chunks_mut(channels));
     for (places, results) in columns {
         rest::<L>(filters, image, (places, channel), bounds, results);
     }
@@ -109,9 +166,56 @@ fn columns<L: Lanes>(
 
 /// Every column, of `VECTORS` vectors of channels: what three lines of an image have of those stays in
 /// the nearest cache. Columns whose sums are kept in registers together share what is read of the
-/// weights.
+/// weights, and even ones where their taps are.
 #[inline(always)]
 fn run_of<L: Lanes, const COUNT: usize, const VECTORS: usize>(
+    filters: &Filters,
+    image: &[f32],
+    ((places, even), channel): ((&[usize], Option<Even<'_>>), usize),
+    bounds: Bounds,
+    results: &mut [f32],
+) {
+    let (taps, channels) = (filters.taps.max(1), filters.channels.max(1));
+    // Fewer are sooner done one by one.
+    let Some(even) = even.filter(|even| even.count >= COUNT) else {
+        return one_by_one::<L, COUNT, VECTORS>(filters, image, (places, channel), bounds, results);
+    };
+    let (before, rest) = places.split_at(even.from * taps);
+    let after = rest.get(even.count * taps..).unwrap_or_default();
+    let (first, rest) = results.split_at_mut(even.from * channels);
+    let (middle, last) = rest.split_at_mut(even.count * channels);
+    let mut column = 0;
+    column = evenly::<L, COUNT, VECTORS>(filters, image, (even, column, channel), bounds, middle);
+    column = evenly::<L, 4, VECTORS>(filters, image, (even, column, channel), bounds, middle);
+    column = evenly::<L, 2, VECTORS>(filters, image, (even, column, channel), bounds, middle);
+    evenly::<L, 1, VECTORS>(filters, image, (even, column, channel), bounds, middle);
+    one_by_one::<L, COUNT, VECTORS>(filters, image, (before, channel), bounds, first);
+    one_by_one::<L, COUNT, VECTORS>(filters, image, (after, channel), bounds, last);
+}
+
+/// Even columns from `column` on, `COUNT` at a time; returns the first that is left. `results` are those
+/// of all even columns.
+#[inline(always)]
+fn evenly<L: Lanes, const COUNT: usize, const VECTORS: usize>(
+    filters: &Filters,
+    image: &[f32],
+    (even, column, channel): (Even<'_>, usize, usize),
+    bounds: Bounds,
+    results: &mut [f32],
+) -> usize {
+    let (mut column, channels) = (column, filters.channels.max(1));
+    let rest = results.get_mut(column * channels..).unwrap_or_default();
+    for results in rest.chunks_exact_mut(COUNT * channels) {
+        let sums = summed_evenly::<L, COUNT, VECTORS>(filters, image, (even, column, channel));
+        write::<L, COUNT, VECTORS>(sums, (channels, channel), bounds, results);
+        column += COUNT;
+    }
+    column
+}
+
+/// Columns of which each reads where its own places say.
+#[inline(always)]
+fn one_by_one<L: Lanes, const COUNT: usize, const VECTORS: usize>(
     filters: &Filters,
     image: &[f32],
     (places, channel): (&[usize], usize),
@@ -122,34 +226,26 @@ fn run_of<L: Lanes, const COUNT: usize, const VECTORS: usize>(
     let groups = places.chunks(taps * COUNT);
     for (places, results) in groups.zip(results.chunks_mut(channels * COUNT)) {
         if places.len() == taps * COUNT {
-            tile::<L, COUNT, VECTORS>(filters, image, (places, channel), bounds, results);
+            let sums = summed::<L, COUNT, VECTORS>(filters, image, (places, channel));
+            write::<L, COUNT, VECTORS>(sums, (channels, channel), bounds, results);
             continue;
         }
-        let pairs = places
-            .chunks(taps * 2)
-            .zip(results.chunks_mut(channels * 2));
-        for (places, results) in pairs {
-            if places.len() == taps * 2 {
-                tile::<L, 2, VECTORS>(filters, image, (places, channel), bounds, results);
-            } else {
-                tile::<L, 1, VECTORS>(filters, image, (places, channel), bounds, results);
-            }
+        for (places, results) in places.chunks(taps).zip(results.chunks_mut(channels)) {
+            let sums = summed::<L, 1, VECTORS>(filters, image, (places, channel));
+            write::<L, 1, VECTORS>(sums, (channels, channel), bounds, results);
         }
     }
 }
 
-/// `COUNT` columns in `VECTORS` vectors of channels.
+/// Writes the sums of `COUNT` columns, of `VECTORS` vectors of channels from `channel` on.
 #[inline(always)]
-fn tile<L: Lanes, const COUNT: usize, const VECTORS: usize>(
-    filters: &Filters,
-    image: &[f32],
-    (places, channel): (&[usize], usize),
+fn write<L: Lanes, const COUNT: usize, const VECTORS: usize>(
+    sums: [[L; VECTORS]; COUNT],
+    (channels, channel): (usize, usize),
     bounds: Bounds,
     results: &mut [f32],
 ) {
-    let channels = filters.channels;
     let wide = VECTORS * L::NUMBERS;
-    let sums = summed::<L, COUNT, VECTORS>(filters, image, (places, channel));
     let (least, most) = (L::splat(bounds.least), L::splat(bounds.most));
     for (sums, results) in sums.iter().zip(results.chunks_mut(channels)) {
         let to = results.get_mut(channel..channel + wide).unwrap_or_default();
@@ -157,6 +253,47 @@ fn tile<L: Lanes, const COUNT: usize, const VECTORS: usize>(
             sum.within(least, most).store(to);
         }
     }
+}
+
+/// [`summed`] of even columns, from `column` of them on.
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "a check of each pixel costs more than what is computed with it"
+)]
+fn summed_evenly<L: Lanes, const COUNT: usize, const VECTORS: usize>(
+    filters: &Filters,
+    image: &[f32],
+    (even, column, channel): (Even<'_>, usize, usize),
+) -> [[L; VECTORS]; COUNT] {
+    let wide = VECTORS * L::NUMBERS;
+    let bias = filters.bias.get(channel..channel + wide);
+    let mut sums = [vectors::<L, VECTORS>(bias.unwrap_or_default()); COUNT];
+    if column + COUNT > even.count {
+        return sums;
+    }
+    let taps = filters.weights.chunks_exact(filters.channels);
+    for (place, weights) in even.firsts.iter().zip(taps) {
+        let weights = weights.get(channel..channel + wide);
+        let weights = vectors::<L, VECTORS>(weights.unwrap_or_default());
+        let (from, place, step) = if *place == OUTSIDE {
+            (&*filters.zeros, 0, 0)
+        } else {
+            (image, *place, even.step)
+        };
+        let mut at = place + column * step + channel;
+        for sums in &mut sums {
+            // SAFETY: this place is no further than that of the last even column, which has all channels
+            // in the image, as `columns` checked; the zeros have all channels, too.
+            let numbers = unsafe { from.get_unchecked(at..at + wide) };
+            let numbers = vectors::<L, VECTORS>(numbers);
+            for ((sum, number), weight) in sums.iter_mut().zip(numbers).zip(weights) {
+                *sum = number.mul_add(weight, *sum);
+            }
+            at += step;
+        }
+    }
+    sums
 }
 
 /// The sums of all taps. They come back by value: written elsewhere one after the other, they would not

@@ -37,11 +37,6 @@ impl<L: Lanes> Dot for Reals<L> {
     }
 
     #[inline(always)]
-    fn groups(numbers: &[f32]) -> (&[f32], f32) {
-        (numbers, 0.0)
-    }
-
-    #[inline(always)]
     fn numbers(number: f32) -> L {
         L::splat(number)
     }

@@ -90,16 +90,6 @@ impl Width {
     }
 }
 
-/// `numbers` by four, and what is left of them, filled up with zeros.
-#[cfg(any(target_arch = "x86_64", test))]
-#[inline(always)]
-fn fours(numbers: &[u8]) -> (&[[u8; 4]], [u8; 4]) {
-    let (fours, left) = numbers.as_chunks::<4>();
-    let mut last = [0; 4];
-    last.iter_mut().zip(left).for_each(|(to, from)| *to = *from);
-    (fours, last)
-}
-
 #[cfg(target_arch = "x86_64")]
 #[expect(
     unsafe_code,
@@ -161,11 +151,6 @@ mod x86 {
                         // SAFETY: as above.
                         None => Self(unsafe { $splat(0) }),
                     }
-                }
-
-                #[inline(always)]
-                fn groups(numbers: &[u8]) -> (&[[u8; 4]], [u8; 4]) {
-                    super::fours(numbers)
                 }
 
                 #[inline(always)]
@@ -246,10 +231,6 @@ mod plain {
 
         fn sums(sums: &[i32]) -> Self {
             Self(sums.first_chunk().copied().unwrap_or_default())
-        }
-
-        fn groups(numbers: &[u8]) -> (&[[u8; 4]], [u8; 4]) {
-            super::fours(numbers)
         }
 
         fn numbers(four: [u8; 4]) -> [u8; 4] {

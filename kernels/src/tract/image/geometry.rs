@@ -364,6 +364,19 @@ impl Window {
         });
     }
 
+    /// The columns of the output whose window has every column inside the image.
+    pub(in crate::tract) fn inner_columns(&self) -> Range<usize> {
+        let ([_, stride], [_, dilation]) = (self.strides, self.dilations);
+        let ([_, before], [_, width]) = (self.before, self.image);
+        let ([_, columns], [_, window]) = (self.output, self.kernel);
+        let reach = dilation * window.saturating_sub(1);
+        let first = before.div_ceil(stride.max(1)).min(columns);
+        // One past the last whose window ends inside.
+        let room = (width + before).saturating_sub(reach);
+        let end = room.div_ceil(stride.max(1)).min(columns);
+        first..end.max(first)
+    }
+
     /// The same window over the image with its padding laid out ([`Window::pad`]), where each row of the
     /// window is one tap: as many pixels as it is wide lie side by side. Not for windows with gaps
     /// between their columns.

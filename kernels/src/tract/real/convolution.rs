@@ -324,10 +324,11 @@ impl Call<'_> {
         let count = images.len() / (height * width * self.channels).max(1);
         let of_channels = (count, self.channels);
         let output = (output, self.channels);
+        let even = self.window.inner_columns();
         self.window
             .rows(of_channels, output, |begin, places, line| {
                 let image = images.get(begin..).unwrap_or_default();
-                filters.convolve(image, places, self.bounds, line);
+                filters.convolve(image, (places, even.clone()), self.bounds, line);
             });
     }
 }
