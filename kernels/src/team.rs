@@ -18,7 +18,7 @@ use std::any::Any;
 use std::cell::{RefCell, UnsafeCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,15 @@ const LOOKS: usize = 4_000;
 
 /// In [`Team::gate`]: parts are let out. The other bits count the helpers who are at them.
 const OPEN: usize = 1 << (usize::BITS - 1);
+
+/// In [`Team::taken`]: a part of the front.
+const FRONT: u64 = 1;
+
+/// A part of the back.
+const BACK: u64 = 1 << 32;
+
+/// More parts than there are, with room for those who still ask.
+const NONE_LEFT: u64 = (BACK / 2) * BACK + BACK / 2;
 
 thread_local! {
     /// The team that the call on this thread leads; none while a part of it is computed.
@@ -48,8 +57,9 @@ pub struct Team {
     gate: AtomicUsize,
     /// Read only by those who went through the gate; written only while it is shut and nobody is in.
     loops: UnsafeCell<Option<Loop>>,
-    /// The next part that nobody has taken.
-    next: AtomicUsize,
+    /// How many parts the leader has taken from the front, and the helpers from the back ([`BACK`]): from
+    /// loop to loop each thread meets about the same rows, which are still in its cache.
+    taken: AtomicU64,
     closed: AtomicBool,
     /// Helpers asleep, or about to be.
     asleep: AtomicUsize,
@@ -104,7 +114,7 @@ impl Team {
             recruited: AtomicBool::new(false),
             gate: AtomicUsize::new(0),
             loops: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             asleep: AtomicUsize::new(0),
             beds: Mutex::new(()),
@@ -180,24 +190,31 @@ impl Team {
         if let Some(Loop { part, parts }) = loops {
             // SAFETY: as above.
             let part = unsafe { &*part };
-            let done = catch_unwind(AssertUnwindSafe(|| self.take(part, parts)));
+            let done = catch_unwind(AssertUnwindSafe(|| self.take(part, parts, BACK)));
             if let Err(payload) = done {
                 lock(&self.panic).get_or_insert(payload);
                 // Nobody wants the others.
-                self.next.store(parts, Ordering::SeqCst);
+                self.taken.store(NONE_LEFT, Ordering::SeqCst);
             }
         }
         self.gate.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Computes parts until none is left.
-    fn take(&self, part: &(dyn Fn(usize) + Sync), parts: usize) {
+    /// Computes parts until none is left: of the front, or of the [`BACK`].
+    fn take(&self, part: &(dyn Fn(usize) + Sync), parts: usize, side: u64) {
         loop {
-            let next = self.next.fetch_add(1, Ordering::SeqCst);
-            if next >= parts {
+            let taken = self.taken.fetch_add(side, Ordering::SeqCst);
+            let (front, back) = (taken % BACK, taken / BACK);
+            let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+            let (front, back) = (number(front), number(back));
+            if front.saturating_add(back) >= parts {
                 return;
             }
-            part(next);
+            part(if side == BACK {
+                parts - 1 - back
+            } else {
+                front
+            });
         }
     }
 
@@ -221,7 +238,7 @@ impl Team {
         struct Shut<'a>(&'a Team);
         impl Drop for Shut<'_> {
             fn drop(&mut self) {
-                self.0.next.store(usize::MAX / 2, Ordering::SeqCst);
+                self.0.taken.store(NONE_LEFT, Ordering::SeqCst);
                 self.0.gate.fetch_and(!OPEN, Ordering::SeqCst);
                 let mut looks = 0;
                 while self.0.gate.load(Ordering::SeqCst) != 0 {
@@ -246,14 +263,14 @@ impl Team {
                 parts,
             });
         }
-        self.next.store(0, Ordering::SeqCst);
+        self.taken.store(0, Ordering::SeqCst);
         let shut = Shut(self);
         self.gate.fetch_or(OPEN, Ordering::SeqCst);
         if !self.recruited.swap(true, Ordering::SeqCst) {
             (self.recruit)(self);
         }
         self.wake();
-        self.take(part, parts);
+        self.take(part, parts, FRONT);
         drop(shut);
         let panic = lock(&self.panic).take();
         if let Some(payload) = panic {

@@ -8,6 +8,7 @@ use super::lanes::Width;
 use super::product::Weights;
 use super::{Bounds, function, pool};
 use crate::product::OUTSIDE;
+use crate::team::with_helpers;
 
 const CASES: u32 = 192;
 
@@ -111,6 +112,28 @@ proptest! {
             filters.convolve(&image, (&places, 0..0), bounds, &mut results);
             close(&results, &expected);
         }
+    }
+}
+
+/// A product whose rows, or whose columns, several threads share is the same to the bit.
+#[test]
+fn a_shared_product_is_the_same() {
+    for (rows, depth, columns) in [(1, 40, 300), (5, 7, 130), (49, 33, 200), (500, 24, 40)] {
+        let (matrix, weights) = (numbers(rows * depth, 3), numbers(depth * columns, 4));
+        let weight = |_, place: usize, column: usize| weights[place * columns + column];
+        let packed = Weights::pack((1, depth, columns), weight, Some(&numbers(columns, 5)));
+        let multiply = || {
+            let mut results = vec![f32::NAN; rows * columns];
+            packed.multiply_matrix(&matrix, Bounds::NONE, &mut results, columns);
+            results
+        };
+        let alone = multiply();
+        assert!(alone.iter().all(|number| number.is_finite()));
+        assert_eq!(
+            with_helpers(2, multiply),
+            alone,
+            "{rows} x {depth} x {columns}"
+        );
     }
 }
 

@@ -1,7 +1,5 @@
 //! Loops that many threads share against the same on one.
 
-use std::sync::atomic::AtomicU64;
-
 use super::*;
 
 #[test]

@@ -7,6 +7,7 @@ use tract_onnx::pb::{AttributeProto, NodeProto};
 use super::super::super::fuse::whole;
 use super::super::super::image::channels::CHANNELS_LAST;
 use super::*;
+use crate::team::with_helpers;
 
 fn list(name: &str, ints: &[usize]) -> AttributeProto {
     AttributeProto {
@@ -101,6 +102,8 @@ proptest! {
         let given: Vec<&Tensor> = kept.iter().map(|at| inputs[*at]).collect();
         let sums = prepared.compute(&given).unwrap().remove(0);
         prop_assert_eq!(first(&sums).unwrap(), reference);
+        let shared = with_helpers(2, || prepared.compute(&given).unwrap().remove(0));
+        prop_assert_eq!(shared, sums);
     }
 }
 

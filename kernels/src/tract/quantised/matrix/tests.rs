@@ -5,6 +5,7 @@ use tract_onnx::pb::NodeProto;
 
 use super::super::super::fuse::whole;
 use super::*;
+use crate::team::with_helpers;
 
 /// `MatMulInteger` of these matrices, by the kernel and by the reference.
 fn both(inputs: &[&Tensor], turned: bool) -> [Tensor; 2] {
@@ -37,6 +38,8 @@ fn both(inputs: &[&Tensor], turned: bool) -> [Tensor; 2] {
     let left: Vec<&Tensor> = kept.iter().map(|at| inputs[*at]).collect();
     let of_prepared = one(prepared.compute(&left).unwrap());
     assert_eq!(of_prepared, one(kernel.compute(inputs).unwrap()));
+    let shared = with_helpers(2, || one(prepared.compute(&left).unwrap()));
+    assert_eq!(of_prepared, shared);
     [of_prepared, one(reference.compute(inputs).unwrap())]
 }
 

@@ -9,6 +9,7 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use super::super::super::fuse::whole;
 use super::super::super::image::channels::CHANNELS_LAST;
 use super::*;
+use crate::team::with_helpers;
 
 const CASES: u32 = 128;
 
@@ -129,7 +130,7 @@ proptest! {
         strides in prop::array::uniform2(1_usize..3),
         dilations in prop::array::uniform2(1_usize..3),
         pads in prop::array::uniform4(0_usize..3),
-        image in prop::array::uniform2(7_usize..12),
+        image in prop::array::uniform2(7_usize..24),
         images in 0_usize..6,
         seed in 0_usize..1_000,
     ) {
@@ -157,6 +158,9 @@ proptest! {
         prop_assert_eq!(&*kept, &[0]);
         let found = prepared.compute(&[&last(&x).unwrap()]).unwrap().remove(0);
         prop_assert_eq!(&numbers(&first(&found).unwrap()), &expected);
+        let turned = last(&x).unwrap();
+        let shared = with_helpers(2, || prepared.compute(&[&turned]).unwrap().remove(0));
+        prop_assert_eq!(shared, found);
     }
 }
 
