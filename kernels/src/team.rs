@@ -52,11 +52,10 @@ pub struct Team {
     /// Loops that take less are not shared.
     worth: Duration,
     /// Asks for help; called once in each call, by its first loop that lets parts out.
-    recruit: Box<dyn Fn(&Arc<Team>) + Send + Sync>,
+    recruit: Box<Recruit>,
     recruited: AtomicBool,
     gate: AtomicUsize,
-    /// Read only by those who went through the gate; written only while it is shut and nobody is in.
-    loops: UnsafeCell<Option<Loop>>,
+    loops: LetOut,
     /// How many parts the leader has taken from the front, and the helpers from the back ([`BACK`]): from
     /// loop to loop each thread meets about the same rows, which are still in its cache.
     taken: AtomicU64,
@@ -66,8 +65,28 @@ pub struct Team {
     beds: Mutex<()>,
     wake: Condvar,
     /// What a part panicked with on a helper's thread.
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    panic: Mutex<Option<Payload>>,
 }
+
+/// Asks for help for a team.
+type Recruit = dyn Fn(&Arc<Team>) + Send + Sync;
+
+/// What a part panicked with.
+type Payload = Box<dyn Any + Send>;
+
+/// The loop whose parts are let out: read only by those who went through the gate, and written only while
+/// it is shut and nobody is in.
+struct LetOut(UnsafeCell<Option<Loop>>);
+
+#[expect(
+    unsafe_code,
+    reason = "a loop on one thread's stack is shared with others while it runs"
+)]
+// SAFETY: it is read and written as said above, and what it points to is `Sync` and outlives the open gate.
+unsafe impl Sync for LetOut {}
+#[expect(unsafe_code, reason = "as above")]
+// SAFETY: as above.
+unsafe impl Send for LetOut {}
 
 /// A loop whose parts are let out.
 #[derive(Clone, Copy)]
@@ -75,17 +94,6 @@ struct Loop {
     part: *const (dyn Fn(usize) + Sync),
     parts: usize,
 }
-
-// SAFETY: `loops` is the only part that is not `Sync`. `Team::each` writes it while the gate is shut and
-// no helper is inside, and helpers read it inside; what it points to is `Sync` and outlives the open gate.
-#[expect(
-    unsafe_code,
-    reason = "a loop on one thread's stack is shared with others while it runs"
-)]
-unsafe impl Sync for Team {}
-// SAFETY: as above.
-#[expect(unsafe_code, reason = "as above")]
-unsafe impl Send for Team {}
 
 impl fmt::Debug for Team {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,7 +121,7 @@ impl Team {
             recruit: Box::new(recruit),
             recruited: AtomicBool::new(false),
             gate: AtomicUsize::new(0),
-            loops: UnsafeCell::new(None),
+            loops: LetOut(UnsafeCell::new(None)),
             taken: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             asleep: AtomicUsize::new(0),
@@ -186,7 +194,7 @@ impl Team {
     fn help(&self) {
         // SAFETY: this thread went in while the gate was open: the leader writes no other loop, and does
         // not leave this one, before it is out again.
-        let loops = unsafe { *self.loops.get() };
+        let loops = unsafe { *self.loops.0.get() };
         if let Some(Loop { part, parts }) = loops {
             // SAFETY: as above.
             let part = unsafe { &*part };
@@ -258,7 +266,7 @@ impl Team {
         };
         // SAFETY: the gate is shut and nobody is inside: `Shut` waited for that in the loop before.
         unsafe {
-            *self.loops.get() = Some(Loop {
+            *self.loops.0.get() = Some(Loop {
                 part: forgotten,
                 parts,
             });

@@ -49,7 +49,11 @@ fn helpers_that_slept_are_woken_by_the_next_loop() {
             }
             let met = std::sync::Barrier::new(2);
             // Returns only when two threads are at it.
-            team.lead(|| each(2, |_| drop(met.wait())));
+            team.lead(|| {
+                each(2, |_| {
+                    met.wait();
+                });
+            });
         }
         team.close();
     });

@@ -147,7 +147,7 @@ impl Direction<'_> {
         let parts = (0..batch).step_by(size);
         let parts = parts.map(|first| first..batch.min(first + size));
         team::each_of(parts.collect(), |rows| {
-            self.run_rows(rows, x, firsts, &outputs)
+            self.run_rows(rows, x, firsts, &outputs);
         });
     }
 
