@@ -1,8 +1,9 @@
 //! How tensors are computed: engines behind one trait, and our own kernels.
 //!
-//! From the bottom: [`tensor`] (values), [`engine`] (the trait every engine implements), the
-//! numeric cores that know neither ONNX nor an engine, the engines, each behind a cargo feature of
-//! its own, and [`verify`], which lets no model serve before it has proved itself.
+//! From the bottom: [`tensor`] (values), [`engine`] (the trait every engine implements), [`team`] (threads
+//! that are lent to a call), the numeric cores that know neither ONNX nor an engine, the engines, each
+//! behind a cargo feature of its own, and [`verify`], which lets no model serve before it has proved
+//! itself.
 //!
 //! This crate never opens a socket, never spawns a thread, and never keeps state on disk.
 

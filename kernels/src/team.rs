@@ -149,8 +149,7 @@ impl Team {
     pub fn attend(&self, wanted: impl Fn() -> bool) {
         let mut looks = 0;
         while !self.closed.load(Ordering::SeqCst) && !wanted() {
-            if self.enter() {
-                self.help();
+            if self.enter() && self.help(&wanted) {
                 looks = 0;
             } else if looks < LOOKS {
                 looks += 1;
@@ -189,16 +188,19 @@ impl Team {
         inside
     }
 
-    /// Computes parts and goes out again.
+    /// Computes parts, unless it is `wanted` elsewhere, and goes out again. Whether there were any.
     #[expect(unsafe_code, reason = "the loop lies on the leader's stack")]
-    fn help(&self) {
+    fn help(&self, wanted: &impl Fn() -> bool) -> bool {
+        let mut helped = false;
         // SAFETY: this thread went in while the gate was open: the leader writes no other loop, and does
         // not leave this one, before it is out again.
         let loops = unsafe { *self.loops.0.get() };
         if let Some(Loop { part, parts }) = loops {
             // SAFETY: as above.
             let part = unsafe { &*part };
-            let done = catch_unwind(AssertUnwindSafe(|| self.take(part, parts, BACK)));
+            let take = || self.take(part, parts, (BACK, wanted));
+            let done = catch_unwind(AssertUnwindSafe(take));
+            helped = done.as_ref().copied().unwrap_or(true);
             if let Err(payload) = done {
                 lock(&self.panic).get_or_insert(payload);
                 // Nobody wants the others.
@@ -206,24 +208,35 @@ impl Team {
             }
         }
         self.gate.fetch_sub(1, Ordering::SeqCst);
+        helped
     }
 
-    /// Computes parts until none is left: of the front, or of the [`BACK`].
-    fn take(&self, part: &(dyn Fn(usize) + Sync), parts: usize, side: u64) {
-        loop {
-            let taken = self.taken.fetch_add(side, Ordering::SeqCst);
-            let (front, back) = (taken % BACK, taken / BACK);
-            let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-            let (front, back) = (number(front), number(back));
-            if front.saturating_add(back) >= parts {
-                return;
+    /// Computes parts until none is left, or this thread is `wanted` elsewhere: of the front, or of the
+    /// [`BACK`]. Whether it computed any.
+    fn take(
+        &self,
+        part: &(dyn Fn(usize) + Sync),
+        parts: usize,
+        (side, wanted): (u64, &dyn Fn() -> bool),
+    ) -> bool {
+        let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let counts = |taken: u64| (number(taken % BACK), number(taken / BACK));
+        let left = |(front, back): (usize, usize)| front.saturating_add(back) < parts;
+        let mut any = false;
+        // Looked at first: who finds nothing left must not count on, however often it comes back.
+        while left(counts(self.taken.load(Ordering::SeqCst))) && !wanted() {
+            let (front, back) = counts(self.taken.fetch_add(side, Ordering::SeqCst));
+            if !left((front, back)) {
+                break;
             }
+            any = true;
             part(if side == BACK {
                 parts - 1 - back
             } else {
                 front
             });
         }
+        any
     }
 
     fn sleep(&self, wanted: &impl Fn() -> bool) {
@@ -278,7 +291,7 @@ impl Team {
             (self.recruit)(self);
         }
         self.wake();
-        self.take(part, parts, FRONT);
+        self.take(part, parts, (FRONT, &|| false));
         drop(shut);
         let panic = lock(&self.panic).take();
         if let Some(payload) = panic {

@@ -88,7 +88,7 @@ fn gaussian(x: f32) -> f32 {
 }
 
 widest! {
-    /// Writes [`gaussian`] of each number.
+    /// Writes the Gaussian error linear unit of each number, `x * (1 + erf(x / sqrt(2))) / 2`.
     pub fn gelu(numbers: &[f32], results: &mut [f32]) {
         for (result, number) in results.iter_mut().zip(numbers) {
             *result = gaussian(*number);

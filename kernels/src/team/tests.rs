@@ -1,11 +1,15 @@
 //! Loops that many threads share against the same on one.
 
+use edgeward_harness::floors;
+
 use super::*;
 
 #[test]
 fn every_part_is_computed_once_in_every_loop() {
+    const LOOPS: u32 = 20_000;
     with_helpers(3, || {
-        for round in 0..20_000_usize {
+        for round in 0..LOOPS {
+            let round = usize::try_from(round).unwrap();
             let parts = round % 9;
             let done: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
             each(parts, |part| {
@@ -15,6 +19,7 @@ fn every_part_is_computed_once_in_every_loop() {
             assert_eq!(done, vec![1; parts], "round {round}");
         }
     });
+    floors::reached("kernels.team.loops", u64::from(LOOPS));
 }
 
 #[test]
@@ -147,4 +152,28 @@ fn a_slice_is_divided_as_far_as_it_goes() {
     let mut numbers = [1, 2, 3, 4, 5];
     let pieces = pieces(numbers.as_mut_slice(), [2, 2, 2, 2].into_iter());
     assert_eq!(pieces, [&mut [1, 2][..], &mut [3, 4], &mut [5], &mut []]);
+}
+
+#[test]
+fn a_helper_that_is_wanted_elsewhere_takes_no_further_part() {
+    let team = Arc::new(Team::new(2, Team::WORTH, |_| {}));
+    let (wanted, helped) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let leader = std::thread::current().id();
+    std::thread::scope(|scope| {
+        let helper = scope.spawn(|| team.attend(|| wanted.load(Ordering::SeqCst)));
+        team.lead(|| {
+            each(8, |part| {
+                if std::thread::current().id() == leader {
+                    // The first part lasts until the helper has had one, and is gone.
+                    while part == 0 && !helper.is_finished() {
+                        std::thread::yield_now();
+                    }
+                } else {
+                    helped.fetch_add(1, Ordering::SeqCst);
+                    wanted.store(true, Ordering::SeqCst);
+                }
+            });
+        });
+    });
+    assert_eq!(helped.into_inner(), 1);
 }

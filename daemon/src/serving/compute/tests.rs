@@ -150,7 +150,8 @@ async fn a_helper_leaves_for_a_job_of_its_own_lane_and_of_another() {
             .unwrap();
         starts.recv().unwrap();
         let job = compute.submit(&lane(other, 2), || 1).unwrap();
-        assert_eq!(job.await, Ok(1));
+        let answer = tokio::time::timeout(LONG, job).await;
+        assert_eq!(answer.expect("the helper leaves"), Ok(1));
         go.send(()).unwrap();
         helped.await.unwrap();
     }
@@ -179,6 +180,39 @@ async fn a_lane_with_jobs_enough_gets_no_helpers() {
     tasks.begin_shutdown();
     tasks.join_all(LONG).await.unwrap();
     assert!(compute.0.lock().lanes.is_empty());
+}
+
+#[tokio::test]
+async fn a_helper_leaves_when_jobs_fill_the_share_of_its_lane() {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let compute = Compute::start(&tasks, 3, 8).unwrap();
+    let (held, starts, go) = gated();
+    let helped = compute
+        .submit(&lane("a", 2), move || {
+            shared(2, 1)();
+            held();
+        })
+        .unwrap();
+    starts.recv().unwrap();
+    // The third thread is free for it, so nothing presses; yet the share is two threads.
+    let (second, starts, go_second) = gated();
+    let second = compute.submit(&lane("a", 2), second).unwrap();
+    starts.recv().unwrap();
+    let left = async {
+        while !format!("{:?}", compute.0.lock().lanes).contains("0 helpers") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, left)
+        .await
+        .expect("the helper leaves");
+    for go in [go, go_second] {
+        go.send(()).unwrap();
+    }
+    helped.await.unwrap();
+    second.await.unwrap();
+    tasks.begin_shutdown();
+    tasks.join_all(LONG).await.unwrap();
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ pub(super) fn product(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<
         return None;
     }
     let scale = scaled.input.iter().find(|input| *input != real)?;
-    let (of_left, of_right) = scales(sight, scale)?;
+    let (of_left, of_right) = scales(sight, scale, columns)?;
     let mut tail = Tail::new(last, vec![at, cast_at, last], scaled.output.first()?);
     let zero = |place: usize| zeros.get(place).map_or("", String::as_str);
     let mut inputs = vec![
@@ -63,7 +63,7 @@ fn added<'a>(sight: &Sight<'a>, tensor: &str, columns: i64) -> Option<(usize, &'
 }
 
 /// The scale that a `DynamicQuantizeLinear` found, and the constant one, that `tensor` is the product of.
-fn scales<'a>(sight: &Sight<'a>, tensor: &str) -> Option<(&'a str, &'a str)> {
+fn scales<'a>(sight: &Sight<'a>, tensor: &str, columns: i64) -> Option<(&'a str, &'a str)> {
     let maker = sight.maker(tensor).filter(|maker| maker.op_type == "Mul")?;
     let [first, second] = maker.input.as_slice() else {
         return None;
@@ -78,7 +78,9 @@ fn scales<'a>(sight: &Sight<'a>, tensor: &str) -> Option<(&'a str, &'a str)> {
     // One number, or one for each column: whatever else it is, it is not what the node takes.
     let is_fixed = |name: &str| {
         let tensor = sight.constant_reals(name);
-        tensor.is_some_and(|tensor| tensor.dims.len() < 2)
+        tensor.is_some_and(|tensor| {
+            matches!(tensor.dims.as_slice(), [] | [1]) || tensor.dims == [columns]
+        })
     };
     if is_found(first) && is_fixed(second) {
         Some((first, second))

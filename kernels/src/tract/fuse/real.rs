@@ -100,10 +100,11 @@ pub(super) fn gelu(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<Fus
     let [x, root] = divided.input.as_slice() else {
         return None;
     };
+    // A constant of more axes would give its own to what it is computed with.
     let near = |name: &str, number: f32| {
-        sight
-            .real(name)
-            .filter(|given| (given - number).abs() < 1e-6)
+        let single = sight.constant(name)?.dims.is_empty();
+        let given = sight.real(name).filter(|_| single)?;
+        ((given - number).abs() < 1e-6).then_some(())
     };
     near(root, std::f32::consts::SQRT_2)?;
     sight.only_taker(scaled)?;
@@ -148,9 +149,15 @@ pub(super) fn normal(sight: &Sight<'_>, at: usize, node: &NodeProto) -> Option<F
             .map(String::as_str)
             .filter(|bias| !bias.is_empty()),
     );
-    for constant in inputs.iter().skip(1) {
-        (sight.shared_reals(constant)?.dims.len() == 1).then_some(())?;
-    }
+    // A single number would be meant for every column.
+    let columns = &sight.shared_reals(scale)?.dims;
+    let is_row = |name: &&str| {
+        let row = sight.shared_reals(name);
+        row.is_some_and(|row| row.dims == *columns)
+    };
+    let are_rows = inputs.iter().skip(1).all(is_row);
+    let is_wide = matches!(columns.as_slice(), [columns] if *columns > 1);
+    (are_rows && is_wide).then_some(())?;
     let tail = Tail::new(at, vec![at], output);
     Some(tail.fuse(node, REAL_NORMAL, inputs, node.attribute.clone()))
 }

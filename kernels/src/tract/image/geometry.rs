@@ -148,6 +148,10 @@ impl Geometry {
         kernel: &[usize],
     ) -> TractResult<Window> {
         let output = self.output(image, kernel)?;
+        ensure!(
+            !image.contains(&0) || output.contains(&0),
+            "a window over an image of {image:?}, which has no pixels"
+        );
         let before = image.iter().zip(kernel).enumerate();
         let before: TVec<usize> = before
             .map(|(axis, (extent, kernel))| match &self.padding {

@@ -191,3 +191,15 @@ fn no_images_give_none_however_small_they_are() {
     let none = build(&[]).compute(&[&x, &w, &b]).unwrap().remove(0);
     assert_eq!(none.shape(), [0, 2, 1, 1]);
 }
+
+#[test]
+fn a_window_on_padding_alone_is_refused() {
+    let (x, w, b) = (
+        wholes(&[1, 1, 0, 3], 1),
+        wholes(&[1, 1, 2, 2], 2),
+        wholes(&[1], 3),
+    );
+    let attributes = [list("pads", &[1, 1, 1, 1])];
+    let error = build(&attributes).compute(&[&x, &w, &b]).unwrap_err();
+    assert!(error.to_string().contains("which has no pixels"), "{error}");
+}
