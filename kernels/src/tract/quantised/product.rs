@@ -8,7 +8,7 @@
 use crate::int8::product::Weights as Ours;
 use tract_onnx::prelude::tract_linalg::mmm::{
     AsInputValue, EagerPackedInput, FusedSpec, MMMInputFormat, MMMInputValue, MatMatMul,
-    MmmDispatch, PackedExoticFact, Query, Suitable,
+    MmmDispatch, PackedExoticFact, Query, Suitable, pick_by_shape,
 };
 use tract_onnx::prelude::tract_linalg::pack::PackedI8K4;
 
@@ -191,9 +191,9 @@ impl Weights {
     }
 }
 
-/// Weights in the format of the kernel that tract-linalg has for them.
-fn linalg(columns: &[i8], depth: usize, count: usize) -> TractResult<Way> {
-    let query = Query {
+/// What is asked of a kernel.
+fn query(depth: usize, columns: usize) -> Query {
+    Query {
         weight: DatumType::I8.into(),
         activation: DatumType::I8,
         accumulators: tvec!(DatumType::I32),
@@ -202,10 +202,14 @@ fn linalg(columns: &[i8], depth: usize, count: usize) -> TractResult<Way> {
         m: None,
         k: Some(depth),
         // A single column would get a kernel for vectors, which reads the other matrix otherwise.
-        n: Some(count.max(2)),
-    };
-    let (kernel, packing, _) =
-        chosen(&query, depth).context("this processor has no kernel for products of bytes")?;
+        n: Some(columns.max(2)),
+    }
+}
+
+/// Weights in the format of the kernel that tract-linalg has for them.
+fn linalg(columns: &[i8], depth: usize, count: usize) -> TractResult<Way> {
+    let (kernel, packing, _) = chosen(&query(depth, count), depth)
+        .context("this processor has no kernel for products of bytes")?;
     let (_, format) = kernel
         .packings()
         .get(packing)
@@ -219,19 +223,25 @@ fn linalg(columns: &[i8], depth: usize, count: usize) -> TractResult<Way> {
     })
 }
 
-/// The kernel for a product of this depth. One that multiplies more numbers at once than there are
-/// (AMX takes 64) would mostly multiply padding.
+/// The kernel for a product of this depth: never one that reads more numbers of a column than the column
+/// has. AMX takes 64 at once; tract 0.23.9 fills only the left side up to that, and reads up to 60 numbers
+/// behind the weights, which ends the process where they end their page.
 fn chosen(query: &Query, depth: usize) -> Option<Suitable> {
     let dispatch = MmmDispatch::native();
     let mut suitable = dispatch.suitable(query);
     suitable.retain(|(kernel, packing, _)| {
         let formats = kernel.packings().get(*packing);
-        formats.is_some_and(|(format, _)| format.k_alignment() <= depth.max(4))
+        formats.is_some_and(|(left, right)| {
+            let at_once = left.k_alignment().max(right.k_alignment());
+            at_once <= FILLED || depth.is_multiple_of(at_once)
+        })
     });
-    dispatch
-        .preferred(query, &suitable)
-        .or_else(|| dispatch.pick(query))
+    let by_shape = || pick_by_shape(query, &suitable).and_then(|at| suitable.get(at).cloned());
+    dispatch.preferred(query, &suitable).or_else(by_shape)
 }
+
+/// Numbers up to which every format fills both sides up.
+const FILLED: usize = 4;
 
 /// Activations in the format of a kernel.
 fn panels(
@@ -333,6 +343,27 @@ fn in_lines(rows: &[i8], depth: usize, width: usize, panel: &mut [u8]) {
     for (into, row) in lines.zip(rows.chunks_exact(depth.max(1))) {
         for (into, value) in into.iter_mut().zip(row) {
             *into = value.cast_unsigned();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kernel_reads_behind_a_column() {
+        for depth in 1..300 {
+            for columns in [2, 16, 40] {
+                let (kernel, packing, _) = chosen(&query(depth, columns), depth).unwrap();
+                let (left, right) = &kernel.packings()[packing];
+                let at_once = left.k_alignment().max(right.k_alignment());
+                assert!(
+                    at_once <= 4 || depth % at_once == 0,
+                    "{} takes {at_once} of {depth}",
+                    kernel.name()
+                );
+            }
         }
     }
 }
