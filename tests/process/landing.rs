@@ -141,12 +141,13 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
+            let is_parquet = path.extension().is_some_and(|name| name == "parquet");
+            if path.file_name().is_some_and(|name| name == ".arriving") {
+                // No table: files get here before they get their names.
+            } else if path.is_dir() {
                 folders.push(path);
-            } else if path
-                .extension()
-                .is_some_and(|extension| extension == "parquet")
-            {
+            } else {
+                assert!(is_parquet, "{} would be read as rows", path.display());
                 found.push(path);
             }
         }

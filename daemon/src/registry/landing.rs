@@ -1,9 +1,12 @@
 //! Where segments are staged, verified and land.
 //!
 //! A segment is staged in one file named by its digest, below `{registry}/staging`. When its last
-//! chunk is there, the whole is hashed, opened as Parquet and its rows counted; only then it is put
-//! under its name in the landing place, if nothing stands there. The landing place is the record of
-//! what has landed: there is no index that could differ from it.
+//! chunk is there, the whole is hashed, opened as Parquet and its rows counted; only then it lands:
+//! it is written to [`ARRIVING`], made durable, and linked under its name if nothing stands there.
+//! The landing place is the record of what has landed: there is no index that could differ from it.
+//!
+//! A table's folder therefore never holds a part of a file, not even after a power cut: readers take
+//! every file that they find there, whatever its name ends with.
 //!
 //! Staged chunks are not durable: after a restart the device is asked for them again.
 
@@ -23,7 +26,7 @@ use edgeward_wire::chunk::{CHUNK_BYTES, ChunkSet};
 use edgeward_wire::segment::SegmentManifest;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::tasks::Tasks;
@@ -31,6 +34,10 @@ use crate::tasks::Tasks;
 /// Segments that may be staged at once; the one that was written to longest ago is dropped, and
 /// its device asked again.
 const MOST_STAGED: usize = 64;
+
+/// Where files are written before they get their name: in the landing place, for a link does not
+/// leave its file system, and in none of its catalogs. What stands there at a start never landed.
+const ARRIVING: &str = ".arriving";
 
 /// Why the landing place cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -85,19 +92,15 @@ impl Landing {
         tasks: Tasks,
     ) -> Result<Self, OpenLandingError> {
         let staging = directory.join("staging");
-        for path in [&staging, &landing.to_owned()] {
+        for path in [&staging, &landing.join(ARRIVING)] {
             fs.create_dir_all(path)
+                .and_then(|()| fs.list(path))
+                .and_then(|left| left.iter().try_for_each(|path| fs.remove(path)))
                 .map_err(|source| OpenLandingError::Folder {
                     path: path.clone(),
                     source,
                 })?;
         }
-        fs.list(&staging)
-            .and_then(|left| left.iter().try_for_each(|path| fs.remove(path)))
-            .map_err(|source| OpenLandingError::Folder {
-                path: staging.clone(),
-                source,
-            })?;
         let objects = LocalFileSystem::new_with_prefix(landing)
             .map_err(|source| OpenLandingError::Open {
                 path: landing.to_owned(),
@@ -180,6 +183,23 @@ impl Landing {
         Ok(())
     }
 
+    /// Writes the file where no reader looks, then gives it its name if nothing has it.
+    async fn put(
+        &self,
+        digest: &Digest,
+        object: &ObjectPath,
+        bytes: Bytes,
+    ) -> Result<(), object_store::Error> {
+        let arriving = ObjectPath::from_iter([ARRIVING, &digest.to_string()]);
+        self.objects.put(&arriving, bytes.into()).await?;
+        let named = self.objects.rename_if_not_exists(&arriving, object).await;
+        if named.is_err() {
+            // What cannot be removed now is removed at the next start.
+            let _ = self.objects.delete(&arriving).await;
+        }
+        named
+    }
+
     /// Reads the staged bytes back, without the staging file afterwards.
     fn take(&self, digest: &Digest) -> io::Result<Bytes> {
         let path = self.path_of(digest);
@@ -258,12 +278,8 @@ impl LandingSink for Landing {
             }
             (_, Ok(())) => {}
         }
-        match self
-            .objects
-            .put_opts(&object, bytes.into(), PutMode::Create.into())
-            .await
-        {
-            Ok(_) => Ok(()),
+        match self.put(&segment.digest, &object, bytes).await {
+            Ok(()) => Ok(()),
             Err(object_store::Error::AlreadyExists { .. }) => match self.standing(&object).await? {
                 Some(digest) if digest == segment.digest => Ok(()),
                 _ => Err(LandError::Refused(taken(&object))),

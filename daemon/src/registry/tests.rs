@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use edgeward_base::clock::{SharedClock, SystemClock};
@@ -335,7 +335,7 @@ async fn stage(landing: &Landing, segment: &SegmentManifest, bytes: &[u8]) {
     }
 }
 
-fn landing(room: &Room) -> (Landing, std::path::PathBuf) {
+fn landing(room: &Room) -> (Landing, PathBuf) {
     let folder = room.folder.path().join("landing");
     let landing = Landing::open(
         room.folder.path(),
@@ -345,6 +345,76 @@ fn landing(room: &Room) -> (Landing, std::path::PathBuf) {
     )
     .unwrap();
     (landing, folder)
+}
+
+/// Every file below `folder`, of whatever name.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        // A folder that is gone or not there yet has no file.
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// An analyst's tools read a table's folder at any moment, and take every file in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_holds_whole_files_at_every_moment() {
+    const SEGMENTS: u64 = 24;
+    let room = room();
+    let (landing, folder) = landing(&room);
+    let bytes = parquet(500_000);
+    let name = device("box-1");
+    let (done, over) = std::sync::mpsc::channel::<()>();
+    let catalog = folder.join("main");
+    let (size, looks) = (bytes.len() as u64, room.tasks.clone());
+    let looking = looks.run_blocking("look at the table", move || {
+        let mut looked = 0;
+        while over.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            for file in files_below(&catalog) {
+                assert_eq!(file.extension(), Some("parquet".as_ref()), "{file:?}");
+                assert_eq!(std::fs::metadata(&file).unwrap().len(), size, "{file:?}");
+            }
+            looked += 1;
+        }
+        looked
+    });
+    let lands = async {
+        for number in 0..SEGMENTS {
+            let mut segment = segment(&bytes, 500_000);
+            segment.name.boot = BootId(number);
+            landing.progress(&name, &segment).await.unwrap();
+            stage(&landing, &segment, &bytes).await;
+            landing.land(&name, &segment).await.unwrap();
+        }
+        drop(done);
+    };
+    let (looked, ()) = tokio::join!(looking, lands);
+    assert!(looked.unwrap() > SEGMENTS, "the table was looked at often");
+    assert_eq!(files_below(&folder).len() as u64, SEGMENTS);
+}
+
+#[tokio::test]
+async fn what_never_landed_is_gone_after_a_start() {
+    let room = room();
+    let (landing, folder) = landing(&room);
+    drop(landing);
+    std::fs::write(folder.join(".arriving/half"), b"PAR1").unwrap();
+    std::fs::write(room.folder.path().join("staging/half.part"), b"PAR1").unwrap();
+    let (_landing, folder) = self::landing(&room);
+    assert_eq!(files_below(&folder), Vec::<PathBuf>::new());
+    assert_eq!(
+        files_below(&room.folder.path().join("staging")),
+        Vec::<PathBuf>::new()
+    );
 }
 
 #[tokio::test]
@@ -370,11 +440,10 @@ async fn a_segment_lands_once_under_its_name() {
         again.progress(&name, &segment).await.unwrap(),
         LandingProgress::Landed
     );
-    assert!(
-        std::fs::read_dir(room.folder.path().join("staging"))
-            .unwrap()
-            .next()
-            .is_none()
+    assert_eq!(files_below(&folder), [landed]);
+    assert_eq!(
+        files_below(&room.folder.path().join("staging")),
+        Vec::<PathBuf>::new()
     );
 }
 
@@ -408,10 +477,7 @@ async fn what_is_not_what_its_manifest_says_does_not_land() {
         landing.land(&name, &text).await,
         Err(LandError::Refused(_))
     ));
-    assert!(
-        std::fs::read_dir(&folder).unwrap().next().is_none(),
-        "nothing landed"
-    );
+    assert_eq!(files_below(&folder), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
