@@ -105,6 +105,18 @@ pub trait Session: Debug + Send + Sync {
         &[]
     }
 
+    /// Whether a row may lack any of [`Session::columns`]: the matrix then has NaN, or the empty text,
+    /// which count as nothing.
+    fn has_sparse_columns(&self) -> bool {
+        false
+    }
+
+    /// Of each output what the model calls the numbers of a row, such as the classes whose scores they
+    /// are; empty, or missing, where it calls them nothing.
+    fn labels(&self) -> &[Vec<String>] {
+        &[]
+    }
+
     /// Whether the one output is the whole answer, as the training framework's `predict` returns an
     /// array, rather than one tensor by its name.
     fn answers_array(&self) -> bool {

@@ -33,6 +33,7 @@ mod fuse;
 mod guard;
 mod image;
 mod load;
+mod maps;
 mod ml;
 mod operator;
 mod plan;
@@ -46,6 +47,7 @@ mod standard;
 use bind::Binding;
 use guard::Guard;
 use load::Graph;
+use maps::Names;
 use plan::Plans;
 
 /// The engine's name.
@@ -135,6 +137,7 @@ struct TractSession {
     binding: Binding,
     plans: Plans,
     roundings: Vec<Rounding>,
+    names: Names,
     file_bytes: u64,
     independent: AtomicBool,
     guard: Guard,
@@ -148,6 +151,7 @@ impl TractSession {
             outputs: graph.outputs,
             plans,
             roundings: graph.roundings,
+            names: graph.names,
             file_bytes: graph.file_bytes,
             independent: AtomicBool::new(false),
             guard: Guard::default(),
@@ -173,6 +177,18 @@ impl Session for TractSession {
 
     fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
+    }
+
+    fn columns(&self) -> &[String] {
+        &self.names.keys
+    }
+
+    fn has_sparse_columns(&self) -> bool {
+        !self.names.keys.is_empty()
+    }
+
+    fn labels(&self) -> &[Vec<String>] {
+        &self.names.labels
     }
 
     fn roundings(&self) -> &[Rounding] {

@@ -134,20 +134,26 @@ impl Landing {
     }
 }
 
-/// Every Parquet file below a folder.
+/// Every Parquet file below a folder, which has no other file that an analyst's tools would read.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();
-            let is_parquet = path.extension().is_some_and(|name| name == "parquet");
-            if path.file_name().is_some_and(|name| name == ".arriving") {
-                // No table: files get here before they get their names.
-            } else if path.is_dir() {
+            let name = path.file_name().unwrap().to_string_lossy();
+            // Not read by pandas: a file gets its name when it is whole.
+            if name.starts_with('.') {
+                continue;
+            }
+            if path.is_dir() {
                 folders.push(path);
             } else {
-                assert!(is_parquet, "{} would be read as rows", path.display());
+                assert!(
+                    name.ends_with(".parquet"),
+                    "{} would be read",
+                    path.display()
+                );
                 found.push(path);
             }
         }

@@ -36,6 +36,9 @@
 //! | several columns | list of row objects |
 //! | tensors | object of nested lists, by name; of boosted trees, whose frameworks answer one array, the nested list alone |
 //!
+//! A row of numbers that the model calls by names, such as the classes of a `ZipMap`, is an object
+//! with these names instead of a list.
+//!
 //! NaN and infinities, which JSON lacks, are null. A float32 prints its shortest text that reads
 //! back to the same float32: MLflow prints the digits of its conversion to double, which says the
 //! same number in twice the bytes.

@@ -7,8 +7,8 @@
 //! tensors   [{"type": "tensor", "name": "x", "tensor-spec": {"dtype": "float32", "shape": [-1, 4]}}]
 //! ```
 //!
-//! Column types that ONNX cannot take (array, object, map, any) are refused here by name. Nothing
-//! in this module looks at a request or at a session.
+//! Column types that ONNX cannot take (array, object, map, any) are refused here by name; an output
+//! may be a map. Nothing in this module looks at a request or at a session's numbers.
 
 use std::fmt;
 
@@ -68,10 +68,13 @@ pub enum ColumnType {
     Binary,
     /// A moment, in ISO 8601 in JSON.
     Datetime,
+    /// Numbers by name, an object in JSON. Only an output is one: the scores of classes.
+    Map,
 }
 
 impl ColumnType {
-    const ALL: [Self; 8] = [
+    /// What an input may be.
+    const CELLS: [Self; 8] = [
         Self::Boolean,
         Self::Integer,
         Self::Long,
@@ -94,11 +97,16 @@ impl ColumnType {
             Self::String => "string",
             Self::Binary => "binary",
             Self::Datetime => "datetime",
+            Self::Map => "map",
         }
     }
 
-    fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|known| known.as_str() == word)
+    fn from_word(side: &'static str, word: &str) -> Option<Self> {
+        // MLflow calls a map whose keys it saw an object.
+        if side == "outputs" && matches!(word, "map" | "object") {
+            return Some(Self::Map);
+        }
+        Self::CELLS.into_iter().find(|known| known.as_str() == word)
     }
 
     /// The column type that holds every value of a tensor's element type.
@@ -156,10 +164,11 @@ pub enum ParseSignatureError {
         #[source]
         source: serde_json::Error,
     },
-    /// A column type that no ONNX input takes.
+    /// A column type that no ONNX input takes, and no output gives.
     #[error(
         "signature.{side} {name:?} has type {type_name:?}: an ONNX model takes boolean, integer, \
-         long, float, double, string, binary and datetime columns, or tensors"
+         long, float, double, string, binary and datetime columns, or tensors, and gives these or \
+         maps"
     )]
     ColumnType {
         /// `inputs` or `outputs`.
@@ -220,17 +229,25 @@ impl Signature {
     /// The signature of a model that comes without one.
     ///
     /// A model that names its features takes columns of these names; of those with texts, null is a
-    /// missing value. Any other is derived from its inputs and outputs.
+    /// missing value, and those that count as nothing may be absent. Any other is derived from its
+    /// inputs and outputs.
     #[must_use]
     pub fn of_session(session: &dyn Session) -> Self {
+        let sparse = session.has_sparse_columns();
         let column = |name: &str, column_type| Column {
             name: name.to_owned(),
             column_type,
-            required: column_type != ColumnType::String,
+            required: column_type != ColumnType::String && !sparse,
+        };
+        let texts = matches!(session.inputs(), [one] if one.data_type == DataType::String);
+        let cells = if texts {
+            ColumnType::String
+        } else {
+            ColumnType::Double
         };
         let columns: Vec<Column> = if !session.columns().is_empty() {
             let names = session.columns().iter();
-            names.map(|name| column(name, ColumnType::Double)).collect()
+            names.map(|name| column(name, cells)).collect()
         } else if session.answers_array() && session.inputs().len() > 1 {
             let specs = session.inputs().iter();
             specs
@@ -352,7 +369,8 @@ fn parse_column(
     field: &RawField,
 ) -> Result<Column, ParseSignatureError> {
     let name = field.given_name().unwrap_or_else(|| position.to_string());
-    let column_type = field.type_name.as_str().and_then(ColumnType::from_word);
+    let word = field.type_name.as_str();
+    let column_type = word.and_then(|word| ColumnType::from_word(side, word));
     let Some(column_type) = column_type else {
         let type_name = match &field.type_name {
             Value::String(word) => word.clone(),

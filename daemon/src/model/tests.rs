@@ -5,6 +5,7 @@ mod external_data;
 pub(super) mod fake;
 mod importing;
 mod loading;
+mod maps;
 mod sample_models;
 
 use std::path::{Path, PathBuf};

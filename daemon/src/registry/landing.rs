@@ -193,9 +193,10 @@ impl Landing {
         let arriving = ObjectPath::from_iter([ARRIVING, &digest.to_string()]);
         self.objects.put(&arriving, bytes.into()).await?;
         let named = self.objects.rename_if_not_exists(&arriving, object).await;
-        if named.is_err() {
-            // What cannot be removed now is removed at the next start.
-            let _ = self.objects.delete(&arriving).await;
+        if named.is_err()
+            && let Err(error) = self.objects.delete(&arriving).await
+        {
+            tracing::debug!(%arriving, %error, "what did not land is removed at the next start");
         }
         named
     }

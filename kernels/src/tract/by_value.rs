@@ -19,6 +19,7 @@ use super::bounded;
 use super::convert;
 use super::guard::Guard;
 use super::load::{self, Graph, ReadModel};
+use super::maps::Names;
 use super::operator::Evaluation;
 use super::plan::{self, Plans};
 use super::recent::Recent;
@@ -47,6 +48,7 @@ pub(super) struct ByValue {
     skeleton: Skeleton,
     evaluation: Evaluation,
     roundings: Vec<Rounding>,
+    names: Names,
     plans: Recent<Vec<u8>, Plans>,
     guard: Guard,
     independent: AtomicBool,
@@ -159,6 +161,18 @@ impl Session for ByValue {
 
     fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
+    }
+
+    fn columns(&self) -> &[String] {
+        &self.names.keys
+    }
+
+    fn has_sparse_columns(&self) -> bool {
+        !self.names.keys.is_empty()
+    }
+
+    fn labels(&self) -> &[Vec<String>] {
+        &self.names.labels
     }
 
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunModelError> {
@@ -274,7 +288,7 @@ pub(super) fn session(
     else {
         return Ok(None);
     };
-    let roundings = read.roundings.clone();
+    let (roundings, names) = (read.roundings.clone(), read.names.clone());
     let skeleton = Skeleton::of(read).map_err(|error| LoadModelError::Parse {
         form: ModelForm::Onnx,
         reason: format!("{error:#}"),
@@ -288,6 +302,7 @@ pub(super) fn session(
         skeleton,
         evaluation,
         roundings,
+        names,
         guard: Guard::default(),
         independent: AtomicBool::new(false),
     };

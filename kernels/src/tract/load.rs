@@ -19,6 +19,7 @@ use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
 use super::convert::data_type;
 use super::domains::{Domains, unsupported_operators};
+use super::maps::Names;
 use super::operator::Evaluation;
 use super::quantised::steps;
 use super::{
@@ -42,6 +43,8 @@ pub(super) struct Graph {
     pub(super) batch: Option<usize>,
     /// What each output went through of rounding to 8 bits.
     pub(super) roundings: Vec<Rounding>,
+    /// What the numbers of its inputs and outputs are called.
+    pub(super) names: Names,
     /// The size of the model file.
     pub(super) file_bytes: u64,
 }
@@ -58,6 +61,7 @@ impl Graph {
             batch: None,
             file_bytes: 0,
             roundings: Vec::new(),
+            names: Names::default(),
         }
     }
 }
@@ -82,6 +86,8 @@ pub(super) struct ReadModel {
     pub(super) file_bytes: u64,
     /// What rounding to 8 bits lies before each output.
     pub(super) roundings: Vec<Rounding>,
+    /// What its numbers are called.
+    pub(super) names: Names,
 }
 
 impl ReadModel {
@@ -141,6 +147,7 @@ pub(super) fn read(model: &ModelFile, evaluation: Evaluation) -> Result<ReadMode
         onnx,
         proto,
         roundings: Vec::new(),
+        names: Names::default(),
     };
     let unsupported = unsupported_operators(&domains, read.graph()?);
     if !unsupported.is_empty() {
@@ -151,6 +158,9 @@ pub(super) fn read(model: &ModelFile, evaluation: Evaluation) -> Result<ReadMode
     read.onnx.op_register.0.extend(domains.ml.0);
     read.onnx.op_register.0.extend(domains.contributed.0);
     read.roundings = steps::roundings(read.graph()?);
+    if let Some(graph) = &mut read.proto.graph {
+        read.names = Names::take(graph, &bytes)?;
+    }
     if evaluation == Evaluation::Kernel {
         image::register(&mut read.onnx.op_register);
         quantised::register_fused(&mut read.onnx.op_register);
@@ -171,6 +181,7 @@ pub(super) fn graph(read: &ReadModel) -> Result<Graph, LoadModelError> {
     })?;
     let mut described = describe(typed, read.graph()?, read.file_bytes)?;
     described.roundings.clone_from(&read.roundings);
+    described.names.clone_from(&read.names);
     Ok(described)
 }
 
@@ -200,7 +211,7 @@ fn symbols_live(model: &TypedModel) -> TractResult<()> {
     Ok(())
 }
 
-fn parse_failure(error: &TractError) -> LoadModelError {
+pub(super) fn parse_failure(error: &TractError) -> LoadModelError {
     LoadModelError::Parse {
         form: ModelForm::Onnx,
         reason: format!("{error:#}"),
@@ -306,6 +317,7 @@ fn describe(
         symbols,
         batch,
         roundings: Vec::new(),
+        names: Names::default(),
         file_bytes,
     })
 }

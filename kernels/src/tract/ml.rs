@@ -17,6 +17,7 @@ use crate::scores::PostTransform;
 mod array_feature_extractor;
 mod binarizer;
 mod category_mapper;
+mod dict_vectorizer;
 mod feature_vectorizer;
 mod imputer;
 mod label_encoder;
@@ -29,6 +30,9 @@ mod svm;
 mod tree_ensemble;
 mod zip_map;
 
+pub(super) use dict_vectorizer::vocabulary;
+pub(super) use zip_map::labels as zip_map_labels;
+
 /// Puts our operators into `register`, in place of tract's where it has one of that name.
 pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
     register.insert(
@@ -37,6 +41,7 @@ pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
     );
     register.insert("Binarizer", build::<binarizer::Binarizer>);
     register.insert("CategoryMapper", build::<category_mapper::CategoryMapper>);
+    register.insert("DictVectorizer", build::<dict_vectorizer::DictVectorizer>);
     register.insert(
         "FeatureVectorizer",
         build::<feature_vectorizer::FeatureVectorizer>,

@@ -182,7 +182,8 @@ impl Device {
                     return Some(Ok(()));
                 }
             }
-            ended.map(|status| {
+            ended.map(|_| {
+                let status = process.wait();
                 let said = process.output().join("\n");
                 Err(format!("serve ended before {notice}: {status}\n{said}"))
             })

@@ -131,7 +131,8 @@ impl Part {
         self.key.day == day && self.key.kind == kind && self.key.table == *table
     }
 
-    /// Starts the file under a temporary name.
+    /// Starts the file under a temporary name: a hidden one, since pandas reads every file of a table's
+    /// folder whose name does not start with a point or an underscore.
     pub(super) fn create(
         fs: &dyn DurableFs,
         tables: &Path,
@@ -140,7 +141,7 @@ impl Part {
     ) -> Result<Self, CompactError> {
         let date = SegmentDate::of_days(key.day);
         let folder = tables.join(folder(&key.table, key.kind, &date));
-        let temporary = folder.join(format!("{}{TEMPORARY_SUFFIX}", origin.boot));
+        let temporary = folder.join(format!(".{}{TEMPORARY_SUFFIX}", origin.boot));
         let failed = |source| CompactError::Create {
             path: temporary.clone(),
             source,

@@ -90,6 +90,12 @@ pub enum BindModelError {
         /// The ONNX outputs.
         known: Vec<String>,
     },
+    /// An output that the signature calls a map, and whose numbers have no names.
+    #[error("output {output:?} of the signature is a map, and the model does not name its numbers")]
+    NotAMap {
+        /// The output of the signature.
+        output: String,
+    },
     /// Parameters, which no ONNX graph takes.
     #[error("signature has params ({}), and a model takes none here: remove them", params.join(", "))]
     Params {
@@ -105,6 +111,8 @@ pub(super) struct Interface<'s> {
     pub(super) outputs: &'s [TensorSpec],
     /// The model's names for the columns of its one matrix.
     pub(super) columns: &'s [String],
+    /// Of each output the model's names for the numbers of a row.
+    pub(super) labels: &'s [Vec<String>],
     /// Whether the one output is the whole answer.
     pub(super) array: bool,
 }
@@ -115,6 +123,7 @@ impl<'s> Interface<'s> {
             inputs: session.inputs(),
             outputs: session.outputs(),
             columns: session.columns(),
+            labels: session.labels(),
             array: session.answers_array(),
         }
     }
@@ -233,7 +242,7 @@ impl Binding {
         let outputs = signature.outputs.as_ref();
         Ok(Self {
             inputs,
-            outputs: OutputPlan::new(outputs, interface.outputs, interface.array)?,
+            outputs: OutputPlan::new(outputs, interface)?,
         })
     }
 
@@ -439,6 +448,7 @@ fn feeds(column_type: ColumnType, data_type: DataType) -> bool {
         ColumnType::Float | ColumnType::Double => data_type.is_float(),
         ColumnType::String | ColumnType::Binary => data_type == DataType::String,
         ColumnType::Datetime => matches!(data_type, DataType::I64 | DataType::String),
+        ColumnType::Map => false,
     }
 }
 

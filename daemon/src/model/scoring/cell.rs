@@ -100,6 +100,7 @@ pub(super) fn typed<'a>(
         },
         ColumnType::Binary => decode(&cell),
         ColumnType::Datetime => moment(cell, target),
+        ColumnType::Map => Err(cell.mismatch("nothing: no input is a map")),
     }
 }
 

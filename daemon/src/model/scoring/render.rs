@@ -5,9 +5,9 @@
 use edgeward_kernels::tensor::{Tensor, TensorData, TensorSpec};
 use serde::Serialize;
 
-use super::binding::{BindModelError, names_of, show_shape};
+use super::binding::{BindModelError, Interface, names_of, show_shape};
 use super::{Predictions, ScoreError};
-use crate::model::signature::{Column, Schema, TensorField};
+use crate::model::signature::{Column, ColumnType, Schema, TensorField};
 
 /// The form of a model's answers.
 #[derive(Debug)]
@@ -31,6 +31,9 @@ pub(super) struct Source {
     output: usize,
     /// Which element of that output's row; `None` for all of them.
     element: Option<usize>,
+    /// What the numbers of a row are called, each as JSON text: a row is an object then. Empty where
+    /// they are called nothing.
+    labels: Vec<String>,
 }
 
 /// Bytes that one number takes, about: enough to reserve the buffer once.
@@ -38,6 +41,38 @@ const NUMBER_BYTES: usize = 14;
 
 impl OutputPlan {
     pub(super) fn new(
+        schema: Option<&Schema>,
+        interface: Interface<'_>,
+    ) -> Result<Self, BindModelError> {
+        let mut plan = Self::of(schema, interface.outputs, interface.array)?;
+        for source in plan.sources() {
+            let labels = interface.labels.get(source.output);
+            if let (None, Some(labels)) = (source.element, labels) {
+                source.labels = labels.iter().map(|label| json(label)).collect();
+            }
+        }
+        if let Some(Schema::Columns(columns)) = schema {
+            let mut columns = columns.iter().zip(plan.sources());
+            let named = columns.find(|(column, source)| {
+                column.column_type == ColumnType::Map && source.labels.is_empty()
+            });
+            if let Some((column, _)) = named {
+                return Err(BindModelError::NotAMap {
+                    output: column.name.clone(),
+                });
+            }
+        }
+        Ok(plan)
+    }
+
+    fn sources(&mut self) -> &mut [Source] {
+        match self {
+            Self::List(only) | Self::Array(only) => std::slice::from_mut(only),
+            Self::Rows(several) | Self::Tensors(several) => several,
+        }
+    }
+
+    fn of(
         schema: Option<&Schema>,
         outputs: &[TensorSpec],
         array: bool,
@@ -70,27 +105,15 @@ impl OutputPlan {
         let mut body = Vec::with_capacity(32 + elements * NUMBER_BYTES);
         body.extend_from_slice(b"{\"predictions\":");
         match self {
-            Self::List(only) => {
-                let view = only.view(outputs)?;
-                body.push(b'[');
-                for row in 0..view.rows {
-                    separate(&mut body, row);
-                    view.write_row(&mut body, row);
-                }
-                body.push(b']');
-            }
-            Self::Array(only) => {
-                let whole = only.of(outputs)?;
-                write_nested(&mut body, whole.data(), whole.shape(), 0);
-            }
+            Self::List(only) => only.view(outputs)?.write(&mut body),
+            Self::Array(only) => only.write_whole(&mut body, outputs)?,
             Self::Rows(columns) => write_rows(&mut body, columns, outputs)?,
             Self::Tensors(tensors) => {
                 body.push(b'{');
                 for (at, tensor) in tensors.iter().enumerate() {
                     separate(&mut body, at);
                     tensor.write_key(&mut body);
-                    let whole = tensor.of(outputs)?;
-                    write_nested(&mut body, whole.data(), whole.shape(), 0);
+                    tensor.write_whole(&mut body, outputs)?;
                 }
                 body.push(b'}');
             }
@@ -101,13 +124,19 @@ impl OutputPlan {
 }
 
 fn source(name: &str, output: usize, element: Option<usize>) -> Source {
-    let mut key = Vec::new();
-    write(&mut key, &name);
     Source {
-        key: String::from_utf8_lossy(&key).into_owned(),
+        key: json(name),
         output,
         element,
+        labels: Vec::new(),
     }
+}
+
+/// The name as JSON text.
+fn json(name: &str) -> String {
+    let mut text = Vec::new();
+    write(&mut text, &name);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// A signature's tensors by name; where there is one on each side the names need not agree.
@@ -192,11 +221,35 @@ struct View<'t> {
     stride: usize,
     /// Where the first row starts.
     offset: usize,
+    /// What the elements of a row are called; empty where they are called nothing.
+    labels: &'t [String],
 }
 
 impl View<'_> {
+    /// Writes a list of all rows.
+    fn write(&self, body: &mut Vec<u8>) {
+        body.push(b'[');
+        for row in 0..self.rows {
+            separate(body, row);
+            self.write_row(body, row);
+        }
+        body.push(b']');
+    }
+
     fn write_row(&self, body: &mut Vec<u8>, row: usize) {
-        write_nested(body, self.data, self.shape, self.offset + row * self.stride);
+        let start = self.offset + row * self.stride;
+        if self.labels.is_empty() {
+            write_nested(body, self.data, self.shape, start);
+            return;
+        }
+        body.push(b'{');
+        for (at, label) in self.labels.iter().enumerate() {
+            separate(body, at);
+            body.extend_from_slice(label.as_bytes());
+            body.push(b':');
+            write_element(body, self.data, start + at);
+        }
+        body.push(b'}');
     }
 }
 
@@ -216,7 +269,7 @@ impl Source {
         body.push(b':');
     }
 
-    fn view<'t>(&self, outputs: &'t [Tensor]) -> Result<View<'t>, ScoreError> {
+    fn view<'t>(&'t self, outputs: &'t [Tensor]) -> Result<View<'t>, ScoreError> {
         let tensor = self.of(outputs)?;
         let (rows, shape) = match tensor.shape() {
             [] => (1, [].as_slice()),
@@ -225,6 +278,9 @@ impl Source {
             [rows, shape @ ..] => (*rows, shape),
         };
         let stride: usize = shape.iter().product();
+        if !self.labels.is_empty() && self.labels.len() != stride {
+            return Err(self.unusable());
+        }
         let (shape, offset) = match self.element {
             Some(element) if element < stride => ([].as_slice(), element),
             Some(_) => return Err(self.unusable()),
@@ -236,7 +292,19 @@ impl Source {
             rows,
             stride,
             offset,
+            labels: &self.labels,
         })
+    }
+
+    /// Writes the output as a nested list, or as a list of objects where its numbers have names.
+    fn write_whole(&self, body: &mut Vec<u8>, outputs: &[Tensor]) -> Result<(), ScoreError> {
+        if self.labels.is_empty() {
+            let whole = self.of(outputs)?;
+            write_nested(body, whole.data(), whole.shape(), 0);
+        } else {
+            self.view(outputs)?.write(body);
+        }
+        Ok(())
     }
 }
 

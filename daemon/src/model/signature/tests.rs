@@ -107,6 +107,25 @@ fn what_no_graph_takes_is_refused_by_name() {
 }
 
 #[test]
+fn an_output_may_be_a_map() {
+    let inputs = r#"[{"type":"double","name":"a"}]"#;
+    let outputs = r#"[{"type":"long","name":"label"},{"type":"map","name":"scores"},{"type":"object","name":"o"}]"#;
+    let parsed = Signature::parse(inputs, Some(outputs), None).unwrap();
+    let Some(Schema::Columns(columns)) = parsed.outputs else {
+        panic!("tensors")
+    };
+    let types = columns.iter().map(|column| column.column_type);
+    assert!(types.eq([ColumnType::Long, ColumnType::Map, ColumnType::Map]));
+    let refused = Signature::parse(inputs, Some(r#"[{"type":"any","name":"c"}]"#), None);
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("signature.outputs \"c\" has type \"any\"")
+    );
+}
+
+#[test]
 fn a_bare_graph_with_one_value_per_input_becomes_a_table() {
     let one = [None, Some(1)];
     let inputs = [

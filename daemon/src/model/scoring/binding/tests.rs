@@ -25,6 +25,7 @@ fn interface<'s>(
         inputs,
         outputs,
         columns,
+        labels: &[],
         array: false,
     }
 }
