@@ -11,6 +11,12 @@ use super::Bounds;
 use super::lanes::{Lanes, Width, with_width};
 use crate::product::{OUTSIDE, are_inside};
 
+/// Columns that are summed together where a column has one vector of channels: as many sums as hide how
+/// long each takes.
+const NARROW: usize = 8;
+/// The same where it has more vectors.
+const WIDE: usize = 4;
+
 /// The filters of all channels.
 #[derive(Debug, Clone)]
 pub struct Filters {
@@ -63,6 +69,18 @@ impl Filters {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         (size_of_val(&*self.weights) + size_of_val(&*self.bias)) as u64
+    }
+
+    /// Whether an image is sooner laid out with its padding, so that all `columns` of a row are even, than
+    /// convolved with its `inner` ones even: where only all of them are enough to be summed together.
+    #[must_use]
+    pub fn is_quicker_even(&self, inner: usize, columns: usize) -> bool {
+        let together = if self.channels < 2 * self.width.numbers() {
+            NARROW
+        } else {
+            WIDE
+        };
+        (inner + 1..=columns).contains(&together)
     }
 
     /// Convolves as many columns as `places` has: where each tap of each begins, or [`OUTSIDE`]. Of the
@@ -143,15 +161,15 @@ fn columns<L: Lanes>(
     let places = (places, even);
     let mut channel = 0;
     while channel + 4 * L::NUMBERS <= filters.channels {
-        run_of::<L, 4, 4>(filters, image, (places, channel), bounds, results);
+        run_of::<L, WIDE, 4>(filters, image, (places, channel), bounds, results);
         channel += 4 * L::NUMBERS;
     }
     while channel + 2 * L::NUMBERS <= filters.channels {
-        run_of::<L, 4, 2>(filters, image, (places, channel), bounds, results);
+        run_of::<L, WIDE, 2>(filters, image, (places, channel), bounds, results);
         channel += 2 * L::NUMBERS;
     }
     while channel + L::NUMBERS <= filters.channels {
-        run_of::<L, 8, 1>(filters, image, (places, channel), bounds, results);
+        run_of::<L, NARROW, 1>(filters, image, (places, channel), bounds, results);
         channel += L::NUMBERS;
     }
     let (taps, channels) = (filters.taps.max(1), filters.channels.max(1));

@@ -90,6 +90,9 @@ pub(super) trait Lanes: Copy {
     /// `self + other`.
     fn plus(self, other: Self) -> Self;
 
+    /// The larger numbers of both; NaN where one is.
+    fn larger(self, other: Self) -> Self;
+
     /// No less than `least` and no more than `most`; NaN stays.
     fn within(self, least: Self, most: Self) -> Self;
 }
@@ -149,6 +152,17 @@ impl Lanes for Four {
     }
 
     #[inline(always)]
+    fn larger(self, other: Self) -> Self {
+        self.zip(other, |kept, number| {
+            if number > kept || number.is_nan() {
+                number
+            } else {
+                kept
+            }
+        })
+    }
+
+    #[inline(always)]
     fn within(self, least: Self, most: Self) -> Self {
         let above = self.zip(
             least,
@@ -167,16 +181,32 @@ pub(super) use x86::{Eight, Sixteen};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps,
-        _mm256_min_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _CMP_UNORD_Q, _mm256_add_ps, _mm256_blendv_ps, _mm256_cmp_ps,
+        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps,
+        _mm256_storeu_ps, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_mask_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::Lanes;
 
+    /// `to` with the NaN of `from`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn nans_of_sixteen(to: __m512, from: __m512) -> __m512 {
+        _mm512_mask_mov_ps(to, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(from, from), from)
+    }
+
+    /// `to` with the NaN of `from`.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn nans_of_eight(to: __m256, from: __m256) -> __m256 {
+        _mm256_blendv_ps(to, from, _mm256_cmp_ps::<_CMP_UNORD_Q>(from, from))
+    }
+
     macro_rules! lanes {
         ($name:ident, $vector:ty, $numbers:literal, $rows:literal,
-         $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $max:ident, $min:ident) => {
+         $splat:ident, $load:ident, $store:ident, $fma:ident, $add:ident, $max:ident, $min:ident,
+         $nans:ident) => {
             /// A vector of this processor.
             #[derive(Debug, Clone, Copy)]
             pub(in crate::float) struct $name($vector);
@@ -221,6 +251,15 @@ mod x86 {
                 }
 
                 #[inline(always)]
+                fn larger(self, other: Self) -> Self {
+                    // The second operand is what comes out where one is NaN.
+                    // SAFETY: as above.
+                    let larger = unsafe { $max(other.0, self.0) };
+                    // SAFETY: as above.
+                    Self(unsafe { $nans(larger, other.0) })
+                }
+
+                #[inline(always)]
                 fn within(self, least: Self, most: Self) -> Self {
                     // The second operand is what comes out where one is NaN.
                     // SAFETY: as above.
@@ -243,7 +282,8 @@ mod x86 {
         _mm512_fmadd_ps,
         _mm512_add_ps,
         _mm512_max_ps,
-        _mm512_min_ps
+        _mm512_min_ps,
+        nans_of_sixteen
     );
     lanes!(
         Eight,
@@ -256,20 +296,21 @@ mod x86 {
         _mm256_fmadd_ps,
         _mm256_add_ps,
         _mm256_max_ps,
-        _mm256_min_ps
+        _mm256_min_ps,
+        nans_of_eight
     );
 }
 
 /// Defines `fn name(width, arguments)`, which runs `body::<L>(arguments)` with the vectors `L` of
 /// `width`, compiled for them.
 macro_rules! with_width {
-    ($(#[$meta:meta])* fn $name:ident($($argument:ident: $kind:ty),* $(,)?) = $body:ident) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($argument:ident: $kind:ty),* $(,)?) = $body:ident) => {
         $(#[$meta])*
         #[cfg_attr(
             target_arch = "x86_64",
             expect(unsafe_code, reason = "vectors of this width are used where the processor has them")
         )]
-        fn $name(width: $crate::float::lanes::Width, $($argument: $kind),*) {
+        $vis fn $name(width: $crate::float::lanes::Width, $($argument: $kind),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f")]
             fn sixteen($($argument: $kind),*) {

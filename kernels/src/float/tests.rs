@@ -234,3 +234,46 @@ fn the_largest_of_a_window_with_nan_is_nan_and_padding_is_none() {
     assert!(first.is_nan() && third.is_nan());
     assert_eq!([second, fourth], [-2.0, -3.0]);
 }
+
+#[test]
+fn the_largest_of_any_number_of_channels_is_that_of_each() {
+    let (taps, windows) = (5, 7);
+    let number = |at: usize| match at * 7919 % 101 {
+        0 => f32::NAN,
+        1 => f32::NEG_INFINITY,
+        other => other as f32 - 50.0,
+    };
+    for channels in 1..70 {
+        let pixels = 11;
+        let image: Vec<f32> = (0..pixels * channels).map(number).collect();
+        let place = |at: usize| match at * 31 % 13 {
+            pixel if pixel < pixels => pixel * channels,
+            _ => OUTSIDE,
+        };
+        let places: Vec<usize> = (0..windows * taps).map(place).collect();
+        let expected = places.chunks(taps).flat_map(|places| {
+            let image = &image;
+            (0..channels).map(move |channel| {
+                let inside = places.iter().filter(|place| **place != OUTSIDE);
+                let numbers = inside.map(|place| image[place + channel]);
+                numbers.fold(f32::NEG_INFINITY, |kept, number| match number {
+                    number if kept.is_nan() || number.is_nan() => f32::NAN,
+                    number => kept.max(number),
+                })
+            })
+        });
+        let expected: Vec<u32> = expected.map(f32::to_bits).collect();
+        for width in Width::all() {
+            let windows = pool::Windows {
+                image: &image,
+                channels,
+                places: &places,
+                taps,
+            };
+            let mut largest = vec![0.0; expected.len()];
+            pool::most_by(width, windows, &mut largest);
+            let largest: Vec<u32> = largest.into_iter().map(f32::to_bits).collect();
+            assert_eq!(largest, expected, "{width:?}, {channels} channels");
+        }
+    }
+}

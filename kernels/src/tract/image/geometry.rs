@@ -381,33 +381,42 @@ impl Window {
         first..end.max(first)
     }
 
-    /// The same window over the image with its padding laid out ([`Window::pad`]), where each row of the
-    /// window is one tap: as many pixels as it is wide lie side by side. Not for windows with gaps
-    /// between their columns.
-    pub(in crate::tract) fn lines(&self) -> Self {
-        let [height, width] = self.kernel;
-        let ([down, along], [gap, _]) = (self.strides, self.dilations);
-        let [rows, columns] = self.output;
-        let reach = [
-            rows.saturating_sub(1) * down + height.saturating_sub(1) * gap + 1,
-            columns.saturating_sub(1) * along + width,
+    /// The same window over the image with its padding laid out ([`Window::pad`]).
+    pub(in crate::tract) fn laid_out(&self) -> Self {
+        let ([rows, columns], [height, width]) = (self.output, self.kernel);
+        let ([down, along], [gap, space]) = (self.strides, self.dilations);
+        let reach = |outputs: usize, stride: usize, taps: usize, dilation: usize| {
+            outputs.saturating_sub(1) * stride + taps.saturating_sub(1) * dilation + 1
+        };
+        let image = [
+            reach(rows, down, height, gap),
+            reach(columns, along, width, space),
         ];
         Self {
-            kernel: [height, 1],
             before: [0, 0],
-            image: reach,
+            image,
             ..*self
         }
     }
 
-    /// The images that [`Window::lines`] is over: `images` with their padding, which is all `outside`.
+    /// [`Window::laid_out`] where each row of the window is one tap: as many pixels as it is wide lie
+    /// side by side. Not for windows with gaps between their columns.
+    pub(in crate::tract) fn lines(&self) -> Self {
+        let [height, _] = self.kernel;
+        Self {
+            kernel: [height, 1],
+            ..self.laid_out()
+        }
+    }
+
+    /// The images that [`Window::laid_out`] is over: `images` with their padding, which is all `outside`.
     pub(in crate::tract) fn pad<T: Copy>(
         &self,
         images: &[T],
         channels: usize,
         outside: T,
     ) -> Vec<T> {
-        let [height, width] = self.lines().image;
+        let [height, width] = self.laid_out().image;
         let ([above, left], [rows, columns]) = (self.before, self.image);
         let (size, line) = (
             (height * width * channels).max(1),

@@ -320,16 +320,31 @@ impl Call<'_> {
     }
 
     fn depthwise(&self, filters: &Depthwise, images: &[f32], output: &mut [f32]) {
-        let [height, width] = self.window.image;
+        let [_, columns] = self.window.output;
+        let inner = self.window.inner_columns().len();
+        if filters.is_quicker_even(inner, columns) {
+            let padded = self.window.pad(images, self.channels, 0.0);
+            self.depthwise_of(&self.window.laid_out(), filters, &padded, output);
+        } else {
+            self.depthwise_of(self.window, filters, images, output);
+        }
+    }
+
+    fn depthwise_of(
+        &self,
+        window: &Window,
+        filters: &Depthwise,
+        images: &[f32],
+        output: &mut [f32],
+    ) {
+        let [height, width] = window.image;
         let count = images.len() / (height * width * self.channels).max(1);
-        let of_channels = (count, self.channels);
-        let output = (output, self.channels);
-        let even = self.window.inner_columns();
-        self.window
-            .rows(of_channels, output, |begin, places, line| {
-                let image = images.get(begin..).unwrap_or_default();
-                filters.convolve(image, (places, even.clone()), self.bounds, line);
-            });
+        let (of_channels, output) = ((count, self.channels), (output, self.channels));
+        let even = window.inner_columns();
+        window.rows(of_channels, output, |begin, places, line| {
+            let image = images.get(begin..).unwrap_or_default();
+            filters.convolve(image, (places, even.clone()), self.bounds, line);
+        });
     }
 }
 
