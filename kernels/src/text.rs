@@ -17,6 +17,7 @@ use edgeward_base::units::ByteCount;
 use crate::chain::{Pooling, TextChain};
 use crate::engine::{LoadModelError, ModelFile, Rows, RunModelError, Session};
 use crate::tensor::{DataType, Tensor, TensorData, TensorSpec};
+use crate::tolerance::Rounding;
 
 mod encoder;
 mod groups;
@@ -80,6 +81,7 @@ pub struct TextSession {
     normalise: bool,
     inputs: [TensorSpec; 1],
     outputs: [TensorSpec; 1],
+    roundings: [Rounding; 1],
     independent: AtomicBool,
 }
 
@@ -90,7 +92,13 @@ impl TextSession {
     /// [`ChainTextError`].
     pub fn new(encoder: Arc<dyn Session>, chain: &TextChain) -> Result<Self, ChainTextError> {
         let encoder = Encoder::new(encoder)?;
+        let rounding = match encoder.rounding() {
+            // No pooling brings two vectors further apart, but a division by their lengths may.
+            Rounding::Steps(_) if chain.normalise => Rounding::Range,
+            rounding => rounding,
+        };
         Ok(Self {
+            roundings: [rounding],
             tokenizer: Tokenizer::open(chain)?,
             inputs: [TensorSpec {
                 name: "text".to_owned(),
@@ -159,6 +167,10 @@ impl Session for TextSession {
 
     fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
+    }
+
+    fn roundings(&self) -> &[Rounding] {
+        &self.roundings
     }
 
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunModelError> {

@@ -9,6 +9,7 @@ use super::groups::Group;
 use super::tokens::Tokens;
 use crate::engine::{RunModelError, Session};
 use crate::tensor::{DataType, Tensor, TensorData, TensorSpec};
+use crate::tolerance::Rounding;
 
 /// What an encoder is given for each token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +119,15 @@ impl Encoder {
     /// How many components a vector has, where the graph says so.
     pub(super) fn width(&self) -> Option<usize> {
         self.width
+    }
+
+    /// What rounding to 8 bits lies before its vectors.
+    pub(super) fn rounding(&self) -> Rounding {
+        let roundings = self.session.roundings();
+        roundings
+            .get(self.output)
+            .copied()
+            .unwrap_or(Rounding::None)
     }
 
     pub(super) fn resident(&self) -> ByteCount {

@@ -11,6 +11,7 @@ use super::{ChainTextError, TextSession};
 use crate::chain::{Pooling, TextChain};
 use crate::engine::{Rows, RunModelError, Session};
 use crate::tensor::{DataType, Tensor, TensorData, TensorSpec};
+use crate::tolerance::Rounding;
 
 /// Words and signs, each a token; `[CLS]` before and `[SEP]` behind.
 const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
@@ -31,6 +32,7 @@ struct ByHand {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     asked: Mutex<Vec<Vec<usize>>>,
+    roundings: Vec<Rounding>,
 }
 
 impl ByHand {
@@ -48,6 +50,7 @@ impl ByHand {
                 shape: vec![None, None, Some(2)],
             }],
             asked: Mutex::default(),
+            roundings: Vec::new(),
         }
     }
 }
@@ -59,6 +62,10 @@ impl Session for ByHand {
 
     fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
+    }
+
+    fn roundings(&self) -> &[Rounding] {
+        &self.roundings
     }
 
     #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
@@ -116,6 +123,27 @@ fn embed(session: &TextSession, list: &[&str]) -> Vec<Vec<f32>> {
         panic!("vectors are f32");
     };
     elements.chunks(2).map(<[f32]>::to_vec).collect()
+}
+
+#[test]
+fn a_quantised_encoder_gives_rounded_vectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let (steps, range) = (Rounding::Steps(0.1), Rounding::Range);
+    let cases = [
+        (vec![], false, Rounding::None),
+        (vec![steps], false, steps),
+        (vec![steps], true, range),
+        (vec![range], false, range),
+    ];
+    for (roundings, normalise, expected) in cases {
+        let encoder = ByHand {
+            roundings,
+            ..ByHand::new("input_ids")
+        };
+        let chain = chain(&folder, Pooling::Mean, normalise);
+        let session = TextSession::new(Arc::new(encoder), &chain).unwrap();
+        assert_eq!(session.roundings(), [expected]);
+    }
 }
 
 #[test]
