@@ -2,6 +2,7 @@
 
 import json
 
+import pandas
 import pytest
 import requests
 from conftest import FORMS, GOLDEN
@@ -111,11 +112,40 @@ def test_no_content_type_is_json(http):
     assert http.send(prepared, timeout=30).status_code == 200
 
 
-def test_csv_is_refused_with_what_is_supported(http):
-    body = "amount,merchant_category,hour\n12.5,online,3\n"
-    response = http.post(INVOCATIONS, data=body, headers={"Content-Type": "text/csv; charset=utf-8"})
-    assert response.status_code == 415, response.text
-    assert "application/json" in response.json()["message"]
+def csv(http, body, content_type="text/csv; charset=utf-8"):
+    return http.post(INVOCATIONS, data=body.encode(), headers={"Content-Type": content_type})
+
+
+def test_csv_answers_as_the_same_rows_in_json(http):
+    table = pandas.DataFrame([ROW, {**ROW, "amount": 980.0}]).assign(**{"never seen": 1})
+    expected = http.post(INVOCATIONS, json={"dataframe_split": table.to_dict(orient="split")}).json()
+    for body in (table.to_csv(index=False), table.to_csv(), table[table.columns[::-1]].to_csv(index=False)):
+        response = csv(http, body)
+        assert response.status_code == 200, response.text
+        assert response.json() == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("", "empty"),
+        ("amount\n1\n", "Model is missing inputs"),
+        ("amount,hour\n1,2,3\n", "line 2 has 3 fields"),
+        ("a,b", "text/csv"),
+    ],
+)
+def test_csv_that_is_no_table_for_the_model(http, body, says):
+    response = csv(http, body)
+    assert response.status_code == 400, response.text
+    assert response.json()["error_code"] == "BAD_REQUEST"
+    assert says in response.json()["message"]
+
+
+def test_other_types_are_refused_with_what_is_supported(http):
+    for content_type in ("text/plain", "text/csv; charset=latin-1", "application/json; format=pandas-split"):
+        response = csv(http, "amount\n1\n", content_type)
+        assert response.status_code == 415, response.text
+        assert "send application/json or text/csv" in response.json()["message"]
 
 
 BAD_BODIES = {

@@ -1,17 +1,28 @@
-//! Which bodies are read: JSON, and a body that does not say what it is.
+//! Which bodies are read: JSON and, of invocations, comma-separated text; and a body that does not
+//! say what it is, which is JSON.
 
 use hyper::HeaderMap;
 use hyper::header::CONTENT_TYPE;
 
-/// The content types that a body may have, as an error lists them.
-pub(crate) const SUPPORTED: &str = "application/json";
+const JSON: &str = "application/json";
+const CSV: &str = "text/csv";
 
 /// A body in a format that is not read here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("content type {given:?} is not supported: send {SUPPORTED}")]
+#[error("content type {given:?} is not supported: send {}", supported.join(" or "))]
 pub(crate) struct ContentTypeError {
     /// What the request said, cut to a length that is safe to print.
-    pub(crate) given: String,
+    given: String,
+    supported: &'static [&'static str],
+}
+
+/// What the body of an invocation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ScoringFormat {
+    /// JSON with one of the input forms.
+    Json,
+    /// A table as comma-separated text.
+    Csv,
 }
 
 /// Accepts `application/json`, with `charset=utf-8` at most, and a missing content type.
@@ -20,20 +31,40 @@ pub(crate) struct ContentTypeError {
 /// [`ContentTypeError`] for any other type and any other parameter: it would change what the body
 /// means, and it would be ignored.
 pub(crate) fn expect_json(headers: &HeaderMap) -> Result<(), ContentTypeError> {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return Ok(());
-    };
-    let text = String::from_utf8_lossy(value.as_bytes());
-    let mut parts = text.split(';').map(str::trim);
-    let json = parts
-        .next()
-        .is_some_and(|essence| essence.is_empty() || essence.eq_ignore_ascii_case(SUPPORTED));
-    if json && parts.all(is_utf8) {
-        return Ok(());
-    }
-    Err(ContentTypeError {
-        given: text.chars().take(80).collect(),
+    one_of(headers, &[JSON]).map(drop)
+}
+
+/// The same for an invocation, which may be `text/csv` too.
+///
+/// # Errors
+/// As [`expect_json`].
+pub(crate) fn of_scoring(headers: &HeaderMap) -> Result<ScoringFormat, ContentTypeError> {
+    Ok(match one_of(headers, &[JSON, CSV])? {
+        CSV => ScoringFormat::Csv,
+        _ => ScoringFormat::Json,
     })
+}
+
+/// Which of the supported types the body has; the first where it does not say.
+fn one_of(
+    headers: &HeaderMap,
+    supported: &'static [&'static str],
+) -> Result<&'static str, ContentTypeError> {
+    let text = headers.get(CONTENT_TYPE);
+    let text = text.map_or_else(Default::default, |value| {
+        String::from_utf8_lossy(value.as_bytes())
+    });
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let mut types = supported.iter();
+    let found = types.find(|known| essence.is_empty() || essence.eq_ignore_ascii_case(known));
+    match found {
+        Some(found) if parts.all(is_utf8) => Ok(found),
+        _ => Err(ContentTypeError {
+            given: text.chars().take(80).collect(),
+            supported,
+        }),
+    }
 }
 
 fn is_utf8(parameter: &str) -> bool {
@@ -51,10 +82,29 @@ fn is_utf8(parameter: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn check(content_type: &str) -> Result<(), ContentTypeError> {
+    fn headers(content_type: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
-        expect_json(&headers)
+        headers
+    }
+
+    fn check(content_type: &str) -> Result<(), ContentTypeError> {
+        expect_json(&headers(content_type))
+    }
+
+    #[test]
+    fn an_invocation_may_be_a_table_as_text() {
+        let format = |content_type: &str| of_scoring(&headers(content_type));
+        assert_eq!(of_scoring(&HeaderMap::new()), Ok(ScoringFormat::Json));
+        assert_eq!(format("application/json"), Ok(ScoringFormat::Json));
+        for csv in ["text/csv", "Text/CSV; charset=utf-8"] {
+            assert_eq!(format(csv), Ok(ScoringFormat::Csv), "{csv}");
+        }
+        let refused = format("text/csv; header=absent").unwrap_err().to_string();
+        assert!(
+            refused.contains("send application/json or text/csv"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -83,10 +133,7 @@ mod tests {
             "application/jsonx",
         ] {
             let error = check(other).unwrap_err().to_string();
-            assert!(
-                error.contains(other) && error.contains(SUPPORTED),
-                "{error}"
-            );
+            assert!(error.contains(other) && error.contains(JSON), "{error}");
         }
     }
 }

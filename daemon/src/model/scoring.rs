@@ -13,6 +13,7 @@
 //! | `dataframe_records` | list of row objects | the same, columns in the order of the first row |
 //! | `inputs` | object of columns, or list of row objects | nested lists, or an object of them by name |
 //! | `instances` | list of row objects | list of rows: nested lists, or objects by name |
+//! | a body of type `text/csv` | a table; the first line names its columns | each column a matrix's column, or a tensor by name |
 //!
 //! - columns come in any order; columns that the model does not know are ignored;
 //! - a column that is not required may be absent or null; a required one that no row has is missing,
@@ -47,6 +48,7 @@ mod binding;
 mod body;
 mod cell;
 mod columns;
+mod csv;
 mod datetime;
 mod render;
 mod table;
@@ -66,7 +68,7 @@ use super::signature::{Schema, Signature};
 
 pub use binding::BindModelError;
 use binding::{Binding, Interface, TensorPlan};
-pub use body::{ScoringRequest, parse_scoring_body};
+pub use body::{ScoringRequest, parse_csv_body, parse_scoring_body};
 
 /// Which of the four forms the rows of a request have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,10 +81,12 @@ pub enum InputForm {
     Inputs,
     /// A list of rows.
     Instances,
+    /// A table as comma-separated text, the whole body.
+    Csv,
 }
 
 impl InputForm {
-    /// The key in the body.
+    /// The key in the body, or the type of the whole of it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -90,6 +94,7 @@ impl InputForm {
             Self::DataframeRecords => "dataframe_records",
             Self::Inputs => "inputs",
             Self::Instances => "instances",
+            Self::Csv => "text/csv",
         }
     }
 }
@@ -100,21 +105,21 @@ impl fmt::Display for InputForm {
     }
 }
 
-/// The rows of one request, still as JSON.
+/// The rows of one request, still as text.
 ///
-/// The text is checked to be JSON when it is made, and read once more, straight into tensors of the
+/// JSON is checked to be that when it is made, and read once more, straight into tensors of the
 /// right type, when the model that answers is known: no tree of values lies between.
 #[derive(Debug, Clone)]
 pub struct ScoringInput {
     form: InputForm,
-    json: Bytes,
+    text: Bytes,
 }
 
 impl ScoringInput {
-    /// Takes the JSON value under the key of `form`.
+    /// Takes the JSON value under the key of `form`, or the text that it names.
     #[must_use]
-    pub fn new(form: InputForm, json: Bytes) -> Self {
-        Self { form, json }
+    pub fn new(form: InputForm, text: Bytes) -> Self {
+        Self { form, text }
     }
 
     /// The form.
@@ -123,17 +128,21 @@ impl ScoringInput {
         self.form
     }
 
-    /// The JSON value.
+    /// The text.
     #[must_use]
-    pub fn json(&self) -> &[u8] {
-        &self.json
+    pub fn text(&self) -> &[u8] {
+        &self.text
     }
 
     /// The most memory that the tensors of this input take: a bound that
     /// [`Scorer::prepare`] holds to.
     #[must_use]
     pub fn tensor_limit(&self) -> ByteCount {
-        ByteCount(table::tensor_limit(self.json.len()) as u64)
+        let json = match self.form {
+            InputForm::Csv => self.text.len().saturating_mul(csv::GROWTH),
+            _ => self.text.len(),
+        };
+        ByteCount(table::tensor_limit(json) as u64)
     }
 }
 

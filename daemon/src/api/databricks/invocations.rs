@@ -14,9 +14,10 @@ use hyper::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 
+use crate::api::content_type::ScoringFormat;
 use crate::api::error::ApiError;
 use crate::api::{Services, auth, body, content_type, respond};
-use crate::model::parse_scoring_body;
+use crate::model::{parse_csv_body, parse_scoring_body};
 use crate::serving::{Exchange, Invocation};
 
 #[cfg(test)]
@@ -113,14 +114,17 @@ async fn predict(
         return Err(ApiError::method_not_allowed(head.method.as_str()));
     }
     exchange.route(served_entity)?;
-    content_type::expect_json(&head.headers)?;
+    let format = content_type::of_scoring(&head.headers)?;
     let declared = body::declared(incoming);
     let limit = services.serving.limits().body;
     body::check_length(declared, limit)?;
     let left = exchange.time_left();
     let permit = exchange.admit(declared)?;
     let body = body::read(incoming, limit, left, Some(permit)).await?;
-    let decode = parse_scoring_body;
+    let decode = match format {
+        ScoringFormat::Json => parse_scoring_body,
+        ScoringFormat::Csv => parse_csv_body,
+    };
     Ok(exchange.invoke(Invocation { body, decode }).await?)
 }
 

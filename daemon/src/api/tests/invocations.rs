@@ -32,7 +32,7 @@ fn predictions(answer: &Answer) -> Vec<f64> {
 }
 
 #[tokio::test]
-async fn the_four_forms_give_the_golden_outputs() {
+async fn the_four_forms_and_a_table_as_text_give_the_golden_outputs() {
     let stack = Stack::serving_fraud().await;
     let golden = golden();
     let split = &golden["inputs"];
@@ -61,13 +61,21 @@ async fn the_four_forms_give_the_golden_outputs() {
         .collect();
     let expected: Vec<f64> = flat(&golden["outputs"]);
     assert_eq!(expected.len(), rows.len());
+    let headers = [
+        ("authorization", format!("Bearer {}", stack.token)),
+        ("content-type", "text/csv; charset=utf-8".to_owned()),
+    ];
+    let text = comma_separated(&columns, rows);
+    let mut answers = vec![stack.raw(Method::POST, INVOCATIONS, &headers, text).await];
     for body in [
         json!({"dataframe_split": split}),
         json!({"dataframe_records": records}),
         json!({"inputs": by_column}),
         json!({"instances": records}),
     ] {
-        let answer = stack.send(Method::POST, INVOCATIONS, &body).await;
+        answers.push(stack.send(Method::POST, INVOCATIONS, &body).await);
+    }
+    for answer in answers {
         let given = predictions(&answer);
         assert_eq!(given.len(), expected.len());
         for (given, expected) in given.iter().zip(&expected) {
@@ -75,6 +83,20 @@ async fn the_four_forms_give_the_golden_outputs() {
         }
     }
     stack.stop().await;
+}
+
+/// A table as text; null is an empty field.
+fn comma_separated(columns: &[&str], rows: &[Value]) -> String {
+    let mut lines = vec![columns.join(",")];
+    for row in rows {
+        let fields = row.as_array().unwrap().iter().map(|cell| match cell {
+            Value::Null => String::new(),
+            Value::String(text) => format!("\"{text}\""),
+            other => other.to_string(),
+        });
+        lines.push(fields.collect::<Vec<_>>().join(","));
+    }
+    lines.join("\n")
 }
 
 /// All numbers of a value, in order.

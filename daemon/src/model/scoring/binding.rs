@@ -191,6 +191,17 @@ pub(super) struct NamedTensor {
     pub(super) rounded: bool,
 }
 
+impl ColumnPlan {
+    /// Whether cells of that column are text.
+    pub(super) fn is_text(&self, name: &str) -> bool {
+        let slot = self.by_name.get(name).and_then(|at| self.slots.get(*at));
+        slot.is_some_and(|slot| {
+            use ColumnType::{Binary, Datetime, String};
+            matches!(slot.column.column_type, String | Binary | Datetime)
+        })
+    }
+}
+
 impl TensorPlan {
     /// The tensors as the graph has them.
     pub(super) fn of(specs: &[TensorSpec]) -> Self {
@@ -212,6 +223,15 @@ impl TensorPlan {
         self.tensors
             .iter()
             .position(|t| t.name.as_deref() == Some(name) || t.input == name)
+    }
+
+    /// Whether cells of a table's column of that name are text.
+    pub(super) fn is_text(&self, name: &str) -> bool {
+        let tensor = match self.tensors.as_slice() {
+            [one] => Some(one),
+            several => self.position(name).and_then(|at| several.get(at)),
+        };
+        tensor.is_some_and(|tensor| tensor.data_type == DataType::String)
     }
 
     /// The names that a request may use.

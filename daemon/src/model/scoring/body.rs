@@ -65,6 +65,23 @@ pub fn parse_scoring_body(body: &Bytes) -> Result<ScoringRequest, ScoreError> {
     })
 }
 
+/// Takes a body of comma-separated text, which is read when the model is known.
+///
+/// # Errors
+/// [`ScoreError::Refused`] when it is empty.
+pub fn parse_csv_body(body: &Bytes) -> Result<ScoringRequest, ScoreError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(ScoreError::bad_request(
+            "the body is empty: the first line must name the columns, the others are rows",
+        ));
+    }
+    Ok(ScoringRequest {
+        input: ScoringInput::new(InputForm::Csv, body.clone()),
+        client_request_id: None,
+        usage_context: BTreeMap::new(),
+    })
+}
+
 fn not_json(error: &serde_json::Error) -> ScoreError {
     ScoreError::bad_request(if error.is_data() {
         format!("{ALLOWED} ({error})")

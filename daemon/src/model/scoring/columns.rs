@@ -13,7 +13,7 @@ use serde::de::Deserializer as _;
 
 use super::binding::ColumnPlan;
 use super::table::Table;
-use super::{InputForm, ScoreError, ScoringInput};
+use super::{InputForm, ScoreError, ScoringInput, csv};
 use by_column::Inputs;
 use reading::Reading;
 use records::Records;
@@ -21,15 +21,23 @@ use split::Split;
 
 /// Reads a request's rows into one tensor per ONNX input.
 pub(super) fn read(plan: &ColumnPlan, input: &ScoringInput) -> Result<Vec<Tensor>, ScoreError> {
+    let converted;
+    let input = match input.form() {
+        InputForm::Csv => {
+            converted = csv::split(input, |name| plan.is_text(name))?;
+            &converted
+        }
+        _ => input,
+    };
     let mut table = Table::new(plan, input);
     let mut refused = None;
-    let mut reader = serde_json::Deserializer::from_slice(input.json());
+    let mut reader = serde_json::Deserializer::from_slice(input.text());
     let mut reading = Reading {
         table: &mut table,
         refused: &mut refused,
     };
     let read = match input.form() {
-        InputForm::DataframeSplit => reader.deserialize_any(Split(&mut reading)),
+        InputForm::DataframeSplit | InputForm::Csv => reader.deserialize_any(Split(&mut reading)),
         InputForm::DataframeRecords | InputForm::Instances => {
             reader.deserialize_any(Records(&mut reading))
         }

@@ -58,7 +58,7 @@ impl<'p> Table<'p> {
                 .collect(),
             rows: 0,
             grown: 0,
-            most_rows: tensor_limit(input.json().len()) / row_bytes.max(1),
+            most_rows: tensor_limit(input.text().len()) / row_bytes.max(1),
             filled: vec![false; plan.slots.len()],
             absent: vec![0; plan.slots.len()],
             hole: None,

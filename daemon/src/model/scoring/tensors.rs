@@ -12,22 +12,30 @@ use serde::de::{self, Deserializer as _};
 
 use super::binding::{NamedTensor, TensorPlan, show_shape};
 use super::cell::{self, Cell, Mismatch};
-use super::{InputForm, ScoreError, ScoringInput};
+use super::{InputForm, ScoreError, ScoringInput, csv};
 use frame::{Frame, MatrixRecords};
 use rows::Top;
 
 /// Reads a request into one tensor per ONNX input.
 pub(super) fn read(plan: &TensorPlan, input: &ScoringInput) -> Result<Vec<Tensor>, ScoreError> {
+    let converted;
+    let input = match input.form() {
+        InputForm::Csv => {
+            converted = csv::split(input, |name| plan.is_text(name))?;
+            &converted
+        }
+        _ => input,
+    };
     let mut reading = Reading {
         plan,
         form: input.form(),
         builders: plan.tensors.iter().map(Builder::new).collect(),
         refused: None,
     };
-    let mut reader = serde_json::Deserializer::from_slice(input.json());
+    let mut reader = serde_json::Deserializer::from_slice(input.text());
     let one = plan.tensors.len() == 1;
     let read = match input.form() {
-        InputForm::DataframeSplit => reader.deserialize_any(Frame(&mut reading)),
+        InputForm::DataframeSplit | InputForm::Csv => reader.deserialize_any(Frame(&mut reading)),
         InputForm::DataframeRecords if one => reader.deserialize_any(MatrixRecords(&mut reading)),
         InputForm::DataframeRecords | InputForm::Inputs | InputForm::Instances => {
             reader.deserialize_any(Top(&mut reading))

@@ -12,7 +12,7 @@ fn the_form_and_what_rides_along_are_read() {
         "inputs": {"a": [1]} } "#;
     let request = parse_scoring_body(&Bytes::from_static(body)).unwrap();
     assert_eq!(request.input.form(), InputForm::Inputs);
-    assert_eq!(request.input.json(), br#"{"a": [1]}"#);
+    assert_eq!(request.input.text(), br#"{"a": [1]}"#);
     assert_eq!(request.client_request_id.as_deref(), Some("r1"));
     assert_eq!(
         request.usage_context,
