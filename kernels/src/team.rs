@@ -60,7 +60,9 @@ pub struct Team {
     /// loop to loop each thread meets about the same rows, which are still in its cache.
     taken: AtomicU64,
     closed: AtomicBool,
-    /// Helpers asleep, or about to be.
+    /// Helpers that have come and not gone.
+    attending: AtomicUsize,
+    /// Those of them that are asleep, or about to be.
     asleep: AtomicUsize,
     beds: Mutex<()>,
     wake: Condvar,
@@ -107,7 +109,7 @@ impl Team {
     pub const WORTH: Duration = Duration::from_micros(16);
 
     /// A team of at most `threads` threads that share loops which take about as long as `worth`, or
-    /// longer: [`Team::WORTH`], but where all are to be shared. The leader calls `recruit` with it when the first parts
+    /// longer, and a quarter of that while a helper looks for parts: [`Team::WORTH`], but where all are to be shared. The leader calls `recruit` with it when the first parts
     /// are let out; that must not block.
     #[must_use]
     pub fn new(
@@ -124,6 +126,7 @@ impl Team {
             loops: LetOut(UnsafeCell::new(None)),
             taken: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            attending: AtomicUsize::new(0),
             asleep: AtomicUsize::new(0),
             beds: Mutex::new(()),
             wake: Condvar::new(),
@@ -147,6 +150,15 @@ impl Team {
     /// Helps, until the team is closed, or this thread is `wanted` elsewhere. Sleeps where there is
     /// nothing to do; [`Team::wake`] makes it look at `wanted` again.
     pub fn attend(&self, wanted: impl Fn() -> bool) {
+        /// Says that a helper has gone, whatever happens.
+        struct Gone<'a>(&'a AtomicUsize);
+        impl Drop for Gone<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.attending.fetch_add(1, Ordering::SeqCst);
+        let _gone = Gone(&self.attending);
         let mut looks = 0;
         while !self.closed.load(Ordering::SeqCst) && !wanted() {
             if self.enter() && self.help(&wanted) {
@@ -173,6 +185,13 @@ impl Team {
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// Loops that take less are not shared now. A helper that still looks for parts is met much sooner
+    /// than one that has to be woken.
+    fn worth(&self) -> Duration {
+        let looking = self.attending.load(Ordering::Relaxed) > self.asleep.load(Ordering::Relaxed);
+        if looking { self.worth / 4 } else { self.worth }
     }
 
     /// Goes in to the parts, where some are let out.
@@ -315,7 +334,7 @@ pub(crate) fn is_worth(nanoseconds: usize) -> bool {
     let takes = Duration::from_nanos(nanoseconds as u64);
     LED.with_borrow(|team| {
         let team = team.as_ref();
-        team.is_some_and(|team| team.threads > 1 && takes >= team.worth)
+        team.is_some_and(|team| team.threads > 1 && takes >= team.worth())
     })
 }
 

@@ -265,9 +265,10 @@ fn write<L: Lanes, const COUNT: usize, const VECTORS: usize>(
 ) {
     let wide = VECTORS * L::NUMBERS;
     let (least, most) = (L::splat(bounds.least), L::splat(bounds.most));
-    for (sums, results) in sums.iter().zip(results.chunks_mut(channels)) {
-        let to = results.get_mut(channel..channel + wide).unwrap_or_default();
-        for (sum, to) in sums.iter().zip(to.chunks_exact_mut(L::NUMBERS)) {
+    for (column, sums) in sums.into_iter().enumerate() {
+        let first = column * channels + channel;
+        let to = results.get_mut(first..first + wide).unwrap_or_default();
+        for (sum, to) in sums.into_iter().zip(to.chunks_exact_mut(L::NUMBERS)) {
             sum.within(least, most).store(to);
         }
     }

@@ -11,7 +11,7 @@ use crate::product::OUTSIDE;
 use crate::team::{Divide, each_of, is_worth, part, pieces};
 
 /// Products of a window that are added up in about a nanosecond.
-const ADDED: usize = 16;
+pub(in crate::tract) const ADDED: usize = 16;
 
 /// How a window moves over an image.
 #[derive(Debug, Clone)]
@@ -416,22 +416,32 @@ impl Window {
         channels: usize,
         outside: T,
     ) -> Vec<T> {
-        let [height, width] = self.laid_out().image;
-        let ([above, left], [rows, columns]) = (self.before, self.image);
-        let (size, line) = (
-            (height * width * channels).max(1),
-            (columns * channels).max(1),
-        );
+        let size = self.padded(channels).max(1);
+        let [rows, columns] = self.image;
         let images = images.chunks_exact((rows * columns * channels).max(1));
         let mut padded = vec![outside; images.len() * size];
         for (image, padded) in images.zip(padded.chunks_exact_mut(size)) {
-            let lines = padded.chunks_exact_mut((width * channels).max(1));
-            for (to, from) in lines.skip(above).zip(image.chunks_exact(line)) {
-                let to = to.get_mut(left * channels..).unwrap_or_default();
-                to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-            }
+            self.frame(image, channels, padded);
         }
         padded
+    }
+
+    /// How many elements an image has with its padding.
+    pub(in crate::tract) fn padded(&self, channels: usize) -> usize {
+        let [height, width] = self.laid_out().image;
+        height * width * channels
+    }
+
+    /// Writes an image into the midst of its padding, which stays as it is.
+    pub(in crate::tract) fn frame<T: Copy>(&self, image: &[T], channels: usize, padded: &mut [T]) {
+        let ([above, left], [_, columns]) = (self.before, self.image);
+        let [_, width] = self.laid_out().image;
+        let lines = padded.chunks_exact_mut((width * channels).max(1));
+        let image = image.chunks_exact((columns * channels).max(1));
+        for (to, from) in lines.skip(above).zip(image) {
+            let to = to.get_mut(left * channels..).unwrap_or_default();
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
     }
 
     /// Where the taps of the output in `place` (row, column) fall: their pixel, counted row by row,

@@ -14,12 +14,13 @@ use tract_onnx::tract_hir::internal::{
 };
 
 use super::super::image::channels::{channels_last, first, image_of, last};
-use super::super::image::geometry::{Geometry, Window};
+use super::super::image::geometry::{ADDED, Geometry, Window};
 use super::super::operator::room;
 use super::{Build, Operator, Port, bounds};
 use crate::float::Bounds;
 use crate::float::depthwise::Filters as Depthwise;
 use crate::float::product::Weights;
+use crate::team::fill;
 
 /// A pixel of fewer channels is too short a run of numbers: whole rows of the filter are multiplied.
 const FEW: usize = 16;
@@ -320,30 +321,45 @@ impl Call<'_> {
     }
 
     fn depthwise(&self, filters: &Depthwise, images: &[f32], output: &mut [f32]) {
-        let [_, columns] = self.window.output;
-        let inner = self.window.inner_columns().len();
-        if filters.is_quicker_even(inner, columns) {
-            let padded = self.window.pad(images, self.channels, 0.0);
-            self.depthwise_of(&self.window.laid_out(), filters, &padded, output);
-        } else {
-            self.depthwise_of(self.window, filters, images, output);
+        let ([height, width], [_, columns]) = (self.window.image, self.window.output);
+        let even = self.window.inner_columns();
+        if filters.is_quicker_even(even.len(), columns) {
+            self.depthwise_of_padded(filters, images, output);
+            return;
         }
-    }
-
-    fn depthwise_of(
-        &self,
-        window: &Window,
-        filters: &Depthwise,
-        images: &[f32],
-        output: &mut [f32],
-    ) {
-        let [height, width] = window.image;
         let count = images.len() / (height * width * self.channels).max(1);
         let (of_channels, output) = ((count, self.channels), (output, self.channels));
-        let even = window.inner_columns();
-        window.rows(of_channels, output, |begin, places, line| {
-            let image = images.get(begin..).unwrap_or_default();
-            filters.convolve(image, (places, even.clone()), self.bounds, line);
+        self.window
+            .rows(of_channels, output, |begin, places, line| {
+                let image = images.get(begin..).unwrap_or_default();
+                filters.convolve(image, (places, even.clone()), self.bounds, line);
+            });
+    }
+
+    /// Lays out one image after the other with its padding, in the nearest cache.
+    fn depthwise_of_padded(&self, filters: &Depthwise, images: &[f32], output: &mut [f32]) {
+        let (window, channels) = (self.window.laid_out(), self.channels);
+        let ([rows, columns], [stride, _]) = (window.output, window.strides);
+        let ([height, width], [_, line]) = (self.window.image, window.image);
+        // No row sees padding: each has the places of the first, further down.
+        let mut places = Vec::new();
+        window.places(0..columns, channels, &mut places);
+        let (of_image, of_row) = (height * width * channels, columns * channels);
+        let of_output = (rows * of_row).max(1);
+        let takes = output.len() * window.taps() / ADDED;
+        fill(output, of_output, takes, |at, output| {
+            let mut padded = vec![0.0; self.window.padded(channels)];
+            let images = images.get(at / of_output * of_image..).unwrap_or_default();
+            let images = images.chunks_exact(of_image.max(1));
+            for (image, output) in images.zip(output.chunks_exact_mut(of_output)) {
+                self.window.frame(image, channels, &mut padded);
+                let lines = output.chunks_exact_mut(of_row.max(1)).enumerate();
+                for (row, output) in lines {
+                    let begin = row * stride * line * channels;
+                    let image = padded.get(begin..).unwrap_or_default();
+                    filters.convolve(image, (&places, 0..columns), self.bounds, output);
+                }
+            }
         });
     }
 }
