@@ -49,7 +49,7 @@ thread_local! {
 pub struct Team {
     /// How many threads there may be, the leader among them.
     threads: usize,
-    /// Loops that take less are not shared.
+    /// Loops that take less are not shared; see [`Team::worth`].
     worth: Duration,
     /// Asks for help; called once in each call, by its first loop that lets parts out.
     recruit: Box<Recruit>,
@@ -109,8 +109,9 @@ impl Team {
     pub const WORTH: Duration = Duration::from_micros(16);
 
     /// A team of at most `threads` threads that share loops which take about as long as `worth`, or
-    /// longer, and a quarter of that while a helper looks for parts: [`Team::WORTH`], but where all are to be shared. The leader calls `recruit` with it when the first parts
-    /// are let out; that must not block.
+    /// longer, and a quarter of that while a helper looks for parts: [`Team::WORTH`], but where all are
+    /// to be shared. The leader calls `recruit` with it when the first parts are let out; that must not
+    /// block.
     #[must_use]
     pub fn new(
         threads: usize,

@@ -131,7 +131,7 @@ def test_csv_answers_as_the_same_rows_in_json(http):
         ("", "empty"),
         ("amount\n1\n", "Model is missing inputs"),
         ("amount,hour\n1,2,3\n", "line 2 has 3 fields"),
-        ("a,b", "text/csv"),
+        ("a,b", "Model is missing inputs"),
     ],
 )
 def test_csv_that_is_no_table_for_the_model(http, body, says):

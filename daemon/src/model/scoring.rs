@@ -70,7 +70,7 @@ pub use binding::BindModelError;
 use binding::{Binding, Interface, TensorPlan};
 pub use body::{ScoringRequest, parse_csv_body, parse_scoring_body};
 
-/// Which of the four forms the rows of a request have.
+/// Which form the rows of a request have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InputForm {
     /// `{"columns": [..], "data": [[..]]}`.
@@ -132,17 +132,6 @@ impl ScoringInput {
     #[must_use]
     pub fn text(&self) -> &[u8] {
         &self.text
-    }
-
-    /// The most memory that the tensors of this input take: a bound that
-    /// [`Scorer::prepare`] holds to.
-    #[must_use]
-    pub fn tensor_limit(&self) -> ByteCount {
-        let json = match self.form {
-            InputForm::Csv => self.text.len().saturating_mul(csv::GROWTH),
-            _ => self.text.len(),
-        };
-        ByteCount(table::tensor_limit(json) as u64)
     }
 }
 

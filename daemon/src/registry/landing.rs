@@ -36,7 +36,8 @@ use crate::tasks::Tasks;
 const MOST_STAGED: usize = 64;
 
 /// Where files are written before they get their name: in the landing place, for a link does not
-/// leave its file system, and in none of its catalogs. What stands there at a start never landed.
+/// leave its file system, and in none of its catalogs. What stands there at a start
+/// did not land, or has its name already.
 const ARRIVING: &str = ".arriving";
 
 /// Why the landing place cannot be used.
@@ -191,8 +192,10 @@ impl Landing {
         bytes: Bytes,
     ) -> Result<(), object_store::Error> {
         let arriving = ObjectPath::from_iter([ARRIVING, &digest.to_string()]);
-        self.objects.put(&arriving, bytes.into()).await?;
-        let named = self.objects.rename_if_not_exists(&arriving, object).await;
+        let named = match self.objects.put(&arriving, bytes.into()).await {
+            Ok(_) => self.objects.rename_if_not_exists(&arriving, object).await,
+            Err(error) => Err(error),
+        };
         if named.is_err()
             && let Err(error) = self.objects.delete(&arriving).await
         {

@@ -130,7 +130,7 @@ impl<'a> Even<'a> {
         let mut ends = firsts.iter().zip(column(from + count - 1)?);
         let is_even = |(first, last): (&usize, &usize)| match *first {
             OUTSIDE => *last == OUTSIDE,
-            first => first.checked_add(far) == Some(*last),
+            first => *last != OUTSIDE && first.checked_add(far) == Some(*last),
         };
         ends.all(is_even).then_some(Self {
             from,

@@ -57,7 +57,9 @@ fn keys(graph: &mut GraphProto, bytes: &[u8]) -> Result<Vec<String>, LoadModelEr
         form: ModelForm::Onnx,
         reason: error.to_string(),
     })?;
-    let count = graph.input.len();
+    let given = |name: &String| graph.initializer.iter().any(|tensor| tensor.name == *name);
+    let asked = graph.input.iter().filter(|input| !given(&input.name));
+    let count = asked.count();
     let (Some(element), Some(input)) = (element, graph.input.get_mut(at)) else {
         return Ok(Vec::new());
     };

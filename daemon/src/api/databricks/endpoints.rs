@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::fields::{self, Fields};
 use super::objects;
+use super::openapi::get_openapi;
 use crate::api::error::ApiError;
 use crate::api::{Services, content_type, respond};
 use crate::endpoint::EndpointConfigInput;
@@ -37,6 +38,7 @@ pub(crate) fn routes() -> Router<Services> {
         .route(ROOT, get(list).post(create))
         .route(&format!("{ROOT}/{{name}}"), endpoint())
         .route(&format!("{ROOT}/{{name}}/config"), put(update_config))
+        .route(&format!("{ROOT}/{{name}}/openapi"), get(get_openapi))
         // `POST .../pt` makes provisioned-throughput endpoints, which are not served here; every
         // other method means an endpoint that is called `pt`.
         .route(&format!("{ROOT}/pt"), endpoint_called_pt())

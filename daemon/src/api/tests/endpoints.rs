@@ -329,6 +329,40 @@ async fn management_wants_a_good_token_and_probes_want_none() {
 }
 
 #[tokio::test]
+async fn an_endpoint_says_what_it_takes() {
+    let stack = Stack::serving_fraud().await;
+    let path = format!("{ENDPOINTS}/fraud/openapi");
+    let accept = [
+        ("authorization", format!("Bearer {}", stack.token)),
+        ("accept", "text/plain".to_owned()),
+    ];
+    let answer = stack.raw(Method::GET, &path, &accept, "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let document = answer.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+    let entity = document["paths"][paths[1].as_str()]["post"]["operationId"]
+        .as_str()
+        .unwrap();
+    let entity = entity.strip_prefix("query-").unwrap();
+    assert_eq!(paths[0], "/serving-endpoints/fraud/invocations");
+    assert_eq!(
+        *paths[1],
+        format!("/serving-endpoints/fraud/served-models/{entity}/invocations")
+    );
+    let request = &document["components"]["schemas"][format!("{entity}.request")];
+    let forms = request["oneOf"].as_array().unwrap();
+    assert_eq!(forms.len(), 4);
+    let row = &forms[1]["properties"]["dataframe_records"]["items"];
+    let amount = json!({"type": ["number", "null"], "format": "double"});
+    assert_eq!(row["properties"]["amount"]["type"], amount["type"], "{row}");
+    assert_eq!(row["properties"]["merchant_category"]["type"], "string");
+    let unknown = stack.get(&format!("{ENDPOINTS}/nobody/openapi")).await;
+    unknown.error(404, "RESOURCE_DOES_NOT_EXIST");
+    stack.stop().await;
+}
+
+#[tokio::test]
 async fn the_admin_socket_is_the_owners_alone() {
     let stack = Stack::start().await;
     let mode = std::fs::metadata(stack.admin_socket()).unwrap();

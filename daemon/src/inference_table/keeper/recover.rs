@@ -471,6 +471,8 @@ impl Ledger {
         let prefix = boot.to_string();
         let half_made = found.temporary.iter().filter(|path| {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            // Hidden, but for what earlier versions left.
+            let name = name.strip_prefix(b".").unwrap_or(name);
             path.starts_with(&self.folders.parquet) && name.starts_with(prefix.as_bytes())
         });
         for path in unnamed.map(|(_, _, path)| path).chain(half_made) {

@@ -63,7 +63,7 @@ pub enum BindModelError {
         data_type: DataType,
     },
     /// An input or output whose shape does not fit what the signature says.
-    #[error("{tensor:?} has shape {shape} in the graph, and the signature gives it {wanted}")]
+    #[error("{tensor:?} has shape {shape} in the graph, which is not for {wanted}")]
     Shape {
         /// The ONNX input or output.
         tensor: String,
@@ -189,17 +189,6 @@ pub(super) struct NamedTensor {
     pub(super) shape: Vec<Option<usize>>,
     /// Whether the signature has float32 where the model has float64: values are rounded first.
     pub(super) rounded: bool,
-}
-
-impl ColumnPlan {
-    /// Whether cells of that column are text.
-    pub(super) fn is_text(&self, name: &str) -> bool {
-        let slot = self.by_name.get(name).and_then(|at| self.slots.get(*at));
-        slot.is_some_and(|slot| {
-            use ColumnType::{Binary, Datetime, String};
-            matches!(slot.column.column_type, String | Binary | Datetime)
-        })
-    }
 }
 
 impl TensorPlan {
@@ -354,14 +343,14 @@ fn bind_matrix(
 
 /// Where each column stands in the model's matrix.
 fn offsets(columns: &[Column], names: &[String]) -> Result<Vec<usize>, BindModelError> {
-    // A column without a name is called by its position.
-    let unnamed = (0..)
-        .zip(columns)
-        .all(|(position, column): (usize, _)| column.name == position.to_string());
+    let places: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
+    // A column without a name is called by its position, unless the model has such names.
+    let unnamed = (0..).zip(columns).all(|(position, column): (usize, _)| {
+        column.name == position.to_string() && !places.contains_key(column.name.as_str())
+    });
     if names.is_empty() || unnamed && columns.len() == names.len() {
         return Ok((0..columns.len()).collect());
     }
-    let places: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
     let mut fed = vec![false; names.len()];
     let mut offsets = Vec::with_capacity(columns.len());
     for column in columns {

@@ -21,14 +21,6 @@ use split::Split;
 
 /// Reads a request's rows into one tensor per ONNX input.
 pub(super) fn read(plan: &ColumnPlan, input: &ScoringInput) -> Result<Vec<Tensor>, ScoreError> {
-    let converted;
-    let input = match input.form() {
-        InputForm::Csv => {
-            converted = csv::split(input, |name| plan.is_text(name))?;
-            &converted
-        }
-        _ => input,
-    };
     let mut table = Table::new(plan, input);
     let mut refused = None;
     let mut reader = serde_json::Deserializer::from_slice(input.text());
@@ -37,11 +29,12 @@ pub(super) fn read(plan: &ColumnPlan, input: &ScoringInput) -> Result<Vec<Tensor
         refused: &mut refused,
     };
     let read = match input.form() {
-        InputForm::DataframeSplit | InputForm::Csv => reader.deserialize_any(Split(&mut reading)),
+        InputForm::DataframeSplit => reader.deserialize_any(Split(&mut reading)),
         InputForm::DataframeRecords | InputForm::Instances => {
             reader.deserialize_any(Records(&mut reading))
         }
         InputForm::Inputs => reader.deserialize_any(Inputs(&mut reading)),
+        InputForm::Csv => return csv::read(plan, input),
     };
     if let Some(refused) = refused {
         return Err(refused);

@@ -1,19 +1,30 @@
 //! Tables as comma-separated text, taken as `pandas.read_csv` takes them.
 //!
-//! - The first line names the columns. A field may stand in double quotes; a line that is short lacks
-//!   its last columns.
+//! - The first line names the columns; one without a name is called `Unnamed: 0` by its place. A field
+//!   may stand in double quotes, and lines of nothing but space are skipped.
 //! - What pandas takes for missing (nothing, `NA`, `NaN`, `null`, ...) is null, in a column of text too.
+//!   A line that is short lacks its last columns.
 //! - Any other field of a column of text is text; elsewhere it is a number or a truth value where it
 //!   reads as one, and otherwise text, which the column's type then refuses by name.
 //!
-//! The text becomes a split table, which is read as the one in JSON is.
+//! For a model with columns, cells go straight to where they belong. For one with tensors the text
+//! becomes a split table in JSON, which is read as any other; no line may be short then, so that the
+//! JSON is no more than a few times the text.
 
+use std::borrow::Cow;
+
+use csv::StringRecord;
+use edgeward_kernels::tensor::Tensor;
 use serde_json::Value;
 
+use super::binding::{ColumnPlan, Slot, TensorPlan};
+use super::cell::Cell;
+use super::table::Table;
 use super::{InputForm, ScoreError, ScoringInput};
+use crate::model::signature::ColumnType;
 
-/// The most bytes of JSON that one of the text becomes: an empty field and its comma are `null,`.
-pub(super) const GROWTH: usize = 5;
+/// The most fields of a line: each takes some bytes of memory beside its text.
+const MOST_FIELDS: usize = 1 << 20;
 
 /// What pandas reads as missing.
 const MISSING: [&str; 19] = [
@@ -21,52 +32,62 @@ const MISSING: [&str; 19] = [
     "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
 ];
 
-/// The same table in JSON. `is_text` says whether a column holds text.
-///
-/// # Errors
-/// [`ScoreError::Refused`], with the line that cannot be read.
-pub(super) fn split(
-    input: &ScoringInput,
-    is_text: impl Fn(&str) -> bool,
-) -> Result<ScoringInput, ScoreError> {
-    let text = input
-        .text
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(&input.text);
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
-    let refuse = |error: &csv::Error| ScoreError::bad_request(format!("text/csv: {error}"));
-    let header = reader.headers().map_err(|error| refuse(&error))?.clone();
-    let texts: Vec<bool> = header.iter().map(is_text).collect();
-    let mut json = Vec::with_capacity(input.text.len());
-    json.extend_from_slice(b"{\"columns\":");
-    write(
-        &mut json,
-        &header.iter().map(Value::from).collect::<Vec<_>>().into(),
-    );
-    json.extend_from_slice(b",\"data\":[");
-    let mut record = csv::StringRecord::new();
+/// Reads a table for a model with columns.
+pub(super) fn read(plan: &ColumnPlan, input: &ScoringInput) -> Result<Vec<Tensor>, ScoreError> {
+    let mut table = Table::new(plan, input);
+    let mut lines = Lines::open(input.text())?;
+    // For each column of the text where it belongs, and whether it is text there.
+    let mut header: Vec<Option<(usize, bool)>> = Vec::with_capacity(plan.slots.len());
+    let mut named = vec![false; plan.slots.len()];
+    for name in &lines.header {
+        let found = table.find(name, header.len());
+        if let Some(named) = found.and_then(|at| named.get_mut(at))
+            && std::mem::replace(named, true)
+        {
+            return Err(refuse(format!("column {name:?} stands there twice")));
+        }
+        header.push(found.map(|at| (at, plan.slots.get(at).is_some_and(is_text))));
+    }
+    while let Some(line) = lines.next()? {
+        table.begin_row()?;
+        for (field, column) in line.iter().zip(&header) {
+            if let Some((position, is_text)) = column {
+                table.put(*position, cell(field, *is_text))?;
+            }
+        }
+        table.end_row();
+    }
+    for (position, named) in named.into_iter().enumerate() {
+        if !named {
+            table.lack(position);
+        }
+    }
+    table.finish()
+}
+
+fn is_text(slot: &Slot) -> bool {
+    use ColumnType::{Binary, Datetime, String};
+    matches!(slot.column.column_type, String | Binary | Datetime)
+}
+
+/// The table for a model with tensors, as a split table in JSON.
+pub(super) fn split(plan: &TensorPlan, input: &ScoringInput) -> Result<ScoringInput, ScoreError> {
+    let mut lines = Lines::open(input.text())?;
+    let texts: Vec<bool> = lines.header.iter().map(|name| plan.is_text(name)).collect();
+    let mut json = b"{\"columns\":[".to_vec();
+    for (at, name) in lines.header.iter().enumerate() {
+        write(&mut json, at, &Cell::Text(Cow::Borrowed(name)));
+    }
+    json.extend_from_slice(b"],\"data\":[");
     let mut rows = 0;
-    while reader
-        .read_record(&mut record)
-        .map_err(|error| refuse(&error))?
-    {
-        if record.len() > header.len() {
-            let line = record.position().map_or(0, csv::Position::line);
-            return Err(ScoreError::bad_request(format!(
-                "text/csv: line {line} has {} fields, and the first line names {} columns",
-                record.len(),
-                header.len()
-            )));
+    while let Some(line) = lines.next()? {
+        if line.len() < texts.len() {
+            let got = format!("{} fields, and the first one {}", line.len(), texts.len());
+            return Err(refuse(format!("{} has {got}", place(line))));
         }
         json.extend_from_slice(if rows == 0 { b"[" } else { b",[" });
-        for (at, is_text) in texts.iter().enumerate() {
-            if at > 0 {
-                json.push(b',');
-            }
-            write(
-                &mut json,
-                &cell(record.get(at).unwrap_or_default(), *is_text),
-            );
+        for (at, (field, is_text)) in line.iter().zip(&texts).enumerate() {
+            write(&mut json, at, &cell(field, *is_text));
         }
         json.push(b']');
         rows += 1;
@@ -75,90 +96,117 @@ pub(super) fn split(
     Ok(ScoringInput::new(InputForm::Csv, json.into()))
 }
 
-/// What a field says.
-fn cell(field: &str, is_text: bool) -> Value {
-    if MISSING.contains(&field) {
-        return Value::Null;
+fn refuse(problem: impl std::fmt::Display) -> ScoreError {
+    ScoreError::bad_request(format!("text/csv: {problem}"))
+}
+
+fn place(line: &StringRecord) -> String {
+    let number = line.position().map_or(0, csv::Position::line);
+    format!("line {number}")
+}
+
+/// The lines of a table.
+struct Lines<'t> {
+    reader: csv::Reader<&'t [u8]>,
+    header: Vec<String>,
+    line: StringRecord,
+}
+
+impl<'t> Lines<'t> {
+    fn open(text: &'t [u8]) -> Result<Self, ScoreError> {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let fields = |line: &[u8]| line.iter().filter(|byte| **byte == b',').count();
+        if text
+            .split(|byte| *byte == b'\n')
+            .any(|line| fields(line) >= MOST_FIELDS)
+        {
+            return Err(refuse(format!("a line has more than {MOST_FIELDS} fields")));
+        }
+        let mut builder = csv::ReaderBuilder::new();
+        builder.has_headers(false).flexible(true);
+        let mut lines = Self {
+            reader: builder.from_reader(text),
+            header: Vec::new(),
+            line: StringRecord::new(),
+        };
+        let Some(names) = lines.next()? else {
+            return Err(refuse("the first line must name the columns"));
+        };
+        let names = names.iter().enumerate();
+        let named = names.map(|(at, name)| match name {
+            "" => format!("Unnamed: {at}"),
+            name => name.to_owned(),
+        });
+        lines.header = named.collect();
+        Ok(lines)
     }
+
+    /// The next line that is not blank; it has no more fields than there are columns.
+    fn next(&mut self) -> Result<Option<&StringRecord>, ScoreError> {
+        loop {
+            let read = self.reader.read_record(&mut self.line);
+            if !read.map_err(refuse)? {
+                return Ok(None);
+            }
+            let is_blank = |field: &str| !field.is_empty() && field.trim().is_empty();
+            if self.line.len() == 1 && self.line.get(0).is_some_and(is_blank) {
+                continue;
+            }
+            let columns = self.header.len();
+            if columns > 0 && self.line.len() > columns {
+                let got = format!("{} fields, and the first one {columns}", self.line.len());
+                return Err(refuse(format!("{} has {got}", place(&self.line))));
+            }
+            return Ok(Some(&self.line));
+        }
+    }
+}
+
+/// What a field says.
+fn cell(field: &str, is_text: bool) -> Cell<'_> {
+    if MISSING.contains(&field) {
+        return Cell::Null;
+    }
+    let text = || Cell::Text(Cow::Borrowed(field));
     if is_text {
-        return field.into();
+        return text();
     }
     let number = field.trim();
-    if let Ok(whole) = number.parse::<i64>() {
-        return whole.into();
+    if let Ok(whole) = number.parse() {
+        return Cell::Int(whole);
     }
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.into();
+    if let Ok(whole) = number.parse() {
+        return Cell::Big(whole);
     }
     match number {
-        "True" | "TRUE" | "true" => true.into(),
-        "False" | "FALSE" | "false" => false.into(),
-        // Infinity is no number in JSON, and no model is asked it.
-        _ => match number.parse::<f64>() {
-            Ok(real) if real.is_finite() => real.into(),
-            _ => field.into(),
+        "True" | "TRUE" | "true" => Cell::Bool(true),
+        "False" | "FALSE" | "false" => Cell::Bool(false),
+        // As in JSON, infinity is no number.
+        _ => match number.parse() {
+            Ok(real) if f64::is_finite(real) => Cell::Float(real),
+            _ => text(),
         },
     }
 }
 
-fn write(json: &mut Vec<u8>, value: &Value) {
+/// Writes a cell as JSON, after a comma where it is not the first.
+fn write(json: &mut Vec<u8>, at: usize, cell: &Cell<'_>) {
+    if at > 0 {
+        json.push(b',');
+    }
+    let value = match cell {
+        Cell::Bool(value) => Value::from(*value),
+        Cell::Int(value) => Value::from(*value),
+        Cell::Big(value) => Value::from(*value),
+        Cell::Float(value) => Value::from(*value),
+        Cell::Text(text) => Value::from(text.as_ref()),
+        Cell::Null | Cell::List | Cell::Object => Value::Null,
+    };
     // Writing to memory cannot fail, and neither can these plain values.
-    if serde_json::to_writer(&mut *json, value).is_err() {
+    if serde_json::to_writer(&mut *json, &value).is_err() {
         json.extend_from_slice(b"null");
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(text: &str) -> Result<String, ScoreError> {
-        let input = ScoringInput::new(InputForm::Csv, text.to_owned().into());
-        let split = split(&input, |name| name == "word")?;
-        assert!(split.text.len() <= 64 + GROWTH * text.len(), "{text}");
-        Ok(String::from_utf8(split.text.to_vec()).unwrap())
-    }
-
-    #[test]
-    fn fields_become_cells_as_pandas_reads_them() {
-        for (text, columns, data) in [
-            ("a,word\n1,x\n", r#""a","word""#, r#"[1,"x"]"#),
-            (
-                "\u{feff}a,word\r\n-2.5,\"x, \"\"y\"\"\"\r\n",
-                r#""a","word""#,
-                r#"[-2.5,"x, \"y\""]"#,
-            ),
-            (
-                "word,a\n7,\nNA,nan",
-                r#""word","a""#,
-                r#"["7",null],[null,null]"#,
-            ),
-            ("a,b\n1\n\n2,3\n", r#""a","b""#, "[1,null],[2,3]"),
-            ("a\nTrue\n false\n", r#""a""#, "[true],[false]"),
-            (
-                "a\n1e3\n+4\n18446744073709551615\n",
-                r#""a""#,
-                "[1000.0],[4],[18446744073709551615]",
-            ),
-            ("a\ninf\n1_000\n", r#""a""#, r#"["inf"],["1_000"]"#),
-            ("a,b", r#""a","b""#, ""),
-        ] {
-            let expected = format!("{{\"columns\":[{columns}],\"data\":[{data}]}}");
-            assert_eq!(table(text).unwrap(), expected, "{text}");
-        }
-        let commas = format!("a{}\n{}", ",b".repeat(99), ",".repeat(99));
-        assert!(table(&commas).unwrap().contains("[null,null"));
-    }
-
-    #[test]
-    fn what_is_no_table_is_refused_with_its_line() {
-        let refused = table("a,b\n1,2\n1,2,3\n").unwrap_err().to_string();
-        assert!(refused.contains("line 3 has 3 fields"), "{refused}");
-        let input = ScoringInput::new(InputForm::Csv, bytes::Bytes::from_static(b"a\n\xff\n"));
-        let refused = split(&input, |_| true).unwrap_err().to_string();
-        assert!(
-            refused.contains("text/csv") && refused.contains("UTF-8"),
-            "{refused}"
-        );
-    }
-}
+mod tests;

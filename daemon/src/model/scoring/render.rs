@@ -47,7 +47,10 @@ impl OutputPlan {
         let mut plan = Self::of(schema, interface.outputs, interface.array)?;
         for source in plan.sources() {
             let labels = interface.labels.get(source.output);
-            if let (None, Some(labels)) = (source.element, labels) {
+            let labels = labels.filter(|labels| !labels.is_empty());
+            let output = interface.outputs.get(source.output);
+            if let (None, Some(labels), Some(output)) = (source.element, labels, output) {
+                check_width(output, labels.len())?;
                 source.labels = labels.iter().map(|label| json(label)).collect();
             }
         }
@@ -121,6 +124,23 @@ impl OutputPlan {
         body.push(b'}');
         Ok(Predictions { body })
     }
+}
+
+/// Whether a row of the output may have so many numbers.
+fn check_width(output: &TensorSpec, labels: usize) -> Result<(), BindModelError> {
+    let width = match output.shape.as_slice() {
+        [_] => Some(1),
+        [_, width] => *width,
+        _ => Some(0),
+    };
+    if width.is_none_or(|width| width == labels) {
+        return Ok(());
+    }
+    Err(BindModelError::Shape {
+        tensor: output.name.clone(),
+        shape: show_shape(&output.shape),
+        wanted: format!("{labels} labels"),
+    })
 }
 
 fn source(name: &str, output: usize, element: Option<usize>) -> Source {

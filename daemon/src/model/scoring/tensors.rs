@@ -21,7 +21,7 @@ pub(super) fn read(plan: &TensorPlan, input: &ScoringInput) -> Result<Vec<Tensor
     let converted;
     let input = match input.form() {
         InputForm::Csv => {
-            converted = csv::split(input, |name| plan.is_text(name))?;
+            converted = csv::split(plan, input)?;
             &converted
         }
         _ => input,

@@ -50,12 +50,16 @@ fn check(scorer: &Scorer, cases: &[(&str, Gets)]) {
     }
 }
 
-fn scorer(inputs: &str, outputs: Option<&str>, session: std::sync::Arc<FakeSession>) -> Scorer {
+pub(super) fn scorer(
+    inputs: &str,
+    outputs: Option<&str>,
+    session: std::sync::Arc<FakeSession>,
+) -> Scorer {
     fake::scorer(Signature::parse(inputs, outputs, None).unwrap(), session).unwrap()
 }
 
 /// `amount` and `hour`, both float; the prediction is their sum.
-fn amount_and_hour() -> Scorer {
+pub(super) fn amount_and_hour() -> Scorer {
     scorer(
         r#"[{"type":"float","name":"amount"},{"type":"float","name":"hour"}]"#,
         Some(r#"[{"type":"float","name":"p"}]"#),

@@ -111,6 +111,23 @@ fn a_map_that_becomes_no_row_is_refused_by_name() {
 }
 
 #[test]
+fn an_initializer_is_no_input_beside_a_map() {
+    let kinds = [map(DataType::Float, false), wire::Kind::default()];
+    let (mut graph, _) = take(&kinds, vec![node("DictVectorizer", &["mo"])]);
+    graph.initializer.push(tract_onnx::pb::TensorProto {
+        name: "other".to_owned(),
+        ..Default::default()
+    });
+    let bytes = wire::Model {
+        graph: Some(wire::Graph {
+            input: kinds.map(|kind| wire::Input { kind: Some(kind) }).to_vec(),
+        }),
+    };
+    let names = Names::take(&mut graph, &bytes.encode_to_vec()).unwrap();
+    assert_eq!(names.keys, ["mo"]);
+}
+
+#[test]
 fn what_is_no_map_is_left_alone() {
     let (graph, names) = take(&[wire::Kind::default()], vec![]);
     assert_eq!(graph.input[0].r#type, None);

@@ -20,7 +20,7 @@ use super::{Build, Operator, Port, bounds};
 use crate::float::Bounds;
 use crate::float::depthwise::Filters as Depthwise;
 use crate::float::product::Weights;
-use crate::team::fill;
+use crate::team::{fill, threads};
 
 /// A pixel of fewer channels is too short a run of numbers: whole rows of the filter are multiplied.
 const FEW: usize = 16;
@@ -323,11 +323,15 @@ impl Call<'_> {
     fn depthwise(&self, filters: &Depthwise, images: &[f32], output: &mut [f32]) {
         let ([height, width], [_, columns]) = (self.window.image, self.window.output);
         let even = self.window.inner_columns();
-        if filters.is_quicker_even(even.len(), columns) {
+        let of_image = height * width * self.channels;
+        let count = images.len() / of_image.max(1);
+        // One that is much larger with its padding is not for the nearest cache, and whole images are
+        // shared among threads only where there are enough.
+        let is_small = self.window.padded(self.channels) <= 2 * of_image;
+        if count >= threads() && is_small && filters.is_quicker_even(even.len(), columns) {
             self.depthwise_of_padded(filters, images, output);
             return;
         }
-        let count = images.len() / (height * width * self.channels).max(1);
         let (of_channels, output) = ((count, self.channels), (output, self.channels));
         self.window
             .rows(of_channels, output, |begin, places, line| {

@@ -371,6 +371,30 @@ fn a_boot_that_found_no_room_is_recovered_once_there_is_some() {
 }
 
 #[test]
+fn a_compaction_that_fails_leaves_no_half_made_file() {
+    let mut failed = 0;
+    for operation in 1..40 {
+        let fs = FaultFs::failing_once(RealFs::shared(), 0, io::ErrorKind::StorageFull);
+        let mut world = World::new(Arc::new(fs.clone()));
+        world.start();
+        world.offer(0, 12);
+        world.commit();
+        fs.fail_in(operation);
+        if !world.compact() {
+            failed += 1;
+            let found = find(&RealFs, &Folders::of(&world.rows_folder())).unwrap();
+            let parquet = Folders::of(&world.rows_folder()).parquet;
+            let half_made = found.temporary.iter();
+            let half_made: Vec<_> = half_made
+                .filter(|path| path.starts_with(&parquet))
+                .collect();
+            assert_eq!(half_made, Vec::<&PathBuf>::new(), "operation {operation}");
+        }
+    }
+    assert!(failed > 8, "{failed} compactions failed");
+}
+
+#[test]
 fn a_bad_tail_needs_no_room_of_its_own() {
     let mut world = sealed_and_logged();
     world.crash();

@@ -30,6 +30,50 @@ fn interface<'s>(
     }
 }
 
+#[test]
+fn labels_are_as_many_as_the_numbers_of_a_row() {
+    let inputs = [spec("x", DataType::F32, &[None, Some(2)])];
+    let signature = Signature::derive(&inputs, &[]);
+    let signature = Signature {
+        outputs: None,
+        ..signature
+    };
+    let label = |count: usize| vec![(0..count).map(|at| at.to_string()).collect::<Vec<_>>()];
+    for (width, labels, fits) in [
+        (Some(2), label(2), true),
+        (None, label(2), true),
+        (Some(2), label(3), false),
+        (Some(3), vec![Vec::new()], true),
+    ] {
+        let outputs = [spec("p", DataType::F32, &[None, width])];
+        let interface = Interface {
+            labels: &labels,
+            ..interface(&inputs, &outputs, &[])
+        };
+        let bound = Binding::new(&signature, interface);
+        assert_eq!(bound.is_ok(), fits, "{width:?}, {labels:?}");
+    }
+}
+
+#[test]
+fn a_models_own_names_go_before_positions() {
+    let inputs = [spec("x", DataType::F32, &[None, Some(3)])];
+    let outputs = [spec("y", DataType::F32, &[None])];
+    let text = columns(&[("0", "double"), ("1", "double"), ("2", "double")]);
+    let signature = Signature::parse(&text, None, None).unwrap();
+    for (names, offsets) in [(["2", "0", "1"], [1, 2, 0]), (["a", "b", "c"], [0, 1, 2])] {
+        let names = names.map(str::to_owned);
+        let bound = Binding::new(&signature, interface(&inputs, &outputs, &names)).unwrap();
+        let InputPlan::Columns(plan) = bound.inputs else {
+            panic!("tensors");
+        };
+        assert!(
+            plan.slots.iter().map(|slot| slot.offset).eq(offsets),
+            "{names:?}"
+        );
+    }
+}
+
 fn columns(list: &[(&str, &str)]) -> String {
     let columns: Vec<String> = list
         .iter()
@@ -111,7 +155,7 @@ fn what_does_not_fit_is_refused_by_name() {
         (
             columns(&[("a", "float")]),
             &matrix,
-            "\"x\" has shape (-1, 2) in the graph, and the signature gives it 1 columns",
+            "\"x\" has shape (-1, 2) in the graph, which is not for 1 columns",
         ),
         (columns(&[("a", "float")]), &cube, "(-1, -1, -1)"),
         (

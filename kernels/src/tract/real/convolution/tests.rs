@@ -182,6 +182,40 @@ fn a_window_larger_than_its_image_is_refused() {
 }
 
 #[test]
+fn padding_far_larger_than_the_image_is_not_laid_out() {
+    let far = 100_000;
+    let (x, w, b) = (
+        wholes(&[1, 2, 8, 8], 1),
+        wholes(&[2, 1, 3, 3], 2),
+        wholes(&[2], 3),
+    );
+    let attributes = [
+        whole("group", 2),
+        list("dilations", &[far; 2]),
+        list("pads", &[far; 4]),
+    ];
+    let bounds = Bounds {
+        least: -60.0,
+        most: 60.0,
+    };
+    let convolution = Convolution {
+        bounds,
+        ..build(&attributes)
+    };
+    let found = convolution.compute(&[&x, &w, &b]).unwrap().remove(0);
+    let moves = Moves {
+        groups: 2,
+        strides: [1; 2],
+        dilations: [far; 2],
+        pads: [far; 4],
+    };
+    assert_eq!(
+        numbers(&found),
+        defined([&x, &w, &b], &moves, &[1, 2, 8, 8])
+    );
+}
+
+#[test]
 fn no_images_give_none_however_small_they_are() {
     let (x, w, b) = (
         wholes(&[0, 1, 3, 3], 1),
