@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::depthwise::Filters;
 use super::lanes::Width;
 use super::product::Weights;
-use super::{Bounds, function, pool};
+use super::{Bounds, function, normal, pool};
 use crate::product::OUTSIDE;
 use crate::team::with_helpers;
 
@@ -276,4 +276,13 @@ fn the_largest_of_any_number_of_channels_is_that_of_each() {
             assert_eq!(largest, expected, "{width:?}, {channels} channels");
         }
     }
+}
+
+#[test]
+fn a_row_of_little_variance_is_held_by_epsilon() {
+    let row = [1e-4, -1e-4, 1e-4, -1e-4];
+    let mut results = [0.0; 4];
+    normal::normalise(&row, &[2.0; 4], Some(&[0.5; 4]), 1e-5, &mut results);
+    let far = 2.0 * 1e-4 / (1e-8_f64 + 1e-5).sqrt();
+    close(&results, &[0.5 + far, 0.5 - far, 0.5 + far, 0.5 - far]);
 }

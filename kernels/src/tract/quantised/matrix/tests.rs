@@ -66,7 +66,12 @@ proptest! {
 
     #[test]
     fn a_packed_product_is_exact(
-        (rows, depth, columns) in (0_usize..70, 1_usize..150, 1_usize..70),
+        // More rows than a block has, at times: later blocks find theirs too.
+        (rows, depth, columns) in (
+            prop_oneof![4 => 0_usize..70, 1 => 500_usize..900],
+            1_usize..150,
+            1_usize..70,
+        ),
         seed in any::<u64>(),
         (left_signed, right_signed, turned, skewed) in any::<(bool, bool, bool, bool)>(),
     ) {
