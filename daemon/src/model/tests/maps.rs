@@ -10,6 +10,15 @@ use super::{TestBox, input, model};
 use crate::model::Scorer;
 use crate::model::signature::{ColumnType, Schema};
 
+/// The vocabulary of the export, in its order.
+const KEYS: [&str; 5] = [
+    "visits_fr",
+    "visits_mo",
+    "visits_sa",
+    "visits_th",
+    "visits_tu",
+];
+
 fn export() -> PathBuf {
     let name = "DictVectorizer_LogisticRegression.zipmap.onnx";
     edgeward_harness::workspace()
@@ -33,14 +42,7 @@ async fn rows_bring_the_keys_they_have_and_get_scores_by_label() {
     let Schema::Columns(columns) = &scorer.signature().inputs else {
         panic!("{:?}", scorer.signature());
     };
-    let keys = [
-        "visits_fr",
-        "visits_mo",
-        "visits_sa",
-        "visits_th",
-        "visits_tu",
-    ];
-    assert!(columns.iter().map(|column| &column.name).eq(keys));
+    assert!(columns.iter().map(|column| &column.name).eq(KEYS));
     assert!(
         columns
             .iter()
@@ -50,7 +52,7 @@ async fn rows_bring_the_keys_they_have_and_get_scores_by_label() {
     let rows = json!([{"visits_fr": 5, "never seen": 2}, {"visits_mo": 4.0, "visits_tu": null}]);
     let sparse = predictions(&scorer, &json!({"dataframe_records": rows}));
     assert_eq!(sparse["output_label"], json!([1, 0]));
-    // By hand: the export's weights are 3.03 for Friday, -3.20 for Monday, and -1.65 beside them.
+    // By hand: the export's weights are 3.20 for Friday, -3.03 for Monday, and -1.65 beside them.
     let weights = [3.199_484_3, 3.030_480_4, 1.651_661];
     let certain = |sum: f64| 1.0 / (1.0 + (-sum).exp());
     let first = certain(5.0 * weights[0] - weights[2]);
@@ -61,7 +63,7 @@ async fn rows_bring_the_keys_they_have_and_get_scores_by_label() {
         let got = scores["1"].as_f64().unwrap();
         assert!((got - expected).abs() < 1e-6, "{got}, {expected}");
     }
-    let dense = json!({"columns": keys, "data": [[5, 0, 0, 0, 0], [0, 4, 0, 0, 0]]});
+    let dense = json!({"columns": KEYS, "data": [[5, 0, 0, 0, 0], [0, 4, 0, 0, 0]]});
     assert_eq!(
         predictions(&scorer, &json!({"dataframe_split": dense})),
         sparse
@@ -76,14 +78,7 @@ async fn a_signature_may_call_scores_a_map() {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(export(), folder.join("model.onnx")).unwrap();
     let describe = |outputs: Value| {
-        let keys = [
-            "visits_fr",
-            "visits_mo",
-            "visits_sa",
-            "visits_th",
-            "visits_tu",
-        ];
-        let inputs = keys.map(|name| json!({"type": "double", "name": name, "required": false}));
+        let inputs = KEYS.map(|name| json!({"type": "double", "name": name, "required": false}));
         let described = json!({
             "flavors": {"onnx": {"data": "model.onnx"}},
             "signature": {
