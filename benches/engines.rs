@@ -24,7 +24,7 @@ use table::Row;
 
 /// The allocator of `edgeward`.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: edgeward_kernels::memory::Allocator = edgeward_kernels::memory::Allocator;
 
 /// Our own engine.
 const OURS: &str = "edgeward";

@@ -61,6 +61,7 @@ pub(crate) fn serve(arguments: &[String]) {
         form: ModelForm::Onnx,
         text: None,
     };
+    edgeward_kernels::memory::keep();
     let (before, used) = (resident_kib(), processor());
     let ready = loaded(&model, &given);
     let (took, memory) = (processor() - used, resident_kib().saturating_sub(before));

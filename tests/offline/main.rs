@@ -18,4 +18,4 @@ mod week;
 
 /// As the product allocates.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: edgeward_kernels::memory::Allocator = edgeward_kernels::memory::Allocator;

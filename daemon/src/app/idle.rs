@@ -1,13 +1,15 @@
 //! What the process gives back once it has nothing to do.
 //!
 //! Opening the state and loading a model run through most of the binary, serving runs through
-//! little of it: code is the larger part of an idle box's memory until it is given back. Must
-//! never cost a box at work anything, so it happens once for each time that work has ended.
+//! little of it: code is the larger part of an idle box's memory until it is given back. Free memory
+//! is kept while the box works, because each call of a network takes what the last one gave back.
+//! Must never cost a box at work anything, so it happens once for each time that work has ended.
 
 use std::time::Duration;
 
 use edgeward_base::clock::processor_time;
-use edgeward_base::memory;
+use edgeward_base::memory::release_code;
+use edgeward_kernels::memory;
 
 use crate::tasks::Tasks;
 
@@ -17,8 +19,9 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// The share of a processor, as a divisor of the time, below which the process is idle.
 const IDLE: u32 = 100;
 
-/// Gives memory back whenever the process falls idle, until the tasks shut down.
+/// Keeps free memory, and gives it back whenever the process falls idle, until the tasks shut down.
 pub(super) async fn give_back(tasks: Tasks) {
+    memory::keep();
     let shutdown = tasks.shutdown_token();
     let mut at_work = true;
     let mut before = processor_time();
@@ -39,7 +42,11 @@ pub(super) async fn give_back(tasks: Tasks) {
 
 /// Unmapping takes long enough to be kept from the threads that answer.
 async fn release(tasks: &Tasks) {
-    match tasks.run_blocking("give back", memory::release_code).await {
+    let release = || {
+        memory::give_back();
+        release_code()
+    };
+    match tasks.run_blocking("give back", release).await {
         Ok(Ok(bytes)) => tracing::debug!(%bytes, "idle: code was unmapped"),
         Ok(Err(error)) => tracing::warn!(%error, "cannot give memory back"),
         Err(error) => tracing::warn!(%error, "cannot give memory back"),
