@@ -5,10 +5,12 @@
 //! become HTTP in `error` alone.
 //!
 //! ```text
-//! listen -> front -> health                    no token
-//!                 -> databricks::invocations   the hot path: one exchange, one row
-//!                 -> databricks::endpoints     a router, behind a token
-//!        -> admin                              the admin socket: the file's mode is the key
+//! listen -> front -> health             no token
+//!                 -> predict            the hot path: one exchange, one row
+//!                      databricks::invocations, open_inference, openai::embeddings
+//!                 -> a router           behind a token
+//!                      databricks::endpoints, open_inference, openai
+//!        -> admin                       the admin socket: the file's mode is the key
 //! ```
 
 use std::net::SocketAddr;
@@ -20,21 +22,26 @@ use edgeward_base::units::ByteCount;
 use tokio_util::sync::CancellationToken;
 
 use crate::endpoint::Endpoints;
-use crate::gateway::Tokens;
+use crate::gateway::{Policies, Tokens};
 use crate::model::ModelStore;
 use crate::serving::Serving;
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 
+mod access;
 pub mod admin;
 mod auth;
 mod body;
 mod content_type;
 mod databricks;
+mod encoding;
 mod error;
 mod front;
 mod health;
 pub mod listen;
+mod open_inference;
+mod openai;
+mod predict;
 mod respond;
 
 pub use error::ApiError;
@@ -61,6 +68,8 @@ pub struct Services {
     pub endpoints: Endpoints,
     /// Who may ask.
     pub tokens: Tokens,
+    /// For what, and how often.
+    pub policies: Policies,
     /// Model versions.
     pub models: ModelStore,
     /// What the process knows of itself, for `edgeward status` and the log verbs.

@@ -30,6 +30,7 @@ use crate::config::LocalEdits;
 use crate::store::{Change, Store};
 use crate::tasks::Tasks;
 
+mod about;
 mod config;
 mod error;
 mod models;
@@ -43,6 +44,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use about::{About, AboutError};
 pub use config::{
     AutoCapture, AutoCaptureInput, Capacity, EndpointConfig, EndpointConfigInput,
     MAX_SERVED_ENTITIES, ProvisionedInput, Route, RouteInput, ServedEntityConfig,
@@ -144,12 +146,34 @@ impl Endpoints {
         &self,
         name: EndpointName,
         config: EndpointConfigInput,
+        about: About,
         author: Principal,
     ) -> Result<Arc<EndpointView>, EndpointError> {
+        let about = about.checked()?;
         self.ask(|reply| Command::Create {
             name,
             config,
+            about,
             author,
+            reply,
+        })
+        .await
+    }
+
+    /// Adds tags to an endpoint, in the place of those with the same keys, and takes others away.
+    ///
+    /// # Errors
+    /// [`EndpointError`]; nothing has happened then.
+    pub async fn retag(
+        &self,
+        name: EndpointName,
+        add: BTreeMap<String, Option<String>>,
+        delete: Vec<String>,
+    ) -> Result<Arc<EndpointView>, EndpointError> {
+        self.ask(|reply| Command::Retag {
+            name,
+            add,
+            delete,
             reply,
         })
         .await

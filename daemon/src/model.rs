@@ -59,7 +59,7 @@ pub use prove::{EngineRefusal, ProveModelError};
 pub use remove::RemoveModelError;
 pub use scoring::{
     BindModelError, InputForm, Mistake, Predictions, ScoreError, Scorer, ScoringInput,
-    ScoringRequest, parse_csv_body, parse_scoring_body,
+    ScoringRequest, parse_csv_body, parse_scoring_body, read_values, write_values,
 };
 pub use sentence::ReadSentenceError;
 pub use signature::{Column, ColumnType, Schema, Signature, TensorField};

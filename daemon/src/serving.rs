@@ -4,59 +4,54 @@
 //! answers it, on which thread, how long it may take, and the row that is written about it.
 //!
 //! ```text
-//! dialect -> Exchange: open -> route -> admit -> invoke -> close -> InferenceSink
-//!                               |         |        |
-//!                      RoutingSnapshot Admission Pace: inline | Compute
+//! dialect -> Exchange: open -> aim -> route -> admit -> invoke -> close -> InferenceSink
+//!                               |       |        |        |
+//!                             RoutingSnapshot Admission Pace: inline | Compute
 //! ```
 //!
 //! Nothing on this way takes a lock that a writer holds or touches the disk. It knows no HTTP: a
-//! dialect turns bytes into an [`Invocation`] and a [`ServeError`] into its own answer, and tells
+//! dialect reads and writes bodies as a [`Call`], turns a [`ServeError`] into its own answer, and tells
 //! the [`Exchange`] the status it answered with.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use edgeward_base::clock::SharedClock;
 use edgeward_base::names::TableName;
 use edgeward_base::units::{ByteCount, Percent};
 use uuid::Uuid;
 
 use crate::config::ServerConfig;
-use crate::endpoint::{Endpoints, WorkloadSize};
+use crate::endpoint::{Endpoints, RoutedEntity, WorkloadSize};
+use crate::gateway::Policies;
 use crate::inference_table::Row;
-use crate::model::{ScoreError, ScoringRequest};
 use crate::profile::{Profile, WorkloadSizes};
 use crate::tasks::{SpawnThreadError, Tasks};
 
 mod admission;
+mod call;
 mod compute;
 mod error;
 mod exchange;
+mod measured;
 mod pace;
+mod statistics;
 mod trace;
 
 pub use admission::{Admission, AdmitError, Permit};
+pub use call::{Answered, Call, Noted};
 pub use compute::{Compute, ComputeError, Lane};
 pub use error::ServeError;
-pub use exchange::Exchange;
+pub use exchange::{Choice, Exchange};
+pub use statistics::{EntityStatistics, Tally};
 pub use trace::Randomness;
 
-use pace::Paces;
+use measured::MeasuredEntities;
 
 /// Where rows go. Called on the request's thread: must not wait, and cannot fail.
 pub trait InferenceSink: Send + Sync + std::fmt::Debug {
     /// Takes one row of a table, or drops and counts it.
     fn offer(&self, table: &TableName, row: Row);
-}
-
-/// One invocation as a dialect read it.
-#[derive(Clone, Debug)]
-pub struct Invocation {
-    /// The request's body.
-    pub body: Bytes,
-    /// Reads the body. It runs where the model runs, because reading a long body takes long.
-    pub decode: fn(&Bytes) -> Result<ScoringRequest, ScoreError>,
 }
 
 /// What invocations may take of this box.
@@ -133,6 +128,8 @@ impl ServingLimits {
 pub struct ServingParts {
     /// The endpoints.
     pub endpoints: Endpoints,
+    /// Who may ask them, and how often.
+    pub policies: Policies,
     /// Where rows go.
     pub sink: Arc<dyn InferenceSink>,
     /// The clocks.
@@ -152,13 +149,14 @@ pub struct Serving(Arc<Core>);
 #[derive(Debug)]
 struct Core {
     endpoints: Endpoints,
+    policies: Policies,
     sink: Arc<dyn InferenceSink>,
     clock: SharedClock,
     limits: ServingLimits,
     randomness: Randomness,
     admission: Admission,
     compute: Compute,
-    paces: Paces,
+    measured: MeasuredEntities,
 }
 
 impl Serving {
@@ -172,29 +170,36 @@ impl Serving {
         let core = Arc::new(Core {
             admission: Admission::new(limits.requests, limits.bytes),
             endpoints: parts.endpoints,
+            policies: parts.policies,
             sink: parts.sink,
             clock: parts.clock,
             randomness: parts.randomness,
             compute,
             limits,
-            paces: Paces::default(),
+            measured: MeasuredEntities::default(),
         });
         let forgetting = Arc::clone(&core);
         let shutdown = parts.tasks.shutdown_token();
-        drop(parts.tasks.spawn("serving/paces", async move {
+        drop(parts.tasks.spawn("serving/measured", async move {
             let mut changes = forgetting.endpoints.watch();
             while let Some(Ok(())) = shutdown.run_until_cancelled(changes.changed()).await {
-                forgetting.forget_paces();
+                forgetting.forget();
             }
         }));
         Ok(Self(core))
     }
 
-    /// Takes note of an invocation of the endpoint called `endpoint`. `traceparent` is the W3C
-    /// header of that name.
+    /// Takes note of an invocation. `traceparent` is the W3C header of that name.
     #[must_use]
-    pub fn open(&self, endpoint: &str, traceparent: Option<&str>) -> Exchange {
-        Exchange::open(Arc::clone(&self.0), endpoint, traceparent)
+    pub fn open(&self, traceparent: Option<&str>) -> Exchange {
+        Exchange::open(Arc::clone(&self.0), traceparent)
+    }
+
+    /// What a served entity has answered in this process; zeros before its first request.
+    #[must_use]
+    pub fn statistics(&self, entity: &RoutedEntity) -> EntityStatistics {
+        let known = self.0.measured.known(entity.id.as_str());
+        known.map_or_else(EntityStatistics::default, |known| known.statistics.read())
     }
 
     /// An id for a request that is no invocation.
@@ -240,14 +245,14 @@ impl Serving {
 }
 
 impl Core {
-    fn forget_paces(&self) {
+    fn forget(&self) {
         let snapshot = self.endpoints.snapshot();
         let entities = || {
             snapshot
                 .endpoints()
                 .flat_map(|endpoint| endpoint.entities())
         };
-        self.paces
+        self.measured
             .retain(|id| entities().any(|entity| entity.id.as_str() == id));
     }
 }

@@ -123,6 +123,11 @@ pub trait Session: Debug + Send + Sync {
         false
     }
 
+    /// What the session knows of tokens, where it is a model of texts.
+    fn texts(&self) -> Option<&dyn Texts> {
+        None
+    }
+
     /// Inputs that the model has a meaning for; `None` where any of its types will do. They are run
     /// where nobody brought others.
     fn example(&self) -> Option<Vec<Tensor>> {
@@ -151,6 +156,22 @@ pub trait Session: Debug + Send + Sync {
 
     /// An estimate of the memory the session holds now: weights, plans and buffers.
     fn resident(&self) -> ByteCount;
+}
+
+/// The tokens of a model of texts, whose one input is texts `[rows]` and whose one output their vectors
+/// `[rows, width]`.
+pub trait Texts {
+    /// How many tokens the model sees of `text`, those that begin and end it included.
+    ///
+    /// # Errors
+    /// [`RunModelError::Engine`] when the tokenizer fails.
+    fn count(&self, text: &str) -> Result<usize, RunModelError>;
+
+    /// The text that these tokens of the model's own vocabulary make.
+    ///
+    /// # Errors
+    /// [`RunModelError::Engine`] when one of them is none.
+    fn decode(&self, tokens: &[u32]) -> Result<String, RunModelError>;
 }
 
 /// Why a model could not be loaded.

@@ -14,6 +14,7 @@ mod cpu;
 pub mod engine;
 pub mod float;
 pub mod int8;
+pub mod memory;
 mod pages;
 pub mod product;
 pub mod scores;
@@ -49,3 +50,8 @@ pub fn engines() -> Vec<Arc<dyn Engine>> {
         Arc::new(boosted::TreesEngine::new()),
     ]
 }
+
+/// Tests measure what the allocator of the binary does.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: memory::Allocator = memory::Allocator;

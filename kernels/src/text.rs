@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use edgeward_base::units::ByteCount;
 
 use crate::chain::{Pooling, TextChain};
-use crate::engine::{LoadModelError, ModelFile, Rows, RunModelError, Session};
+use crate::engine::{LoadModelError, ModelFile, Rows, RunModelError, Session, Texts};
 use crate::tensor::{DataType, Tensor, TensorData, TensorSpec};
 use crate::tolerance::Rounding;
 
@@ -173,6 +173,10 @@ impl Session for TextSession {
         &self.roundings
     }
 
+    fn texts(&self) -> Option<&dyn Texts> {
+        Some(self)
+    }
+
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunModelError> {
         let [input] = inputs else {
             return Err(RunModelError::InputCount {
@@ -218,6 +222,16 @@ impl Session for TextSession {
     fn resident(&self) -> ByteCount {
         let ByteCount(encoder) = self.encoder.resident();
         ByteCount(encoder.saturating_add(self.tokenizer.bytes()))
+    }
+}
+
+impl Texts for TextSession {
+    fn count(&self, text: &str) -> Result<usize, RunModelError> {
+        Ok(self.tokenizer.encode(text)?.ids.len())
+    }
+
+    fn decode(&self, tokens: &[u32]) -> Result<String, RunModelError> {
+        self.tokenizer.decode(tokens)
     }
 }
 

@@ -8,21 +8,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgeward::endpoint::{
-    AppliedDesired, EndpointConfigInput, EndpointOptions, EndpointRecord, Endpoints,
+    About, AppliedDesired, EndpointConfigInput, EndpointOptions, EndpointRecord, Endpoints,
 };
+use edgeward::gateway::{Caller, Policies, PolicyRecord, PrincipalKind};
 use edgeward::inference_table::Row;
 use edgeward::model::samples::samples;
 use edgeward::model::{
-    ModelRecord, ModelStore, ModelStoreOptions, VerdictRecord, parse_scoring_body,
+    ModelRecord, ModelStore, ModelStoreOptions, ScoreError, Scorer, VerdictRecord,
+    parse_scoring_body,
 };
 use edgeward::serving::{
-    InferenceSink, Invocation, Randomness, ServeError, Serving, ServingLimits, ServingParts,
+    Call, Choice, InferenceSink, Noted, Randomness, ServeError, Serving, ServingLimits,
+    ServingParts,
 };
 use edgeward::store::{Store, StoreOptions};
 use edgeward::tasks::Tasks;
 use edgeward_base::clock::{SharedClock, SystemClock};
 use edgeward_base::durable::{RealFs, SharedFs};
 use edgeward_base::names::{EndpointName, TableName};
+use edgeward_kernels::tensor::Tensor;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -70,9 +74,11 @@ impl Rooms {
         .with_table::<ModelRecord>()
         .with_table::<VerdictRecord>()
         .with_table::<EndpointRecord>()
-        .with_table::<AppliedDesired>();
+        .with_table::<AppliedDesired>()
+        .with_table::<PolicyRecord>();
         let (store, _) = Store::open(options).unwrap();
         let models = Arc::new(open_models(folder.path(), &store, &tasks, &clock, fs).await);
+        let policies = Policies::load(store.clone()).unwrap();
         let endpoints = Endpoints::open(
             EndpointOptions {
                 answer_within: ENDING,
@@ -87,6 +93,7 @@ impl Rooms {
         let rows = Arc::new(RowCount::default());
         let serving = Serving::start(ServingParts {
             endpoints: endpoints.clone(),
+            policies,
             sink: Arc::<RowCount>::clone(&rows),
             clock,
             limits: ServingLimits::default(),
@@ -116,7 +123,8 @@ impl Rooms {
         let input = EndpointConfigInput::from_json(config).unwrap();
         let author = "suite".parse().unwrap();
         let view = if self.endpoints.get(name).is_none() {
-            self.endpoints.create(endpoint, input, author).await
+            let about = About::default();
+            self.endpoints.create(endpoint, input, about, author).await
         } else {
             self.endpoints.update_config(endpoint, input, author).await
         };
@@ -162,21 +170,42 @@ async fn open_models(
     models
 }
 
+/// An invocation as MLflow's clients send it.
+struct Scoring;
+
+impl Call for Scoring {
+    fn read(
+        &mut self,
+        body: &Bytes,
+        scorer: &Scorer,
+        _: &mut Noted,
+    ) -> Result<Vec<Tensor>, ScoreError> {
+        scorer.prepare(&parse_scoring_body(body)?.input)
+    }
+
+    fn write(&mut self, scorer: &Scorer, outputs: &[Tensor]) -> Result<Bytes, ScoreError> {
+        Ok(scorer.render(outputs)?.into_body().into())
+    }
+}
+
 /// Sends one invocation the whole way; answers which served entity took it, and its reply.
 pub(crate) async fn invoke(
     serving: &Serving,
     endpoint: &str,
     body: &Bytes,
 ) -> Result<(String, Bytes), ServeError> {
-    let mut exchange = serving.open(endpoint, None);
-    exchange.route(None)?;
+    let mut exchange = serving.open(None);
+    exchange.identify(Caller {
+        principal: "suite".parse().unwrap(),
+        kind: PrincipalKind::User,
+        groups: Arc::from([]),
+    });
+    exchange.aim(endpoint);
+    exchange.route(Choice::Split)?;
     let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
     exchange.admit(length)?;
-    let invocation = Invocation {
-        body: body.clone(),
-        decode: parse_scoring_body,
-    };
-    let reply = exchange.invoke(invocation).await?;
+    exchange.received(body);
+    let reply = exchange.invoke(body.clone(), Scoring).await?.body;
     let entity = exchange
         .served_entity()
         .map(|entity| entity.name.to_string());

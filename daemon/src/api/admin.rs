@@ -30,11 +30,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::databricks::{endpoints, objects};
+use super::databricks::endpoints;
 use super::error::ApiError;
 use super::listen::Handler;
 use super::{MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, Services, body, content_type, respond};
-use crate::gateway::{ParseTokenIdError, TokenId};
+use crate::gateway::{ParseTokenIdError, PermissionLevel, PrincipalKind, TokenId, TokenOwner};
 
 pub mod client;
 mod types;
@@ -115,7 +115,15 @@ impl Handler for Admin {
 /// Reads a request whole.
 async fn receive(request: Request<Incoming>) -> Result<(Parts, Bytes), ApiError> {
     let (head, mut incoming) = request.into_parts();
-    match body::read(&mut incoming, MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, None).await {
+    match body::read(
+        &mut incoming,
+        None,
+        MANAGEMENT_BODY,
+        MANAGEMENT_BODY_TIME,
+        None,
+    )
+    .await
+    {
         Ok(bytes) => Ok((head, bytes)),
         Err(error) => {
             body::discard(&mut incoming).await;
@@ -187,10 +195,15 @@ async fn create_token(
     body: Bytes,
 ) -> Result<Response<Body>, ApiError> {
     let wanted: CreateToken = read(&headers, &body)?;
-    let made = services
-        .tokens
-        .create(wanted.principal, wanted.expires)
-        .await?;
+    let owner = TokenOwner {
+        principal: wanted.principal,
+        kind: match wanted.service_principal {
+            true => PrincipalKind::ServicePrincipal,
+            false => PrincipalKind::User,
+        },
+        groups: wanted.groups,
+    };
+    let made = services.tokens.create(owner, wanted.expires).await?;
     Ok(respond::ok(&CreatedToken {
         token: made.token,
         view: made.view,
@@ -235,9 +248,15 @@ async fn import_model(
     }))
 }
 
+/// Whoever reaches this socket may do everything.
+const ALL: Option<PermissionLevel> = Some(PermissionLevel::Manage);
+
 async fn list_endpoints(State(services): State<Services>) -> Response<Body> {
     let views = services.endpoints.list();
-    let detailed: Vec<Value> = views.iter().map(|view| objects::detailed(view)).collect();
+    let detailed = views
+        .iter()
+        .map(|view| endpoints::detailed(&services, view, ALL));
+    let detailed: Vec<Value> = detailed.collect();
     respond::ok(&json!({ "endpoints": detailed }))
 }
 
@@ -247,7 +266,7 @@ async fn get_endpoint(
 ) -> Result<Response<Body>, ApiError> {
     let view = services.endpoints.get(&name);
     let view = view.ok_or_else(|| endpoints::unknown(&name))?;
-    Ok(respond::ok(&objects::detailed(&view)))
+    Ok(respond::ok(&endpoints::detailed(&services, &view, ALL)))
 }
 
 async fn seal_logs(State(services): State<Services>) -> Result<Response<Body>, ApiError> {

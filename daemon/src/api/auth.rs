@@ -1,17 +1,16 @@
 //! Bearer tokens: who sent a request.
 
-use edgeward_base::names::Principal;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
 use super::error::ApiError;
-use crate::gateway::Tokens;
+use crate::gateway::{Caller, Tokens};
 
-/// Whose token a request carries.
+/// Who sent a request, by the token that it carries.
 ///
 /// # Errors
 /// 401 when it carries none, 403 when the token is not good.
-pub(crate) fn authenticate(headers: &HeaderMap, tokens: &Tokens) -> Result<Principal, ApiError> {
+pub(crate) fn authenticate(headers: &HeaderMap, tokens: &Tokens) -> Result<Caller, ApiError> {
     let token = bearer(headers).ok_or_else(ApiError::unauthenticated)?;
     tokens
         .authenticate(token)

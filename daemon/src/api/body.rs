@@ -4,6 +4,7 @@
 //! the connection closes sees a broken pipe instead of the answer, and client libraries retry that
 //! for minutes; so the rest is read and thrown away, within bounds.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,10 +12,14 @@ use edgeward_base::units::ByteCount;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
 
+use super::encoding::{Decoder, Encoding, STEP};
 use crate::serving::{AdmitError, Permit};
 
 /// Bodies up to this size leave the read buffer.
 const COPIED_BYTES: usize = 16 * 1024;
+
+/// How much of a compressed body is expanded before others have their turn.
+const EXPANDED_BYTES: usize = 64 * 1024;
 
 /// How much of a refused body is read and thrown away.
 const MOST_DISCARDED_BYTES: u64 = 64 << 20;
@@ -40,6 +45,9 @@ pub(crate) enum ReadBodyError {
         /// How long was waited.
         waited: Duration,
     },
+    /// It is not compressed as it claims to be.
+    #[error("the request body cannot be expanded")]
+    Encoding(#[source] io::Error),
     /// The connection broke or the framing is wrong.
     #[error("the request body cannot be read")]
     Broken(#[source] hyper::Error),
@@ -54,20 +62,22 @@ pub(crate) fn declared(body: &Incoming) -> u64 {
 /// Reads a whole body of at most `limit` bytes.
 ///
 /// The permit already holds what the body [declared]; a body that declared nothing grows it piece
-/// by piece. A long body that came in one piece is not copied; a short one is, because it would keep
+/// by piece, and so does one that is compressed. A long body that came in one piece is not copied; a short one is, because it would keep
 /// the connection's whole read buffer from being used again for as long as its row waits.
 ///
 /// # Errors
 /// [`ReadBodyError`].
 pub(crate) async fn read(
     body: &mut Incoming,
+    encoding: Option<Encoding>,
     limit: ByteCount,
     within: Duration,
     permit: Option<&mut Permit>,
 ) -> Result<Bytes, ReadBodyError> {
     let reserved = declared(body);
     check_length(reserved, limit)?;
-    let pieces = collect(body, reserved, limit, permit);
+    let gathered = Gathered::new(reserved, limit, permit);
+    let pieces = collect(body, encoding.map(Decoder::new), gathered);
     tokio::time::timeout(within, pieces)
         .await
         .unwrap_or(Err(ReadBodyError::TimedOut { waited: within }))
@@ -87,44 +97,100 @@ pub(crate) fn check_length(declared: u64, limit: ByteCount) -> Result<(), ReadBo
 
 async fn collect(
     body: &mut Incoming,
-    reserved: u64,
-    limit: ByteCount,
-    mut permit: Option<&mut Permit>,
+    mut decoder: Option<Decoder>,
+    mut gathered: Gathered<'_>,
 ) -> Result<Bytes, ReadBodyError> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    let mut total: u64 = 0;
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(ReadBodyError::Broken)?.into_data() else {
             continue; // trailers mean nothing here
         };
-        total += u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        if total > limit.0 {
-            return Err(ReadBodyError::TooLarge { limit: limit.0 });
+        match &mut decoder {
+            None => gathered.push(piece)?,
+            Some(decoder) => expand(decoder, &piece, &mut gathered).await?,
         }
-        if let Some(permit) = permit.as_deref_mut() {
-            let more = total.saturating_sub(reserved);
-            let more = more.min(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+    }
+    if let Some(decoder) = decoder {
+        let rest = decoder.finish().map_err(ReadBodyError::Encoding)?;
+        gathered.push(rest.into())?;
+    }
+    Ok(gathered.whole())
+}
+
+/// Expands a piece without holding the thread: every so many bytes others have their turn.
+async fn expand(
+    decoder: &mut Decoder,
+    piece: &Bytes,
+    gathered: &mut Gathered<'_>,
+) -> Result<(), ReadBodyError> {
+    let mut expanded = 0;
+    for step in piece.chunks(STEP) {
+        let bytes = decoder.step(step).map_err(ReadBodyError::Encoding)?;
+        expanded += bytes.len();
+        gathered.push(bytes.into())?;
+        if expanded >= EXPANDED_BYTES {
+            expanded = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+/// The pieces of a body, within what it may take.
+struct Gathered<'p> {
+    first: Bytes,
+    rest: BytesMut,
+    total: u64,
+    reserved: u64,
+    limit: ByteCount,
+    permit: Option<&'p mut Permit>,
+}
+
+impl<'p> Gathered<'p> {
+    fn new(reserved: u64, limit: ByteCount, permit: Option<&'p mut Permit>) -> Self {
+        Self {
+            first: Bytes::new(),
+            rest: BytesMut::new(),
+            total: 0,
+            reserved,
+            limit,
+            permit,
+        }
+    }
+
+    fn push(&mut self, piece: Bytes) -> Result<(), ReadBodyError> {
+        let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        self.total = self.total.saturating_add(length);
+        if self.total > self.limit.0 {
+            return Err(ReadBodyError::TooLarge {
+                limit: self.limit.0,
+            });
+        }
+        if let Some(permit) = self.permit.as_deref_mut() {
+            let more = self.total.saturating_sub(self.reserved).min(length);
             permit.grow(more).map_err(ReadBodyError::NotAdmitted)?;
         }
-        if first.is_empty() {
-            first = piece;
-            continue;
+        if self.first.is_empty() {
+            self.first = piece;
+            return Ok(());
         }
-        if rest.is_empty() {
-            let whole = usize::try_from(reserved.max(total)).unwrap_or(0);
-            rest.reserve(whole);
-            rest.extend_from_slice(&first);
+        if self.rest.is_empty() {
+            let whole = usize::try_from(self.reserved.max(self.total)).unwrap_or(0);
+            self.rest.reserve(whole);
+            self.rest.extend_from_slice(&self.first);
         }
-        rest.extend_from_slice(&piece);
+        self.rest.extend_from_slice(&piece);
+        Ok(())
     }
-    Ok(if !rest.is_empty() {
-        rest.freeze()
-    } else if first.len() <= COPIED_BYTES {
-        Bytes::copy_from_slice(&first)
-    } else {
-        first
-    })
+
+    fn whole(self) -> Bytes {
+        if !self.rest.is_empty() {
+            self.rest.freeze()
+        } else if self.first.len() <= COPIED_BYTES {
+            Bytes::copy_from_slice(&self.first)
+        } else {
+            self.first
+        }
+    }
 }
 
 /// Reads what is left of a body and throws it away, up to a size and a time.

@@ -1,6 +1,7 @@
 //! The one map from domain errors to HTTP.
 //!
-//! Every error leaves as `{"error_code": ..., "message": ...}` with a code that mlflow knows (it
+//! Every error leaves as `{"error_code": ..., "message": ...}` (below `/v1` and `/v2` in the form of their
+//! clients, [`ErrorForm`]) with a code that mlflow knows (it
 //! shows any other as 500) and a status that makes no client repeat a hopeless request: a client's
 //! mistake and a model's failure are 4xx, only what passes by itself is 429 or 503, and those two
 //! carry an integer `Retry-After`. What is conflicting or hopeless says `x-should-retry: false` to
@@ -13,7 +14,8 @@
 //! | 404 | RESOURCE_DOES_NOT_EXIST, ENDPOINT_NOT_FOUND for an unknown route |
 //! | 405, 408, 413, 415 | BAD_REQUEST |
 //! | 409 | RESOURCE_CONFLICT |
-//! | 429, 503 | RESOURCE_EXHAUSTED, TEMPORARILY_UNAVAILABLE |
+//! | 429 | RESOURCE_EXHAUSTED, REQUEST_LIMIT_EXCEEDED of a rate limit |
+//! | 503 | TEMPORARILY_UNAVAILABLE |
 //! | 500, 504 | INTERNAL_ERROR, DEADLINE_EXCEEDED |
 
 use std::borrow::Cow;
@@ -22,12 +24,14 @@ use std::error::Error;
 use bytes::Bytes;
 use edgeward_base::error::chain;
 use hyper::StatusCode;
+use serde_json::json;
 
 use super::body::ReadBodyError;
 use super::content_type::ContentTypeError;
 use super::databricks::FieldError;
+use super::encoding::EncodingError;
 use crate::endpoint::{EndpointError, ValidateConfigError};
-use crate::gateway::{CreateTokenError, RevokeTokenError};
+use crate::gateway::{ChangePolicyError, CreateTokenError, OverLimit, RevokeTokenError};
 use crate::model::{ImportModelError, Mistake, ScoreError};
 use crate::serving::{AdmitError, ComputeError, ServeError};
 use crate::store::ReadStoreError;
@@ -107,11 +111,12 @@ impl ApiError {
 
     /// 403: the token is none of this server.
     pub(crate) fn permission_denied() -> Self {
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "PERMISSION_DENIED",
-            "the token is unknown, revoked or expired",
-        )
+        Self::forbidden("the token is unknown, revoked or expired")
+    }
+
+    /// 403: the token is good, and not for this.
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message)
     }
 
     /// 409: what stands now does not allow it.
@@ -166,12 +171,61 @@ impl ApiError {
         self.retry_after.is_some() || self.status == StatusCode::REQUEST_TIMEOUT
     }
 
-    /// The JSON body.
+    /// The JSON body, as the clients of a dialect read it.
     #[must_use]
-    pub fn body(&self) -> Bytes {
+    pub(crate) fn body(&self, form: ErrorForm) -> Bytes {
         let message = without_retry_words(&self.message);
-        let body = serde_json::json!({"error_code": self.error_code, "message": message});
+        let body = match form {
+            ErrorForm::Databricks => json!({"error_code": self.error_code, "message": message}),
+            ErrorForm::OpenInference => json!({"error": message}),
+            ErrorForm::OpenAi => json!({"error": {
+                "message": message,
+                "type": self.openai_type(),
+                "param": null,
+                "code": self.error_code,
+            }}),
+        };
         body.to_string().into()
+    }
+
+    /// `type` of OpenAI's errors.
+    fn openai_type(&self) -> &'static str {
+        match self.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            429 => "rate_limit_error",
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        }
+    }
+}
+
+/// What the body of an error looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ErrorForm {
+    /// `{"error_code": ..., "message": ...}`, which the clients of OpenAI read too.
+    Databricks,
+    /// `{"error": "..."}`, below `/v2`.
+    OpenInference,
+    /// `{"error": {"message", "type", "param", "code"}}`, below `/v1`.
+    OpenAi,
+}
+
+impl ErrorForm {
+    /// That of the dialect which a path belongs to.
+    pub(crate) fn of(path: &str) -> Self {
+        let below = |root: &str| {
+            let rest = path.strip_prefix(root);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if below("/v2") {
+            Self::OpenInference
+        } else if below("/v1") {
+            Self::OpenAi
+        } else {
+            Self::Databricks
+        }
     }
 }
 
@@ -227,6 +281,16 @@ impl From<ContentTypeError> for ApiError {
     }
 }
 
+impl From<EncodingError> for ApiError {
+    fn from(error: EncodingError) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "BAD_REQUEST",
+            error.to_string(),
+        )
+    }
+}
+
 impl From<ReadBodyError> for ApiError {
     fn from(error: ReadBodyError) -> Self {
         let message = error.to_string();
@@ -238,7 +302,9 @@ impl From<ReadBodyError> for ApiError {
             ReadBodyError::TimedOut { .. } => {
                 Self::new(StatusCode::REQUEST_TIMEOUT, "BAD_REQUEST", message)
             }
-            ReadBodyError::Broken(_) => Self::bad_request(chain(&error)),
+            ReadBodyError::Encoding(_) | ReadBodyError::Broken(_) => {
+                Self::bad_request(chain(&error))
+            }
         }
     }
 }
@@ -254,13 +320,29 @@ impl From<AdmitError> for ApiError {
     }
 }
 
+impl From<OverLimit> for ApiError {
+    fn from(over: OverLimit) -> Self {
+        Self {
+            retry_after: Some(over.after_seconds),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "REQUEST_LIMIT_EXCEEDED",
+                over.to_string(),
+            )
+        }
+    }
+}
+
 impl From<ServeError> for ApiError {
     fn from(error: ServeError) -> Self {
         let message = error.to_string();
         match error {
-            ServeError::UnknownEndpoint(_) | ServeError::UnknownServedEntity { .. } => {
-                Self::does_not_exist(message)
-            }
+            ServeError::UnknownEndpoint(_)
+            | ServeError::UnknownServedEntity { .. }
+            | ServeError::UnknownVersion { .. } => Self::does_not_exist(message),
+            ServeError::AmbiguousVersion { .. } => Self::bad_request(message),
+            ServeError::Forbidden { .. } => Self::forbidden(message),
+            ServeError::OverLimit(over) => over.into(),
             ServeError::Loading(_) => Self::unavailable(message),
             ServeError::NotReady { .. } => Self::bad_request(message),
             ServeError::NotAdmitted(error) => error.into(),
@@ -297,6 +379,7 @@ impl From<EndpointError> for ApiError {
         let message = error.to_string();
         match error {
             EndpointError::Invalid { .. } => Self::invalid(message),
+            EndpointError::About(error) => Self::invalid(error.to_string()),
             EndpointError::MissingVersion { .. } | EndpointError::NotFound(_) => {
                 Self::does_not_exist(message)
             }
@@ -315,6 +398,12 @@ impl From<EndpointError> for ApiError {
             | EndpointError::Route(_)
             | EndpointError::Catalogue(_) => Self::internal(&error),
         }
+    }
+}
+
+impl From<ChangePolicyError> for ApiError {
+    fn from(error: ChangePolicyError) -> Self {
+        Self::internal(&error)
     }
 }
 

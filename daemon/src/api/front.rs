@@ -10,10 +10,16 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use tower::ServiceExt as _;
 
-use super::databricks::{endpoints, invocations};
-use super::error::ApiError;
+use super::databricks::invocations::{self, Invocations};
+use super::databricks::{endpoints, permissions};
+use super::encoding::Encoding;
+use super::error::{ApiError, ErrorForm};
 use super::listen::Handler;
-use super::{MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, Services, auth, body, health, respond};
+use super::open_inference::{self, OpenInference};
+use super::openai::{self, embeddings};
+use super::{
+    MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, Services, auth, body, health, predict, respond,
+};
 use crate::telemetry::{Counter, Histogram};
 
 /// Answers the requests of the public listeners.
@@ -25,6 +31,9 @@ pub(crate) struct Front {
 impl Front {
     pub(crate) fn new(services: Services) -> Self {
         let router = endpoints::routes()
+            .merge(permissions::routes())
+            .merge(open_inference::routes())
+            .merge(openai::routes())
             .fallback(async |uri: Uri| ApiError::no_route(uri.path()))
             .method_not_allowed_fallback(async |method: Method| {
                 ApiError::method_not_allowed(method.as_str())
@@ -39,21 +48,17 @@ impl Front {
         head: Parts,
         incoming: &mut Incoming,
     ) -> Result<Response<Body>, ApiError> {
-        let principal = auth::authenticate(&head.headers, &self.services.tokens)?;
+        let caller = auth::authenticate(&head.headers, &self.services.tokens)?;
         let declared = body::declared(incoming);
         body::check_length(declared, MANAGEMENT_BODY)?;
         let mut permit = self.services.serving.admission().admit(declared)?;
         let permit = &mut permit;
-        let bytes = body::read(
-            incoming,
-            MANAGEMENT_BODY,
-            MANAGEMENT_BODY_TIME,
-            Some(permit),
-        )
-        .await?;
+        let encoding = Encoding::of_request(&head.headers)?;
+        let (limit, within) = (MANAGEMENT_BODY, MANAGEMENT_BODY_TIME);
+        let bytes = body::read(incoming, encoding, limit, within, Some(permit)).await?;
         let mut request = Request::from_parts(head, Body::from(bytes));
         *request.uri_mut() = without_trailing_slash(request.uri());
-        request.extensions_mut().insert(principal);
+        request.extensions_mut().insert(caller);
         match self.router.clone().oneshot(request).await {
             Ok(answer) => Ok(answer),
             Err(never) => match never {},
@@ -66,13 +71,13 @@ impl Handler for Front {
         let Services {
             serving, metrics, ..
         } = &self.services;
-        if invocations::target(request.uri().path()).is_none() {
-            let answer = self.answer(request).await;
+        let arrived = serving.clock().monotonic();
+        let (head, mut incoming) = request.into_parts();
+        let Some(answer) = self.predict(&head, &mut incoming).await else {
+            let answer = self.answer(head, incoming).await;
             metrics.add(counter_of(answer.status()), 1);
             return answer;
-        }
-        let arrived = serving.clock().monotonic();
-        let answer = invocations::answer(&self.services, request).await;
+        };
         metrics.add(counter_of(answer.status()), 1);
         let took = serving.clock().monotonic().saturating_sub(arrived);
         metrics.observe(Histogram::Invocation, took);
@@ -81,13 +86,35 @@ impl Handler for Front {
 }
 
 impl Front {
-    /// Everything but invocations.
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let (head, mut incoming) = request.into_parts();
-        if let Some(answer) = health::answer(&head.method, head.uri.path()) {
+    /// The answer of a prediction; `None` when the request is for anything else.
+    async fn predict(&self, head: &Parts, incoming: &mut Incoming) -> Option<Response<Body>> {
+        let (services, path) = (&self.services, head.uri.path());
+        if let Some(target) = invocations::target(path) {
+            let dialect = &Invocations;
+            return Some(predict::answer(services, head, incoming, &target, dialect).await);
+        }
+        if let Some(target) = open_inference::target(path) {
+            // Boxed, as below.
+            let dialect = &OpenInference;
+            let answer = predict::answer(services, head, incoming, &target, dialect);
+            return Some(Box::pin(answer).await);
+        }
+        if embeddings::is_at(path) {
+            return Some(Box::pin(embeddings::answer(services, head, incoming)).await);
+        }
+        None
+    }
+
+    /// Everything but predictions.
+    async fn answer(&self, head: Parts, mut incoming: Incoming) -> Response<Body> {
+        let (method, path) = (&head.method, head.uri.path());
+        let probed = health::answer(method, path);
+        let probed = probed.or_else(|| open_inference::probe(&self.services, method, path));
+        if let Some(answer) = probed {
             return answer;
         }
         let expects = head.headers.contains_key(EXPECT);
+        let form = ErrorForm::of(head.uri.path());
         // Boxed: a connection's task should be as big as an invocation, not as a creation.
         let answer = Box::pin(self.manage(head, &mut incoming)).await;
         let mut answer = match answer {
@@ -99,6 +126,7 @@ impl Front {
                 error.into_response()
             }
         };
+        respond::dress(&mut answer, form);
         respond::name_request(&mut answer, self.services.serving.request_id());
         answer
     }

@@ -4,13 +4,14 @@ use axum::body::Body;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use hyper::header::{
-    CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorForm};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -62,7 +63,20 @@ pub(crate) fn name_request(response: &mut Response<Body>, id: Uuid) {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
-        let body = self.body();
-        error(&self, body)
+        let body = self.body(ErrorForm::Databricks);
+        let mut response = error(&self, body);
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Gives an error the body that the clients of its dialect read.
+pub(crate) fn dress(response: &mut Response<Body>, form: ErrorForm) {
+    if form != ErrorForm::Databricks
+        && let Some(error) = response.extensions().get::<ApiError>()
+    {
+        let body = error.body(form);
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = body.into();
     }
 }

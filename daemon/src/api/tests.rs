@@ -5,6 +5,8 @@ mod admin;
 mod endpoints;
 mod errors;
 mod invocations;
+mod open_inference;
 mod overload;
+mod policies;
 mod stack;
 mod staging;

@@ -20,7 +20,9 @@ use crate::api::listen::Tls;
 use crate::api::{BindServerError, BoundServer, ServerOptions, Services, TlsFiles};
 use crate::config::{Config, IdentityError};
 use crate::endpoint::OpenEndpointsError;
-use crate::gateway::{FirstTokenError, LoadTokensError, Tokens};
+use crate::gateway::{
+    ChangePolicyError, FirstTokenError, LoadPoliciesError, LoadTokensError, Policies, Tokens,
+};
 use crate::inference_table::{InferenceTables, OpenInferenceTablesError, Row};
 use crate::model::OpenModelStoreError;
 use crate::profile::{LoadProfileError, Profile};
@@ -74,6 +76,12 @@ pub enum BuildDeviceError {
     /// The tokens cannot be read.
     #[error("cannot read the tokens")]
     Tokens(#[source] LoadTokensError),
+    /// The policies of endpoints cannot be read.
+    #[error("cannot read the policies of the endpoints")]
+    Policies(#[source] LoadPoliciesError),
+    /// The policies of endpoints that are gone cannot be taken away.
+    #[error("cannot take away policies of endpoints that are gone")]
+    ForgetPolicies(#[source] ChangePolicyError),
     /// The first token cannot be made.
     #[error("cannot make the first token")]
     FirstToken(#[source] FirstTokenError),
@@ -112,6 +120,8 @@ impl BuildDeviceError {
             | Self::Tables(_)
             | Self::Endpoints(_)
             | Self::Tokens(_)
+            | Self::Policies(_)
+            | Self::ForgetPolicies(_)
             | Self::FirstToken(_)
             | Self::RequestThreads(_)
             | Self::Serving(_) => false,
@@ -156,6 +166,7 @@ impl Device {
         let broker = rooms.broker(&config)?;
         let tokens = Tokens::load(rooms.store.clone(), Arc::clone(&means.clock))
             .map_err(BuildDeviceError::Tokens)?;
+        let policies = policies(&rooms).await?;
         let secrets = config.state_dir.join("secrets");
         let first = tokens.ensure_first(means.fs.as_ref(), &secrets).await;
         let made = first.map_err(BuildDeviceError::FirstToken)?;
@@ -164,6 +175,7 @@ impl Device {
         }
         let serving = Serving::start(ServingParts {
             endpoints: rooms.endpoints.clone(),
+            policies: policies.clone(),
             sink: Arc::new(TableSink(rooms.tables.clone())),
             clock: Arc::clone(&means.clock),
             limits: ServingLimits::of(&config.server, &profile),
@@ -189,6 +201,7 @@ impl Device {
             serving,
             endpoints: rooms.endpoints.clone(),
             tokens,
+            policies,
             models: rooms.models.clone(),
             process: Arc::new(process),
             metrics: rooms.metrics.clone(),
@@ -293,6 +306,16 @@ async fn reload_on_hangup(tls: Option<Tls>, shutdown: CancellationToken) {
             None => tracing::info!("SIGHUP: there are no certificates to reload"),
         }
     }
+}
+
+/// The policies of the endpoints that there are. One that was written just before a power cut may have no
+/// endpoint.
+async fn policies(rooms: &Rooms) -> Result<Policies, BuildDeviceError> {
+    let policies = Policies::load(rooms.store.clone()).map_err(BuildDeviceError::Policies)?;
+    let views = rooms.endpoints.list();
+    let gone = policies.retain(|endpoint| views.get(endpoint.as_str()).is_some());
+    gone.await.map_err(BuildDeviceError::ForgetPolicies)?;
+    Ok(policies)
 }
 
 fn url_of(server: &BoundServer) -> String {

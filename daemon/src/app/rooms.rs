@@ -14,7 +14,7 @@ use super::identity::{IdentityRecord, identify};
 use crate::config::{Config, DeviceIdentity, FleetMembership};
 use crate::endpoint::{AppliedDesired, EndpointOptions, EndpointRecord, Endpoints};
 use crate::fleet;
-use crate::gateway::{FirstTokenRecord, TokenRecord};
+use crate::gateway::{FirstTokenRecord, PolicyRecord, TokenRecord};
 use crate::inference_table::{BudgetOptions, InferenceTableOptions, InferenceTables};
 use crate::model::{ModelRecord, ModelStore, ModelStoreOptions, VerdictRecord};
 use crate::profile::Profile;
@@ -119,6 +119,7 @@ fn device_tables(options: StoreOptions) -> StoreOptions {
         .with_table::<AppliedDesired>()
         .with_table::<TokenRecord>()
         .with_table::<FirstTokenRecord>()
+        .with_table::<PolicyRecord>()
         .with_table::<IdentityRecord>();
     fleet::tables(options)
 }

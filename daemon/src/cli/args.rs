@@ -144,6 +144,12 @@ pub(super) enum TokenVerb {
         /// How long it is valid, such as 12h or 30d; for ever when absent
         #[arg(long, value_name = "DURATION")]
         expires: Option<String>,
+        /// A group that whoever sends the token is in; `admins` may do everything. May be given again
+        #[arg(long = "group", value_name = "NAME")]
+        groups: Vec<Principal>,
+        /// The principal is a program, not a person
+        #[arg(long)]
+        service_principal: bool,
         /// Which device
         #[command(flatten)]
         on: OnDevice,

@@ -58,10 +58,17 @@ pub(super) fn token(verb: TokenVerb) -> Result<(), Failure> {
         TokenVerb::Create {
             principal,
             expires,
+            groups,
+            service_principal,
             on,
         } => {
-            let expires = expires.as_deref().map(expiry).transpose()?;
-            let made = ask(client(&on).create_token(&CreateToken { principal, expires }))?;
+            let wanted = CreateToken {
+                principal,
+                expires: expires.as_deref().map(expiry).transpose()?,
+                groups,
+                service_principal,
+            };
+            let made = ask(client(&on).create_token(&wanted))?;
             match on.output {
                 Output::Json => value(&made, Output::Json),
                 Output::Text => line(&made.token),

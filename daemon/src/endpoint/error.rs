@@ -8,6 +8,7 @@ use edgeward_base::names::{EndpointName, ModelRef, ServedEntityName};
 use edgeward_wire::ack::{RejectCode, Rejection};
 use edgeward_wire::ordering::Generation;
 
+use crate::endpoint::about::AboutError;
 use crate::endpoint::config::ValidateConfigError;
 use crate::endpoint::routing::RouteConfigError;
 use crate::store::{ChangeError, CommitStoreError, ReadStoreError};
@@ -52,6 +53,9 @@ pub enum EndpointError {
     /// There is an endpoint of that name.
     #[error("endpoint {0} already exists")]
     AlreadyExists(EndpointName),
+    /// It cannot be described so.
+    #[error("the endpoint cannot be described so")]
+    About(#[from] AboutError),
     /// There is no endpoint of that name.
     #[error("endpoint {0} does not exist")]
     NotFound(EndpointName),
@@ -106,7 +110,7 @@ impl EndpointError {
 
     fn reject_code(&self) -> RejectCode {
         match self {
-            Self::Invalid { .. } | Self::AlreadyExists(_) | Self::NotFound(_) => {
+            Self::Invalid { .. } | Self::AlreadyExists(_) | Self::About(_) | Self::NotFound(_) => {
                 RejectCode::Invalid
             }
             Self::MissingVersion { .. } => RejectCode::MissingArtifact,

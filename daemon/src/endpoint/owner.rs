@@ -26,6 +26,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::endpoint::EndpointOptions;
+use crate::endpoint::about::About;
 use crate::endpoint::config::EndpointConfigInput;
 use crate::endpoint::error::EndpointError;
 use crate::endpoint::models::{LoadFailures, LoadedModels, ModelSource, Scorers};
@@ -55,7 +56,15 @@ pub(super) enum Command {
     Create {
         name: EndpointName,
         config: EndpointConfigInput,
+        about: About,
         author: Principal,
+        reply: Reply<Arc<EndpointView>>,
+    },
+    /// Add tags to an endpoint and take others away.
+    Retag {
+        name: EndpointName,
+        add: BTreeMap<String, Option<String>>,
+        delete: Vec<String>,
         reply: Reply<Arc<EndpointView>>,
     },
     /// Replace an endpoint's configuration.
@@ -163,9 +172,19 @@ impl Owner {
             Command::Create {
                 name,
                 config,
+                about,
                 author,
                 reply,
-            } => self.create(name, &config, author, reply),
+            } => self.create(name, &config, about, author, reply),
+            Command::Retag {
+                name,
+                add,
+                delete,
+                reply,
+            } => {
+                let outcome = self.retag(&name, &add, &delete).await;
+                answer(reply, outcome);
+            }
             Command::UpdateConfig {
                 name,
                 config,
@@ -192,6 +211,7 @@ impl Owner {
     fn must_wait(&self, command: &Command) -> bool {
         match command {
             Command::Create { name, .. }
+            | Command::Retag { name, .. }
             | Command::UpdateConfig { name, .. }
             | Command::Delete { name, .. } => self.restoring.contains(name),
             Command::ApplyDesired { .. } => !self.restoring.is_empty(),

@@ -12,8 +12,9 @@ use edgeward_wire::ack::Rejection;
 use edgeward_wire::ordering::Generation;
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::about::About;
 use crate::endpoint::config::EndpointConfig;
-use crate::store::Record;
+use crate::store::{DecodeRecordError, Record};
 
 /// One serving endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,14 +37,60 @@ pub struct EndpointRecord {
     pub applied: Option<AppliedConfig>,
     /// The last change, where it is not applied.
     pub change: Option<UnappliedChange>,
+    /// What people say of it.
+    pub about: About,
 }
 
 impl Record for EndpointRecord {
     const TABLE: &'static str = "endpoints";
-    const SCHEMA: u16 = 1;
+    const SCHEMA: u16 = 2;
 
     fn key(&self) -> String {
         self.name.to_string()
+    }
+
+    fn decode(schema: u16, payload: &[u8]) -> Result<Self, DecodeRecordError> {
+        match schema {
+            1 => postcard::from_bytes::<EndpointRecord1>(payload)
+                .map(Self::from)
+                .map_err(DecodeRecordError::Payload),
+            Self::SCHEMA => postcard::from_bytes(payload).map_err(DecodeRecordError::Payload),
+            found => Err(DecodeRecordError::Schema {
+                found,
+                known: Self::SCHEMA,
+            }),
+        }
+    }
+}
+
+/// Layout 1: nothing was said of endpoints.
+#[derive(Deserialize)]
+struct EndpointRecord1 {
+    name: EndpointName,
+    id: EndpointId,
+    creator: Creator,
+    creation_timestamp: i64,
+    last_updated_timestamp: i64,
+    managed_by: ManagedBy,
+    drift: bool,
+    applied: Option<AppliedConfig>,
+    change: Option<UnappliedChange>,
+}
+
+impl From<EndpointRecord1> for EndpointRecord {
+    fn from(old: EndpointRecord1) -> Self {
+        Self {
+            name: old.name,
+            id: old.id,
+            creator: old.creator,
+            creation_timestamp: old.creation_timestamp,
+            last_updated_timestamp: old.last_updated_timestamp,
+            managed_by: old.managed_by,
+            drift: old.drift,
+            applied: old.applied,
+            change: old.change,
+            about: About::default(),
+        }
     }
 }
 
@@ -76,6 +123,14 @@ pub enum Creator {
     Principal(Principal),
     /// The fleet's registry.
     Registry,
+}
+
+impl Creator {
+    /// Whether this is who created it.
+    #[must_use]
+    pub fn is(&self, principal: &Principal) -> bool {
+        matches!(self, Self::Principal(creator) if creator == principal)
+    }
 }
 
 impl fmt::Display for Creator {
@@ -174,5 +229,33 @@ impl ServedEntityId {
         hasher.update(format!("{endpoint}\n{name}\n{model}").as_bytes());
         let digest = hasher.finish().to_string();
         Self(digest.chars().take(32).collect::<String>().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_of_layout_1_are_read() {
+        let record = EndpointRecord {
+            name: "fraud".parse().unwrap(),
+            id: EndpointId::random(),
+            creator: Creator::Registry,
+            creation_timestamp: 1,
+            last_updated_timestamp: 2,
+            managed_by: ManagedBy::Local,
+            drift: true,
+            applied: None,
+            change: None,
+            about: About::default(),
+        };
+        let newer = postcard::to_stdvec(&record).unwrap();
+        // Nothing said is two bytes at the end: no description, no tags.
+        let (older, said) = newer.split_at(newer.len() - 2);
+        assert_eq!(said, [0, 0]);
+        assert_eq!(EndpointRecord::decode(1, older).unwrap(), record);
+        assert_eq!(EndpointRecord::decode(2, &newer).unwrap(), record);
+        assert!(EndpointRecord::decode(3, &newer).is_err());
     }
 }

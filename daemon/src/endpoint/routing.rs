@@ -12,7 +12,7 @@ use edgeward_base::names::{EndpointName, ModelRef, ServedEntityName, TableName};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::endpoint::config::{EndpointConfig, ServedEntityConfig, WorkloadSize};
-use crate::endpoint::record::{EndpointId, ServedEntityId};
+use crate::endpoint::record::{Creator, EndpointId, ServedEntityId};
 use crate::endpoint::traffic::{BuildSplitError, TrafficSplit};
 use crate::model::Scorer;
 
@@ -51,6 +51,8 @@ pub struct RoutedEndpoint {
     pub name: EndpointName,
     /// Its id; stays for the endpoint's life.
     pub id: EndpointId,
+    /// Who made it.
+    pub creator: Creator,
     /// Counts the configurations that were applied, from 1.
     pub config_version: u64,
     /// Digest of the canonical configuration.
@@ -111,12 +113,12 @@ impl RoutedEndpoint {
     /// # Errors
     /// [`RouteConfigError`] when a model of the configuration is not among `scorers`.
     pub(super) fn build(
-        identity: (EndpointName, EndpointId),
+        identity: (EndpointName, EndpointId, Creator),
         config_version: u64,
         config: &EndpointConfig,
         scorers: &HashMap<ModelRef, Arc<Scorer>>,
     ) -> Result<(Arc<Self>, CancellationToken), RouteConfigError> {
-        let (name, id) = identity;
+        let (name, id, creator) = identity;
         let released = CancellationToken::new();
         let lease = Arc::new(released.clone().drop_guard());
         let entity = |entity: &ServedEntityConfig| {
@@ -140,6 +142,7 @@ impl RoutedEndpoint {
         let effective_hash = config.effective_hash();
         let endpoint = Self {
             name,
+            creator,
             config_version,
             effective_hash,
             effective_hash_text: effective_hash.to_string().into(),

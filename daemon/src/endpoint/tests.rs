@@ -275,7 +275,7 @@ impl Appliance {
 
     async fn create(&self, name: &str, config: Value) -> Result<Arc<EndpointView>, EndpointError> {
         self.endpoints
-            .create(endpoint(name), input(&config), somebody())
+            .create(endpoint(name), input(&config), About::default(), somebody())
             .await
     }
 

@@ -8,6 +8,7 @@ use edgeward_base::names::{EndpointName, ModelRef};
 use edgeward_wire::ordering::Generation;
 use serde::Serialize;
 
+use crate::endpoint::about::About;
 use crate::endpoint::config::{AutoCapture, Route, ServedEntityConfig};
 use crate::endpoint::record::{Creator, EndpointId, ManagedBy, ServedEntityId};
 use crate::endpoint::state::{ConfigUpdate, Ready};
@@ -40,6 +41,8 @@ pub struct EndpointView {
     pub effective_hash: Option<Digest>,
     /// Why the endpoint does not serve, or why its last change failed.
     pub failure: Option<String>,
+    /// What people say of it.
+    pub about: About,
 }
 
 /// `state` of an endpoint's JSON, computed from the state machine.

@@ -84,6 +84,7 @@ fn is_for_good(error: &EndpointError) -> bool {
         | EndpointError::MissingVersion { .. }
         | EndpointError::OtherManifest { .. }
         | EndpointError::AlreadyExists(_)
+        | EndpointError::About(_)
         | EndpointError::NotFound(_)
         | EndpointError::ManagedByRegistry { .. }
         | EndpointError::Staging(_)

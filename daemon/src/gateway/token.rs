@@ -2,7 +2,7 @@
 //!
 //! A token is the text `edgeward_` and 256 random bits as 43 characters of URL-safe base64. Its
 //! text exists once, in the answer to its creation; the store keeps one BLAKE3 hash of it, with
-//! principal, time of creation and expiry. A plain hash is enough, because nobody guesses 256 bits.
+//! principal, groups, time of creation and expiry. A plain hash is enough, because nobody guesses 256 bits.
 //! The request path reads an immutable map by an atomic pointer: no lock, no disk. The presented
 //! token is compared as its hash, and hashes compare in constant time.
 //!
@@ -29,7 +29,10 @@ use edgeward_base::names::{ParseNameError, Principal};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::store::{Change, ChangeError, CommitStoreError, ReadStoreError, Record, Store};
+use super::caller::{ADMINS, Caller, PrincipalKind};
+use crate::store::{
+    Change, ChangeError, CommitStoreError, DecodeRecordError, ReadStoreError, Record, Store,
+};
 
 #[cfg(test)]
 mod tests;
@@ -90,15 +93,73 @@ pub struct TokenRecord {
     pub created: i64,
     /// Milliseconds since 1970, UTC; never when absent.
     pub expires: Option<i64>,
+    /// What the principal is.
+    pub kind: PrincipalKind,
+    /// The groups that whoever sends the token is a member of.
+    pub groups: Vec<Principal>,
 }
 
 impl Record for TokenRecord {
     const TABLE: &'static str = "tokens";
-    const SCHEMA: u16 = 1;
+    const SCHEMA: u16 = 2;
 
     fn key(&self) -> String {
         self.id.to_string()
     }
+
+    fn decode(schema: u16, payload: &[u8]) -> Result<Self, DecodeRecordError> {
+        match schema {
+            1 => postcard::from_bytes::<TokenRecord1>(payload)
+                .map(Self::from)
+                .map_err(DecodeRecordError::Payload),
+            Self::SCHEMA => postcard::from_bytes(payload).map_err(DecodeRecordError::Payload),
+            found => Err(DecodeRecordError::Schema {
+                found,
+                known: Self::SCHEMA,
+            }),
+        }
+    }
+}
+
+/// Layout 1: every token could do everything.
+#[derive(Deserialize)]
+struct TokenRecord1 {
+    id: TokenId,
+    hash: Digest,
+    principal: Principal,
+    created: i64,
+    expires: Option<i64>,
+}
+
+impl From<TokenRecord1> for TokenRecord {
+    fn from(old: TokenRecord1) -> Self {
+        Self {
+            id: old.id,
+            hash: old.hash,
+            principal: old.principal,
+            created: old.created,
+            expires: old.expires,
+            kind: PrincipalKind::User,
+            groups: admins(),
+        }
+    }
+}
+
+/// The group whose members may do everything.
+fn admins() -> Vec<Principal> {
+    // `admins` is a valid name.
+    ADMINS.parse().ok().into_iter().collect()
+}
+
+/// Whose a new token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenOwner {
+    /// The principal.
+    pub principal: Principal,
+    /// What it is.
+    pub kind: PrincipalKind,
+    /// The groups that whoever sends the token is a member of, beside [`USERS`](super::USERS).
+    pub groups: Vec<Principal>,
 }
 
 /// Remembers that the first token was made: once it is revoked, no other takes its place.
@@ -133,6 +194,10 @@ pub struct TokenView {
     pub created: i64,
     /// Milliseconds since 1970, UTC; never when absent.
     pub expires: Option<i64>,
+    /// What the principal is.
+    pub kind: PrincipalKind,
+    /// The groups that it is a member of.
+    pub groups: Vec<Principal>,
 }
 
 /// A token that was just made: the only time its text is known.
@@ -225,7 +290,27 @@ struct Inner {
 }
 
 /// Tokens by the first eight bytes of their hash; the rest is compared in constant time.
-type Known = HashMap<u64, Vec<TokenRecord>>;
+type Known = HashMap<u64, Vec<KnownToken>>;
+
+/// A token, and what it says of whoever sends it.
+#[derive(Clone, Debug)]
+struct KnownToken {
+    record: TokenRecord,
+    caller: Caller,
+}
+
+impl From<TokenRecord> for KnownToken {
+    fn from(record: TokenRecord) -> Self {
+        Self {
+            caller: Caller {
+                principal: record.principal.clone(),
+                kind: record.kind,
+                groups: record.groups.iter().cloned().collect(),
+            },
+            record,
+        }
+    }
+}
 
 impl Tokens {
     /// Reads the tokens from the store.
@@ -236,7 +321,8 @@ impl Tokens {
         let mut known = Known::new();
         let records: Vec<TokenRecord> = store.list().map_err(LoadTokensError)?;
         for record in records {
-            known.entry(bucket(&record.hash)).or_default().push(record);
+            let bucket = bucket(&record.hash);
+            known.entry(bucket).or_default().push(record.into());
         }
         Ok(Self(Arc::new(Inner {
             store,
@@ -248,19 +334,17 @@ impl Tokens {
 
     /// Whose token this is; `None` when it is none, was revoked or has expired. Takes no lock.
     #[must_use]
-    pub fn authenticate(&self, token: &str) -> Option<Principal> {
+    pub fn authenticate(&self, token: &str) -> Option<Caller> {
         let hash = blake3::hash(token.as_bytes());
         let known = self.0.known.load();
-        let record = known
+        let found = known
             .get(&bucket(&Digest::from_bytes(*hash.as_bytes())))?
             .iter()
             // `blake3::Hash` compares in constant time.
-            .find(|record| blake3::Hash::from_bytes(*record.hash.as_bytes()) == hash)?;
+            .find(|known| blake3::Hash::from_bytes(*known.record.hash.as_bytes()) == hash)?;
         let live = |expires| self.0.clock.wall_millis() < expires;
-        record
-            .expires
-            .is_none_or(live)
-            .then(|| record.principal.clone())
+        let expires = found.record.expires;
+        expires.is_none_or(live).then(|| found.caller.clone())
     }
 
     /// Makes a token. `expires` is in milliseconds since 1970, UTC.
@@ -269,14 +353,14 @@ impl Tokens {
     /// [`CreateTokenError`].
     pub async fn create(
         &self,
-        principal: Principal,
+        owner: TokenOwner,
         expires: Option<i64>,
     ) -> Result<NewToken, CreateTokenError> {
         let now = self.0.clock.wall_millis();
         if let Some(expires) = expires.filter(|expires| *expires <= now) {
             return Err(CreateTokenError::Expired { expires });
         }
-        let (token, record) = fresh(principal, now, expires);
+        let (token, record) = fresh(owner, now, expires);
         let _changing = self.0.changing.lock().await;
         let change = Change::new().put(&record)?;
         self.0
@@ -293,7 +377,11 @@ impl Tokens {
     #[must_use]
     pub fn list(&self) -> Vec<TokenView> {
         let known = self.0.known.load();
-        let mut views: Vec<TokenView> = known.values().flatten().map(view).collect();
+        let mut views: Vec<TokenView> = known
+            .values()
+            .flatten()
+            .map(|known| view(&known.record))
+            .collect();
         views.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         views
     }
@@ -307,9 +395,9 @@ impl Tokens {
         let mut known = Known::clone(&self.0.known.load());
         let mut found = false;
         for records in known.values_mut() {
-            records.retain(|record| {
-                found |= record.id == *id;
-                record.id != *id
+            records.retain(|known| {
+                found |= known.record.id == *id;
+                known.record.id != *id
             });
         }
         if !found {
@@ -341,8 +429,12 @@ impl Tokens {
         if made.map_err(FirstTokenError::Read)?.is_some() {
             return Ok(None);
         }
-        let principal = FIRST_PRINCIPAL.parse()?;
-        let (token, record) = fresh(principal, self.0.clock.wall_millis(), None);
+        let owner = TokenOwner {
+            principal: FIRST_PRINCIPAL.parse()?,
+            kind: PrincipalKind::User,
+            groups: admins(),
+        };
+        let (token, record) = fresh(owner, self.0.clock.wall_millis(), None);
         let path = secrets.join(FIRST_TOKEN_FILE);
         write_secret(fs, &path, &token).map_err(|source| FirstTokenError::Write {
             path: path.clone(),
@@ -363,21 +455,24 @@ impl Tokens {
 
     fn publish(&self, record: TokenRecord) {
         let mut known = Known::clone(&self.0.known.load());
-        known.entry(bucket(&record.hash)).or_default().push(record);
+        let bucket = bucket(&record.hash);
+        known.entry(bucket).or_default().push(record.into());
         self.0.known.store(Arc::new(known));
     }
 }
 
 /// Draws a token and makes its record.
-fn fresh(principal: Principal, created: i64, expires: Option<i64>) -> (String, TokenRecord) {
+fn fresh(owner: TokenOwner, created: i64, expires: Option<i64>) -> (String, TokenRecord) {
     let secret: [u8; 32] = rand::random();
     let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
     let record = TokenRecord {
         id: TokenId::random(),
         hash: Digest::of(token.as_bytes()),
-        principal,
+        principal: owner.principal,
         created,
         expires,
+        kind: owner.kind,
+        groups: owner.groups,
     };
     (token, record)
 }
@@ -388,6 +483,8 @@ fn view(record: &TokenRecord) -> TokenView {
         principal: record.principal.clone(),
         created: record.created,
         expires: record.expires,
+        kind: record.kind,
+        groups: record.groups.clone(),
     }
 }
 

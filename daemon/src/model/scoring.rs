@@ -50,6 +50,7 @@ mod cell;
 mod columns;
 mod csv;
 mod datetime;
+mod flat;
 mod render;
 mod table;
 mod tensors;
@@ -69,6 +70,7 @@ use super::signature::{Schema, Signature};
 pub use binding::BindModelError;
 use binding::{Binding, Interface, TensorPlan};
 pub use body::{ScoringRequest, parse_csv_body, parse_scoring_body};
+pub use flat::{read_values, write_values};
 
 /// Which form the rows of a request have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use edgeward_base::names::EndpointName;
+use edgeward_base::names::{EndpointName, Principal};
 
 use super::admission::AdmitError;
 use super::compute::ComputeError;
+use crate::gateway::{OverLimit, PermissionLevel};
 use crate::model::ScoreError;
 
 /// Why an invocation has no prediction.
@@ -22,6 +23,25 @@ pub enum ServeError {
         /// What was asked for, cut to a length that is safe to print.
         served_entity: String,
     },
+    /// The endpoint serves no such version.
+    #[error("serving endpoint {endpoint} serves no version {version:?}")]
+    UnknownVersion {
+        /// The endpoint.
+        endpoint: EndpointName,
+        /// What was asked for, cut to a length that is safe to print.
+        version: String,
+    },
+    /// Two served entities of the endpoint serve versions of the same number.
+    #[error(
+        "more than one served entity of serving endpoint {endpoint} serves a version {version}: ask \
+         without a version, or for a served entity by its name"
+    )]
+    AmbiguousVersion {
+        /// The endpoint.
+        endpoint: EndpointName,
+        /// What was asked for.
+        version: String,
+    },
     /// The endpoint exists, its models are on their way.
     #[error("serving endpoint {0} is loading its models")]
     Loading(EndpointName),
@@ -33,6 +53,19 @@ pub enum ServeError {
         /// Why.
         reason: String,
     },
+    /// The endpoint is not for whoever asks.
+    #[error("{} has no {level} permission on serving endpoint {endpoint}", who(principal.as_ref()))]
+    Forbidden {
+        /// Who asks, if that is known.
+        principal: Option<Principal>,
+        /// The endpoint.
+        endpoint: EndpointName,
+        /// What it takes.
+        level: PermissionLevel,
+    },
+    /// The endpoint takes no more calls in this minute.
+    #[error("the endpoint takes no more calls now")]
+    OverLimit(#[from] OverLimit),
     /// There is no room now.
     #[error("the request was not admitted")]
     NotAdmitted(#[from] AdmitError),
@@ -45,4 +78,8 @@ pub enum ServeError {
     /// The prediction took too long.
     #[error("the prediction took longer than {0:?}")]
     TimedOut(Duration),
+}
+
+fn who(principal: Option<&Principal>) -> &str {
+    principal.map_or("nobody", Principal::as_str)
 }

@@ -5,28 +5,38 @@
 //! the exchange is dropped half-way, because the client went away (status 499).
 //!
 //! ```text
-//! open -> [identify] -> route -> admit -> invoke -> close
-//!   \________________ dropped: 499 ________________/
+//! open -> [identify] -> aim -> route -> admit -> invoke -> close
+//!   \____________________ dropped: 499 ___________________/
 //! ```
+//!
+//! A dialect whose body names the endpoint admits and reads the body before it aims; a request that
+//! never says what it is for goes to the table `_unmatched`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use edgeward_base::names::{Principal, TableName};
+use edgeward_base::names::{ModelVersion, TableName};
+use edgeward_kernels::tensor::Tensor;
 use uuid::Uuid;
 
+use super::Core;
 use super::admission::Permit;
-use super::compute::{self, Lane};
+use super::call::{Answered, Call, Noted};
+use super::compute::{self, ComputeError, Lane};
 use super::error::ServeError;
-use super::{Core, Invocation};
+use super::statistics::Parts;
 use crate::endpoint::{ConfigUpdate, EndpointView, RoutedEndpoint, RoutedEntity};
+use crate::gateway::{Caller, PermissionLevel, granted};
 use crate::inference_table::Row;
-use crate::model::{ScoreError, Scorer};
+use crate::model::ScoreError;
 
 /// Bodies over this size are parsed and computed on the pool, however fast the model is: reading
 /// them takes longer than a request's thread may be held.
 const INLINE_BYTES: usize = 64 * 1024;
+
+/// The lane of what is done before a request is routed. No served entity has this id.
+const APART: &str = "apart";
 
 /// The status of a request whose client went away.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -42,39 +52,56 @@ pub struct Exchange {
     endpoint: Result<Arc<RoutedEndpoint>, Option<ServeError>>,
     entity: Option<Arc<RoutedEntity>>,
     permit: Option<Permit>,
+    caller: Option<Caller>,
+}
+
+/// Which of an endpoint's served entities is to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice<'a> {
+    /// One by the traffic split.
+    Split,
+    /// The one of that name.
+    Named(&'a str),
+    /// The one that serves that version of its model.
+    Version(&'a str),
 }
 
 impl Exchange {
-    /// Takes note of a request for the endpoint called `endpoint`.
-    pub(super) fn open(core: Arc<Core>, endpoint: &str, traceparent: Option<&str>) -> Self {
+    /// Takes note of a request.
+    pub(super) fn open(core: Arc<Core>, traceparent: Option<&str>) -> Self {
         let wall = core.clock.wall_micros();
         let id = core.randomness.request_id(wall.div_euclid(1_000));
         let mut row = Row::new(id, wall);
         row.monotonic_us = core.clock.monotonic_micros();
         row.clock_quality = core.clock.quality();
         row.trace_id = Some(core.randomness.trace_id(traceparent));
-        let snapshot = core.endpoints.snapshot();
-        let (endpoint, table) = match snapshot.endpoint(endpoint) {
-            Some(routed) => {
-                row.endpoint_name = Some(routed.name.clone());
-                row.config_version = Some(routed.config_version);
-                row.effective_hash = Some(Arc::clone(&routed.effective_hash_text));
-                (Ok(Arc::clone(routed)), routed.capture.clone())
-            }
-            None => {
-                row.endpoint_name = endpoint.parse().ok();
-                let (error, table) = absent(&core, endpoint);
-                (Err(Some(error)), table)
-            }
-        };
         Self {
             row: Some(row),
-            table,
-            endpoint,
+            table: Some(TableName::unmatched()),
+            endpoint: Err(None),
             entity: None,
             permit: None,
+            caller: None,
             core,
         }
+    }
+
+    /// Takes note that the request is for the endpoint called `endpoint`.
+    pub fn aim(&mut self, endpoint: &str) {
+        let core = Arc::clone(&self.core);
+        let snapshot = core.endpoints.snapshot();
+        let Some(routed) = snapshot.endpoint(endpoint) else {
+            self.with_row(|row| row.endpoint_name = endpoint.parse().ok());
+            let (error, table) = absent(&core, endpoint);
+            (self.endpoint, self.table) = (Err(Some(error)), table);
+            return;
+        };
+        self.with_row(|row| {
+            row.endpoint_name = Some(routed.name.clone());
+            row.config_version = Some(routed.config_version);
+            row.effective_hash = Some(Arc::clone(&routed.effective_hash_text));
+        });
+        (self.endpoint, self.table) = (Ok(Arc::clone(routed)), routed.capture.clone());
     }
 
     /// The request's id: the reply header `x-request-id` and the row's `databricks_request_id`.
@@ -86,15 +113,17 @@ impl Exchange {
     }
 
     /// Takes note of who asks.
-    pub fn identify(&mut self, principal: Principal) {
-        self.with_row(|row| row.requester = Some(principal));
+    pub fn identify(&mut self, caller: Caller) {
+        self.with_row(|row| row.requester = Some(caller.principal.clone()));
+        self.caller = Some(caller);
     }
 
-    /// Decides which served entity answers: the one asked for, or one by the traffic split.
+    /// Decides whether the caller may ask, once more in this minute, and which served entity answers.
     ///
     /// # Errors
-    /// [`ServeError`] when the endpoint or the entity does not exist or does not serve.
-    pub fn route(&mut self, served_entity: Option<&str>) -> Result<(), ServeError> {
+    /// [`ServeError`] when the endpoint or the entity does not exist or does not serve, when two entities
+    /// serve the version asked for, or when the endpoint's policy does not let the caller through.
+    pub fn route(&mut self, choice: Choice<'_>) -> Result<(), ServeError> {
         let endpoint = match &mut self.endpoint {
             Ok(endpoint) => endpoint,
             Err(error) => {
@@ -102,14 +131,18 @@ impl Exchange {
                 return Err(error.unwrap_or_else(|| ServeError::UnknownEndpoint(String::new())));
             }
         };
-        let entity = match served_entity {
-            None => endpoint.pick(self.core.randomness.next()),
-            Some(name) => endpoint
-                .entity(name)
-                .ok_or_else(|| ServeError::UnknownServedEntity {
-                    endpoint: endpoint.name.clone(),
-                    served_entity: name.chars().take(80).collect(),
-                })?,
+        authorise(&self.core, endpoint, self.caller.as_ref())?;
+        let entity = match choice {
+            Choice::Split => endpoint.pick(self.core.randomness.next()),
+            Choice::Named(name) => {
+                endpoint
+                    .entity(name)
+                    .ok_or_else(|| ServeError::UnknownServedEntity {
+                        endpoint: endpoint.name.clone(),
+                        served_entity: name.chars().take(80).collect(),
+                    })?
+            }
+            Choice::Version(version) => of_version(endpoint, version)?,
         };
         let entity = Arc::clone(entity);
         self.with_row(|row| {
@@ -138,53 +171,114 @@ impl Exchange {
         Ok(self.permit.insert(permit))
     }
 
-    /// Computes the answer: the whole reply body.
+    /// Takes note of the whole body.
+    pub fn received(&mut self, body: &Bytes) {
+        self.with_row(|row| row.request = Some(body.clone()));
+    }
+
+    /// Does what a request of `bytes` needs before it is routed: a long one on the pool, because this
+    /// thread has others to serve.
+    ///
+    /// # Errors
+    /// [`ServeError`] when the pool takes no job, or takes too long.
+    pub async fn apart<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ServeError> {
+        if bytes <= INLINE_BYTES {
+            return Ok(compute::guarded(job)?);
+        }
+        let lane = Lane {
+            id: Arc::from(APART),
+            threads: 1,
+        };
+        self.within(self.core.compute.submit(&lane, job)?).await
+    }
+
+    /// Computes the answer.
     ///
     /// # Errors
     /// [`ServeError`].
-    pub async fn invoke(&mut self, invocation: Invocation) -> Result<Bytes, ServeError> {
+    pub async fn invoke<C: Call>(
+        &mut self,
+        body: Bytes,
+        call: C,
+    ) -> Result<Answered<C>, ServeError> {
         let Some(entity) = self.entity.clone() else {
             return Err(ServeError::UnknownEndpoint(String::new()));
         };
-        self.with_row(|row| row.request = Some(invocation.body.clone()));
         let asked = self.core.clock.monotonic_micros();
-        let pace = self.core.paces.of(entity.id.as_str());
-        let inline = pace.inline() && invocation.body.len() <= INLINE_BYTES;
+        let measured = self.core.measured.of(entity.id.as_str());
+        let inline = measured.pace.inline() && body.len() <= INLINE_BYTES;
         let core = Arc::clone(&self.core);
-        let scorer = Arc::clone(&entity.scorer);
+        let of = Arc::clone(&entity);
         let job = move || {
             let started = core.clock.monotonic_micros();
-            let mut work = Work::of(&core, &scorer, &invocation);
-            work.queue_us = started.saturating_sub(asked);
-            pace.record(core.clock.monotonic_micros().saturating_sub(started));
-            work
+            let mut work = Work::new(call);
+            work.parts.queue = started.saturating_sub(asked);
+            let answer = work.compute(&core, &of, &body);
+            let ended = core.clock.monotonic_micros();
+            measured.pace.record(ended.saturating_sub(started));
+            match &answer {
+                Ok(_) => {
+                    let now = core.clock.wall_millis();
+                    measured.statistics.answered(&work.parts, work.rows, now);
+                }
+                Err(_) => measured.statistics.failed(&work.parts),
+            }
+            (work, answer)
         };
-        let work = if inline {
+        let (work, answer) = if inline {
             compute::guarded(job)?
         } else {
             self.on_pool(&entity, job).await?
         };
+        let (noted, parts) = (work.noted, work.parts);
+        self.spend(&noted);
         self.with_row(|row| {
-            row.client_request_id = work.client_request_id;
-            row.usage_context = work.usage_context;
-            row.queue_duration_us = work.queue_us;
-            row.execution_duration_us = work.execution_us;
+            row.client_request_id = noted.client_request_id;
+            row.usage_context = noted.usage_context;
+            row.input_tokens = noted.input_tokens;
+            if let Some(request) = noted.request {
+                row.request = Some(request);
+            }
+            row.queue_duration_us = parts.queue;
+            row.execution_duration_us = parts.infer;
         });
-        Ok(work.answer?)
+        let call = work.call;
+        Ok(answer.map(|body| Answered { body, call })?)
     }
 
-    async fn on_pool(
+    /// Counts the tokens of the call under the endpoint's limits.
+    fn spend(&self, noted: &Noted) {
+        if let (Some(tokens), Some(caller), Ok(endpoint)) =
+            (noted.input_tokens, &self.caller, &self.endpoint)
+        {
+            let policy = self.core.policies.of(endpoint.name.as_str());
+            let now = self.core.clock.monotonic();
+            policy.limits.spend(caller, tokens, now);
+        }
+    }
+
+    async fn on_pool<T: Send + 'static>(
         &self,
         entity: &RoutedEntity,
-        job: impl FnOnce() -> Work + Send + 'static,
-    ) -> Result<Work, ServeError> {
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ServeError> {
         let lane = Lane {
             id: entity.id.to_shared(),
             threads: self.core.limits.threads_for(entity.workload_size),
         };
-        let answer = self.core.compute.submit(&lane, job)?;
-        let left = self.time_left();
-        match tokio::time::timeout(left, answer).await {
+        self.within(self.core.compute.submit(&lane, job)?).await
+    }
+
+    /// Waits for what the pool was given, for as long as the request may take.
+    async fn within<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ComputeError>>,
+    ) -> Result<T, ServeError> {
+        match tokio::time::timeout(self.time_left(), answer).await {
             Ok(work) => Ok(work?),
             Err(_) => Err(ServeError::TimedOut(self.core.limits.request_timeout)),
         }
@@ -229,43 +323,88 @@ impl Drop for Exchange {
     }
 }
 
-/// What a compute thread made of an invocation.
+/// What a compute thread makes of an invocation.
 #[derive(Debug)]
-struct Work {
-    client_request_id: Option<String>,
-    usage_context: Vec<(String, String)>,
-    queue_us: u64,
-    execution_us: u64,
-    answer: Result<Bytes, ScoreError>,
+struct Work<C> {
+    call: C,
+    noted: Noted,
+    parts: Parts,
+    rows: u64,
 }
 
-impl Work {
-    fn of(core: &Core, scorer: &Scorer, invocation: &Invocation) -> Self {
-        let mut work = Self {
-            client_request_id: None,
-            usage_context: Vec::new(),
-            queue_us: 0,
-            execution_us: 0,
-            answer: Ok(Bytes::new()),
-        };
-        work.answer = work.compute(core, scorer, invocation);
-        work
+impl<C: Call> Work<C> {
+    fn new(call: C) -> Self {
+        Self {
+            call,
+            noted: Noted::default(),
+            parts: Parts::default(),
+            rows: 0,
+        }
     }
 
     fn compute(
         &mut self,
         core: &Core,
-        scorer: &Scorer,
-        invocation: &Invocation,
+        entity: &RoutedEntity,
+        body: &Bytes,
     ) -> Result<Bytes, ScoreError> {
-        let request = (invocation.decode)(&invocation.body)?;
-        self.client_request_id = request.client_request_id;
-        self.usage_context = request.usage_context.into_iter().collect();
-        let inputs = scorer.prepare(&request.input)?;
-        let started = core.clock.monotonic_micros();
+        let scorer = &entity.scorer;
+        let now = || core.clock.monotonic_micros();
+        let began = now();
+        let inputs = self.call.read(body, scorer, &mut self.noted);
+        let read = now();
+        self.parts.input = read.saturating_sub(began);
+        let inputs = inputs?;
+        let rows = inputs.first().and_then(Tensor::rows).unwrap_or(1);
+        self.rows = u64::try_from(rows).unwrap_or(u64::MAX);
         let outputs = scorer.run(&inputs);
-        self.execution_us = core.clock.monotonic_micros().saturating_sub(started);
-        Ok(Bytes::from(scorer.render(&outputs?)?.into_body()))
+        let ran = now();
+        self.parts.infer = ran.saturating_sub(read);
+        let answer = self.call.write(scorer, &outputs?);
+        self.parts.output = now().saturating_sub(ran);
+        answer
+    }
+}
+
+/// Whether the caller may ask the endpoint once more in this minute, which is counted.
+fn authorise(
+    core: &Core,
+    endpoint: &RoutedEndpoint,
+    caller: Option<&Caller>,
+) -> Result<(), ServeError> {
+    let policy = core.policies.of(endpoint.name.as_str());
+    let forbidden = || ServeError::Forbidden {
+        principal: caller.map(|caller| caller.principal.clone()),
+        endpoint: endpoint.name.clone(),
+        level: PermissionLevel::Query,
+    };
+    let caller = caller.ok_or_else(forbidden)?;
+    let may = granted(caller, &policy.grants) >= Some(PermissionLevel::Query);
+    if !may && !endpoint.creator.is(&caller.principal) {
+        return Err(forbidden());
+    }
+    let now = core.clock.monotonic();
+    Ok(policy.limits.take(caller, now)?)
+}
+
+/// The entity that serves the version written as `version`.
+fn of_version<'e>(
+    endpoint: &'e RoutedEndpoint,
+    version: &str,
+) -> Result<&'e Arc<RoutedEntity>, ServeError> {
+    let asked: Option<ModelVersion> = version.parse().ok();
+    let serves = |entity: &&Arc<RoutedEntity>| Some(entity.model.version) == asked;
+    let mut found = endpoint.entities().iter().filter(serves);
+    match (found.next(), found.next()) {
+        (Some(entity), None) => Ok(entity),
+        (None, _) => Err(ServeError::UnknownVersion {
+            endpoint: endpoint.name.clone(),
+            version: version.chars().take(80).collect(),
+        }),
+        (Some(_), Some(_)) => Err(ServeError::AmbiguousVersion {
+            endpoint: endpoint.name.clone(),
+            version: version.chars().take(80).collect(),
+        }),
     }
 }
 

@@ -6,11 +6,7 @@
 //! fast model does not stay on the pool for long. Runs on both places are measured, therefore a
 //! model that slows down leaves the request threads after one window.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use arc_swap::ArcSwap;
 
 #[cfg(test)]
 mod tests;
@@ -55,38 +51,5 @@ impl Pace {
             self.window.store(0, Ordering::Relaxed);
             self.inline.store(slow <= 1, Ordering::Relaxed);
         }
-    }
-}
-
-/// The paces of all served entities by their ids: read without a lock, added to by copy.
-#[derive(Debug, Default)]
-pub(super) struct Paces(ArcSwap<HashMap<Arc<str>, Arc<Pace>>>);
-
-impl Paces {
-    /// The pace of one served entity; a new one starts on the pool.
-    #[must_use]
-    pub(super) fn of(&self, entity_id: &str) -> Arc<Pace> {
-        if let Some(pace) = self.0.load().get(entity_id) {
-            return Arc::clone(pace);
-        }
-        let id: Arc<str> = entity_id.into();
-        let fresh = Arc::new(Pace::default());
-        self.0.rcu(|paces| {
-            let mut paces = HashMap::clone(paces);
-            paces
-                .entry(Arc::clone(&id))
-                .or_insert_with(|| Arc::clone(&fresh));
-            paces
-        });
-        self.0.load().get(entity_id).map_or(fresh, Arc::clone)
-    }
-
-    /// Forgets the entities that `serves` no longer knows.
-    pub(super) fn retain(&self, serves: impl Fn(&str) -> bool) {
-        self.0.rcu(|paces| {
-            let mut paces = HashMap::clone(paces);
-            paces.retain(|id, _| serves(id));
-            paces
-        });
     }
 }

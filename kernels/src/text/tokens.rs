@@ -80,6 +80,23 @@ impl Tokenizer {
         })
     }
 
+    /// The text that `tokens` make, without those that begin and end it.
+    pub(super) fn decode(&self, tokens: &[u32]) -> Result<String, RunModelError> {
+        let stray = tokens
+            .iter()
+            .find(|token| self.tokenizer.id_to_token(**token).is_none());
+        if let Some(stray) = stray {
+            return Err(RunModelError::Engine {
+                reason: format!("the vocabulary has no token {stray}"),
+            });
+        }
+        self.tokenizer
+            .decode(tokens, true)
+            .map_err(|error| RunModelError::Engine {
+                reason: format!("tokenizer failed: {error}"),
+            })
+    }
+
     /// How many tokens a text has at most.
     pub(super) fn longest(&self) -> usize {
         self.longest

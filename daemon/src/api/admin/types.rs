@@ -117,6 +117,12 @@ pub struct CreateToken {
     /// Milliseconds since 1970, UTC; never when absent.
     #[serde(default)]
     pub expires: Option<i64>,
+    /// The groups that whoever sends it is a member of.
+    #[serde(default)]
+    pub groups: Vec<Principal>,
+    /// Whether the principal is a program.
+    #[serde(default)]
+    pub service_principal: bool,
 }
 
 /// The answer to [`CreateToken`]: the only time the token's text is shown.

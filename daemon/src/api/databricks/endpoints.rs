@@ -1,5 +1,7 @@
 //! `/api/2.0/serving-endpoints`: create, list, get, delete, and update of the configuration.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
@@ -10,20 +12,17 @@ use hyper::{HeaderMap, Response, Uri};
 use serde_json::{Value, json};
 
 use super::fields::{self, Fields};
-use super::objects;
 use super::openapi::get_openapi;
+use super::{objects, settings};
 use crate::api::error::ApiError;
-use crate::api::{Services, content_type, respond};
-use crate::endpoint::EndpointConfigInput;
+use crate::api::{Services, access, content_type, respond};
+use crate::endpoint::{About, EndpointConfigInput, EndpointView};
+use crate::gateway::{Caller, PermissionLevel, RateLimit};
 
-const ROOT: &str = "/api/2.0/serving-endpoints";
+pub(super) const ROOT: &str = "/api/2.0/serving-endpoints";
 
 /// Fields of a creation that are known and not enforced yet.
-const REFUSED: [&str; 9] = [
-    "ai_gateway",
-    "tags",
-    "description",
-    "rate_limits",
+const REFUSED: [&str; 5] = [
     "route_optimized",
     "budget_policy_id",
     "usage_policy_id",
@@ -42,40 +41,59 @@ pub(crate) fn routes() -> Router<Services> {
         // `POST .../pt` makes provisioned-throughput endpoints, which are not served here; every
         // other method means an endpoint that is called `pt`.
         .route(&format!("{ROOT}/pt"), endpoint_called_pt())
+        .merge(settings::routes())
 }
 
 fn endpoint_called_pt() -> axum::routing::MethodRouter<Services> {
     let called_pt = || Path("pt".to_owned());
-    get(move |services| get_endpoint(services, called_pt()))
-        .delete(move |services| delete(services, called_pt()))
+    get(move |services, caller| get_endpoint(services, caller, called_pt()))
+        .delete(move |services, caller| delete(services, caller, called_pt()))
         .post(async |uri: Uri| ApiError::no_route(uri.path()))
 }
 
-async fn list(State(services): State<Services>) -> Response<Body> {
+async fn list(
+    State(services): State<Services>,
+    Extension(caller): Extension<Caller>,
+) -> Response<Body> {
     let views = services.endpoints.list();
-    let endpoints: Vec<Value> = views.iter().map(|view| objects::listed(view)).collect();
+    let snapshot = services.endpoints.snapshot();
+    let listed = |view: &Arc<EndpointView>| {
+        let routed = snapshot.endpoint(view.name.as_str()).map(Arc::as_ref);
+        let policy = services.policies.of(view.name.as_str());
+        objects::listed(view, routed, &policy)
+    };
+    let seen = views
+        .iter()
+        .filter(|view| access::may_view(&services, &caller, view));
+    let endpoints: Vec<Value> = seen.map(listed).collect();
     respond::ok(&json!({ "endpoints": endpoints }))
 }
 
 async fn get_endpoint(
     State(services): State<Services>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Response<Body>, ApiError> {
-    let view = services.endpoints.get(&name);
-    let view = view.ok_or_else(|| unknown(&name))?;
-    Ok(respond::ok(&objects::detailed(&view)))
+    let view = access::require(&services, &caller, &name, PermissionLevel::View)?;
+    Ok(respond::ok(&shown(&services, &caller, &view)))
 }
 
 async fn create(
     State(services): State<Services>,
-    Extension(author): Extension<Principal>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, ApiError> {
+    access::require_admin(&caller, "make serving endpoints")?;
     let mut fields = Fields::of(json_body(&headers, &body)?)?;
     fields.refuse(&REFUSED)?;
     let name = fields.text("name")?;
     let config = fields.value("config");
+    let about = About {
+        description: fields.text("description")?,
+        tags: settings::tags(fields.value("tags"), "tags")?,
+    };
+    let limits = settings::limits_of_creation(&mut fields)?;
     fields.finish()?;
     let name = name.ok_or_else(|| fields::error("name", "is required"))?;
     let name: EndpointName = name
@@ -83,38 +101,78 @@ async fn create(
         .map_err(|problem| fields::error("name", format!("cannot be used: {problem}")))?;
     let config = config.ok_or_else(|| fields::error("config", "is required"))?;
     let config = EndpointConfigInput::from_json(&config)?;
-    let view = services.endpoints.create(name, config, author).await?;
-    Ok(respond::ok(&objects::detailed(&view)))
+    let author = caller.principal.clone();
+    let view = make(&services, name, config, about, limits, author).await?;
+    Ok(respond::ok(&shown(&services, &caller, &view)))
+}
+
+/// Makes an endpoint, which has its limits before it serves.
+async fn make(
+    services: &Services,
+    name: EndpointName,
+    config: EndpointConfigInput,
+    about: About,
+    limits: Vec<RateLimit>,
+    author: Principal,
+) -> Result<Arc<EndpointView>, ApiError> {
+    let limited = !limits.is_empty() && services.endpoints.get(name.as_str()).is_none();
+    if limited {
+        services.policies.set_limits(&name, limits).await?;
+    }
+    let made = services
+        .endpoints
+        .create(name.clone(), config, about, author);
+    let made = made.await;
+    if limited && services.endpoints.get(name.as_str()).is_none() {
+        services.policies.forget(&name).await?;
+    }
+    Ok(made?)
 }
 
 async fn update_config(
     State(services): State<Services>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    Extension(author): Extension<Principal>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, ApiError> {
-    let name = existing(&name)?;
+    let view = access::require(&services, &caller, &name, PermissionLevel::Manage)?;
     let config = EndpointConfigInput::from_json(&json_body(&headers, &body)?)?;
-    let view = services
+    let author = caller.principal.clone();
+    let updated = services
         .endpoints
-        .update_config(name, config, author)
-        .await?;
-    Ok(respond::ok(&objects::detailed(&view)))
+        .update_config(view.name.clone(), config, author);
+    Ok(respond::ok(&shown(&services, &caller, &*updated.await?)))
 }
 
 async fn delete(
     State(services): State<Services>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Response<Body>, ApiError> {
-    services.endpoints.delete(existing(&name)?).await?;
+    let view = access::require(&services, &caller, &name, PermissionLevel::Manage)?;
+    services.endpoints.delete(view.name.clone()).await?;
+    services.policies.forget(&view.name).await?;
     // mlflow reads the body as JSON.
     Ok(respond::ok(&json!({})))
 }
 
-/// The name of an endpoint that may exist.
-fn existing(name: &str) -> Result<EndpointName, ApiError> {
-    name.parse().map_err(|_| unknown(name))
+/// An endpoint as the caller sees it.
+pub(super) fn shown(services: &Services, caller: &Caller, view: &EndpointView) -> Value {
+    let level = access::level(services, caller, view.name.as_str(), &view.creator);
+    detailed(services, view, level)
+}
+
+/// An endpoint as somebody sees it who has that permission.
+pub(crate) fn detailed(
+    services: &Services,
+    view: &EndpointView,
+    level: Option<PermissionLevel>,
+) -> Value {
+    let snapshot = services.endpoints.snapshot();
+    let routed = snapshot.endpoint(view.name.as_str()).map(Arc::as_ref);
+    let policy = services.policies.of(view.name.as_str());
+    objects::detailed(view, routed, &policy, level)
 }
 
 /// 404 for an endpoint.
@@ -124,7 +182,7 @@ pub(crate) fn unknown(name: &str) -> ApiError {
 }
 
 /// The body as JSON.
-fn json_body(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
+pub(super) fn json_body(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
     content_type::expect_json(headers)?;
     serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("the body is not valid JSON: {error}")))

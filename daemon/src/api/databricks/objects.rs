@@ -5,16 +5,28 @@
 //! Times are milliseconds since 1970. What no client of that workspace knows stands under the one
 //! key `edgeward`.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
+use super::limits;
 use crate::endpoint::{
-    AutoCapture, Capacity, ConfigView, EndpointView, ManagedBy, Route, ServedEntityView,
+    About, AutoCapture, Capacity, ConfigView, EndpointView, ManagedBy, Route, RoutedEndpoint,
+    RoutedEntity, ServedEntityView,
 };
+use crate::gateway::{PermissionLevel, Policy};
 
-/// `ServingEndpointDetailed`.
-pub(crate) fn detailed(view: &EndpointView) -> Value {
-    let mut endpoint = head(view);
-    endpoint.insert("permission_level".to_owned(), json!("CAN_MANAGE"));
+/// `ServingEndpointDetailed`. `routed` is what serves of the endpoint now, if anything does.
+pub(super) fn detailed(
+    view: &EndpointView,
+    routed: Option<&RoutedEndpoint>,
+    policy: &Policy,
+    level: Option<PermissionLevel>,
+) -> Value {
+    let mut endpoint = head(view, routed, policy);
+    if let Some(level) = level {
+        endpoint.insert("permission_level".to_owned(), json!(level.as_str()));
+    }
     endpoint.insert("route_optimized".to_owned(), json!(false));
     if let Some(config) = &view.config {
         endpoint.insert("config".to_owned(), Value::Object(config_output(config)));
@@ -29,8 +41,12 @@ pub(crate) fn detailed(view: &EndpointView) -> Value {
 }
 
 /// `ServingEndpoint`: an element of a list.
-pub(crate) fn listed(view: &EndpointView) -> Value {
-    let mut endpoint = head(view);
+pub(super) fn listed(
+    view: &EndpointView,
+    routed: Option<&RoutedEndpoint>,
+    policy: &Policy,
+) -> Value {
+    let mut endpoint = head(view, routed, policy);
     if let Some(config) = &view.config {
         let entities = config.served_entities.iter();
         let config = json!({
@@ -51,8 +67,12 @@ pub(crate) fn listed(view: &EndpointView) -> Value {
 }
 
 /// What both shapes begin with.
-fn head(view: &EndpointView) -> Map<String, Value> {
-    object(json!({
+fn head(
+    view: &EndpointView,
+    routed: Option<&RoutedEndpoint>,
+    policy: &Policy,
+) -> Map<String, Value> {
+    let mut head = object(json!({
         "name": view.name,
         "id": view.id,
         "creator": view.creator.to_string(),
@@ -62,7 +82,29 @@ fn head(view: &EndpointView) -> Map<String, Value> {
             "ready": view.state.ready.as_str(),
             "config_update": view.state.config_update.as_str(),
         },
-    }))
+    }));
+    let embeds = |entity: &Arc<RoutedEntity>| entity.scorer.session().texts().is_some();
+    if routed.is_some_and(|routed| routed.entities().iter().all(embeds)) {
+        head.insert("task".to_owned(), json!("llm/v1/embeddings"));
+    }
+    if let Some(description) = &view.about.description {
+        head.insert("description".to_owned(), json!(description));
+    }
+    head.insert("tags".to_owned(), Value::Array(tags(&view.about)));
+    let limits = limits::write(policy.limits.iter());
+    if !limits.is_empty() {
+        head.insert("ai_gateway".to_owned(), json!({ "rate_limits": limits }));
+    }
+    head
+}
+
+/// `[{"key": ..., "value": ...}]`.
+pub(super) fn tags(about: &About) -> Vec<Value> {
+    let tag = |(key, value): (&String, &Option<String>)| match value {
+        Some(value) => json!({"key": key, "value": value}),
+        None => json!({ "key": key }),
+    };
+    about.tags.iter().map(tag).collect()
 }
 
 /// What only this server knows of an endpoint.

@@ -5,28 +5,29 @@
 //! them, because the traffic split decides.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use hyper::Response;
 use serde_json::{Map, Value, json};
 
-use super::endpoints::unknown;
 use crate::api::error::ApiError;
-use crate::api::{Services, respond};
+use crate::api::{Services, access, respond};
 use crate::endpoint::{RoutedEndpoint, RoutedEntity};
+use crate::gateway::{Caller, PermissionLevel};
 use crate::model::{Column, ColumnType, Schema, TensorField};
 
 /// The document of one endpoint.
 pub(crate) async fn get_openapi(
     State(services): State<Services>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Response<Body>, ApiError> {
+    access::require(&services, &caller, &name, PermissionLevel::View)?;
     let snapshot = services.endpoints.snapshot();
     let endpoint = snapshot.endpoint(&name);
-    let endpoint = endpoint.ok_or_else(|| match services.endpoints.get(&name) {
-        None => unknown(&name),
-        Some(_) => ApiError::bad_request(format!(
+    let endpoint = endpoint.ok_or_else(|| {
+        ApiError::bad_request(format!(
             "serving endpoint {name:?} serves no model now, so that nothing says what it takes"
-        )),
+        ))
     })?;
     Ok(respond::ok(&document(endpoint)))
 }

@@ -134,7 +134,8 @@ fn statuses_and_codes_are_those_of_the_contract() {
 fn the_body_has_two_keys_and_no_word_that_clients_retry_on() {
     for (words, _) in RETRY_WORDS {
         let error = ApiError::bad_request(format!("the model said: {words}! {words}"));
-        let body: serde_json::Value = serde_json::from_slice(&error.body()).unwrap();
+        let body: serde_json::Value =
+            serde_json::from_slice(&error.body(ErrorForm::Databricks)).unwrap();
         let keys: Vec<_> = body.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["error_code", "message"]);
         assert!(!body.to_string().contains(words), "{body}");

@@ -27,6 +27,8 @@ async fn tokens_are_made_listed_and_revoked() {
         .create_token(&CreateToken {
             principal: "bob".parse().unwrap(),
             expires: None,
+            groups: vec![],
+            service_principal: false,
         })
         .await
         .unwrap();
@@ -44,6 +46,8 @@ async fn tokens_are_made_listed_and_revoked() {
         .create_token(&CreateToken {
             principal: "bob".parse().unwrap(),
             expires: Some(1),
+            groups: vec![],
+            service_principal: false,
         })
         .await
         .unwrap_err();

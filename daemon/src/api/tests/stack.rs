@@ -27,7 +27,10 @@ use crate::api::{BoundServer, ServerOptions, Services};
 use crate::endpoint::{
     AppliedDesired, CatalogueEntry, EndpointOptions, EndpointRecord, Endpoints, ModelSource,
 };
-use crate::gateway::{FirstTokenRecord, TokenRecord, Tokens};
+use crate::gateway::{
+    ADMINS, FirstTokenRecord, Policies, PolicyRecord, PrincipalKind, TokenOwner, TokenRecord,
+    Tokens,
+};
 use crate::inference_table::Row;
 use crate::model::samples::samples;
 use crate::model::{ModelRecord, ModelStore, ModelStoreOptions, Scorer, VerdictRecord};
@@ -194,14 +197,7 @@ impl Stack {
         std::fs::create_dir(&state).unwrap();
         let store = open_store(&state, &tasks, &clock);
         let models = open_models(&state, &store, &tasks, &clock);
-        for sample in samples() {
-            if wanted.samples.contains(&sample.reference) {
-                let directory = folder.path().join(sample.reference.replace('/', "-"));
-                sample.write_to(&directory).unwrap();
-                let model = sample.model().unwrap();
-                models.import(&directory, &model).await.unwrap();
-            }
-        }
+        import(&models, folder.path(), wanted.samples).await;
         let source = Arc::new(Source {
             store: models.clone(),
             own: wanted.scorers,
@@ -218,9 +214,11 @@ impl Stack {
             Arc::clone(&clock),
         )
         .unwrap();
+        let policies = Policies::load(store.clone()).unwrap();
         let kept = Arc::new(Kept::default());
         let serving = Serving::start(ServingParts {
             endpoints: endpoints.clone(),
+            policies: policies.clone(),
             sink: Arc::clone(&kept) as Arc<dyn InferenceSink>,
             clock: Arc::clone(&clock),
             limits: wanted.limits,
@@ -229,11 +227,12 @@ impl Stack {
         })
         .unwrap();
         let tokens = Tokens::load(store.clone(), clock).unwrap();
-        let token = tokens.create("alice".parse().unwrap(), None).await.unwrap();
+        let token = tokens.create(alice(), None).await.unwrap();
         let services = Services {
             serving,
             endpoints,
             tokens,
+            policies,
             models,
             process: Arc::new(TestProcess),
             metrics: Metrics::new(),
@@ -337,6 +336,27 @@ impl Stack {
     }
 }
 
+/// An administrator.
+fn alice() -> TokenOwner {
+    TokenOwner {
+        principal: "alice".parse().unwrap(),
+        kind: PrincipalKind::User,
+        groups: vec![ADMINS.parse().unwrap()],
+    }
+}
+
+/// Imports the sample models of these names.
+async fn import(models: &ModelStore, folder: &Path, wanted: &[&str]) {
+    for sample in samples() {
+        if wanted.contains(&sample.reference) {
+            let directory = folder.join(sample.reference.replace('/', "-"));
+            sample.write_to(&directory).unwrap();
+            let model = sample.model().unwrap();
+            models.import(&directory, &model).await.unwrap();
+        }
+    }
+}
+
 fn open_models(state: &Path, store: &Store, tasks: &Tasks, clock: &SharedClock) -> ModelStore {
     ModelStore::open(ModelStoreOptions {
         directory: state.join("models"),
@@ -372,6 +392,7 @@ fn open_store(state: &Path, tasks: &Tasks, clock: &SharedClock) -> Store {
     )
     .with_table::<TokenRecord>()
     .with_table::<FirstTokenRecord>()
+    .with_table::<PolicyRecord>()
     .with_table::<EndpointRecord>()
     .with_table::<AppliedDesired>()
     .with_table::<ModelRecord>()

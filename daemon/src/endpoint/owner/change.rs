@@ -368,7 +368,11 @@ impl Slot {
             return Ok(None);
         };
         let version = self.next_version();
-        let identity = (record.name.clone(), record.id.clone());
+        let identity = (
+            record.name.clone(),
+            record.id.clone(),
+            record.creator.clone(),
+        );
         let (endpoint, released) = RoutedEndpoint::build(identity, version, &config, scorers)?;
         record.last_updated_timestamp = now;
         record.applied = Some(AppliedConfig {

@@ -1,10 +1,12 @@
 //! Create, update and delete, asked for on this box.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use edgeward_base::names::{EndpointName, Principal};
 
 use crate::config::LocalEdits;
+use crate::endpoint::about::About;
 use crate::endpoint::config::{AutoCapture, EndpointConfig, EndpointConfigInput};
 use crate::endpoint::error::EndpointError;
 use crate::endpoint::record::{Creator, EndpointId, EndpointRecord, ManagedBy};
@@ -21,6 +23,7 @@ impl Owner {
         &mut self,
         name: EndpointName,
         input: &EndpointConfigInput,
+        about: About,
         author: Principal,
         reply: Reply<Arc<EndpointView>>,
     ) {
@@ -31,7 +34,8 @@ impl Owner {
             Ok(config) => config,
             Err(error) => return answer(reply, Err(error)),
         };
-        let record = self.new_record(&name, Creator::Principal(author), ManagedBy::Local);
+        let mut record = self.new_record(&name, Creator::Principal(author), ManagedBy::Local);
+        record.about = about;
         self.slots.insert(name.clone(), Slot::new(record, false));
         self.begin(vec![(name, config)], Origin::Local { reply: Some(reply) });
     }
@@ -68,6 +72,30 @@ impl Owner {
             .as_ref()
             .and_then(|applied| applied.config.auto_capture.as_ref());
         self.checked(name, input, previous)
+    }
+
+    /// Changes what is said of an endpoint.
+    pub(super) async fn retag(
+        &mut self,
+        name: &EndpointName,
+        add: &BTreeMap<String, Option<String>>,
+        delete: &[String],
+    ) -> Result<Arc<EndpointView>, EndpointError> {
+        let slot = self.editable(name)?;
+        if slot.change.is_some() {
+            // The record has a change that nobody was promised yet.
+            return Err(EndpointError::UpdateInProgress(name.clone()));
+        }
+        let mut record = slot.record.clone();
+        record.about = record.about.retagged(add, delete)?;
+        record.last_updated_timestamp = self.now();
+        self.commit(Change::new().put(&record)?).await?;
+        let slot = self.slots.get_mut(name);
+        let slot = slot.ok_or_else(|| EndpointError::NotFound(name.clone()))?;
+        slot.record = record;
+        let view = Arc::new(slot.view());
+        self.publish_views();
+        Ok(view)
     }
 
     /// Deletes an endpoint; a change of it that is being staged is given up, unless it is the
@@ -167,6 +195,7 @@ impl Owner {
             drift: false,
             applied: None,
             change: None,
+            about: About::default(),
         }
     }
 }

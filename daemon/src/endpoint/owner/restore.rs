@@ -130,7 +130,12 @@ impl Slot {
         let Some(applied) = &self.record.applied else {
             return;
         };
-        let identity = (self.record.name.clone(), self.record.id.clone());
+        let record = &self.record;
+        let identity = (
+            record.name.clone(),
+            record.id.clone(),
+            record.creator.clone(),
+        );
         let routed = outcome.and_then(|scorers| {
             RoutedEndpoint::build(identity, applied.version, &applied.config, &scorers)
                 .map_err(|error| all_failed(&applied.config, &error))

@@ -133,6 +133,7 @@ impl Slot {
                 .as_ref()
                 .map(|applied| applied.config.effective_hash()),
             failure: self.failure(),
+            about: record.about.clone(),
         }
     }
 

@@ -118,7 +118,7 @@ async fn the_samples_serve_and_are_back_after_a_restart() {
     for (name, config) in all {
         let view = first
             .endpoints
-            .create(endpoint(name), config, somebody())
+            .create(endpoint(name), config, About::default(), somebody())
             .await
             .unwrap();
         assert_eq!(standing(&view), SERVES);
@@ -152,7 +152,12 @@ async fn a_version_whose_file_is_damaged_is_not_ready_and_says_why() {
         .digest;
     let view = first
         .endpoints
-        .create(endpoint("fraud"), input(&champion("3")), somebody())
+        .create(
+            endpoint("fraud"),
+            input(&champion("3")),
+            About::default(),
+            somebody(),
+        )
         .await
         .unwrap();
     assert_eq!(standing(&view), SERVES);

@@ -46,7 +46,20 @@ impl Machine {
     }
 }
 
-fn someone(name: &str) -> Principal {
+fn someone(name: &str) -> TokenOwner {
+    TokenOwner {
+        principal: name.parse().unwrap(),
+        kind: PrincipalKind::User,
+        groups: Vec::new(),
+    }
+}
+
+/// Whose token it is, if it is good.
+fn whose(tokens: &Tokens, token: &str) -> Option<Principal> {
+    Some(tokens.authenticate(token)?.principal)
+}
+
+fn named(name: &str) -> Principal {
     name.parse().unwrap()
 }
 
@@ -60,19 +73,16 @@ async fn a_token_is_good_until_it_is_revoked_also_after_a_restart() {
                 .create(someone("bob@example.org"), None)
                 .await
                 .unwrap();
-            assert_eq!(tokens.authenticate(&alice.token), Some(someone("alice")));
+            assert_eq!(whose(tokens, &alice.token), Some(named("alice")));
             tokens.revoke(&alice.view.id).await.unwrap();
-            assert_eq!(tokens.authenticate(&alice.token), None);
+            assert_eq!(whose(tokens, &alice.token), None);
             (alice, bob)
         })
         .await;
     machine
         .run(async |tokens| {
-            assert_eq!(tokens.authenticate(&alice.token), None);
-            assert_eq!(
-                tokens.authenticate(&bob.token),
-                Some(someone("bob@example.org"))
-            );
+            assert_eq!(whose(tokens, &alice.token), None);
+            assert_eq!(whose(tokens, &bob.token), Some(named("bob@example.org")));
             assert_eq!(tokens.list(), vec![bob.view.clone()]);
             let again = tokens.revoke(&alice.view.id).await.unwrap_err();
             assert!(matches!(again, RevokeTokenError::NotFound(id) if id == alice.view.id));
@@ -95,7 +105,7 @@ async fn nothing_else_is_a_token() {
                 &good.to_uppercase(),
                 &Digest::of(good.as_bytes()).to_string(),
             ] {
-                assert_eq!(tokens.authenticate(wrong), None, "{wrong}");
+                assert_eq!(whose(tokens, wrong), None, "{wrong}");
             }
         })
         .await;
@@ -117,9 +127,9 @@ async fn a_token_ends_at_its_expiry_and_one_cannot_be_made_expired() {
                 .await
                 .unwrap();
             machine.clock.advance(Duration::from_millis(999));
-            assert_eq!(tokens.authenticate(&short.token), Some(someone("alice")));
+            assert_eq!(whose(tokens, &short.token), Some(named("alice")));
             machine.clock.advance(Duration::from_millis(1));
-            assert_eq!(tokens.authenticate(&short.token), None);
+            assert_eq!(whose(tokens, &short.token), None);
         })
         .await;
 }
@@ -134,10 +144,9 @@ async fn the_first_token_is_in_a_private_file_and_is_made_once() {
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
             let text = std::fs::read_to_string(&path).unwrap();
-            assert_eq!(
-                tokens.authenticate(text.trim_end()),
-                Some(someone(FIRST_PRINCIPAL))
-            );
+            let caller = tokens.authenticate(text.trim_end()).unwrap();
+            assert_eq!(caller.principal.as_str(), FIRST_PRINCIPAL);
+            assert!(caller.is_admin());
             let id = tokens.list()[0].id.clone();
             tokens.revoke(&id).await.unwrap();
             path
@@ -200,4 +209,32 @@ async fn the_secret_is_neither_in_the_state_directory_nor_in_debug_output() {
         }
     }
     assert!(files > 0);
+}
+
+#[test]
+fn tokens_of_layout_1_stay_those_of_administrators() {
+    #[derive(serde::Serialize)]
+    struct Layout1 {
+        id: TokenId,
+        hash: Digest,
+        principal: Principal,
+        created: i64,
+        expires: Option<i64>,
+    }
+    let old = Layout1 {
+        id: TokenId::random(),
+        hash: Digest::of(b"token"),
+        principal: "ann".parse().unwrap(),
+        created: 5,
+        expires: Some(9),
+    };
+    let read = TokenRecord::decode(1, &postcard::to_stdvec(&old).unwrap()).unwrap();
+    assert_eq!(
+        (&read.id, read.created, read.expires),
+        (&old.id, 5, Some(9))
+    );
+    assert_eq!(read.groups, admins());
+    let again = TokenRecord::decode(2, &postcard::to_stdvec(&read).unwrap()).unwrap();
+    assert_eq!(again, read);
+    assert!(TokenRecord::decode(3, &[]).is_err());
 }

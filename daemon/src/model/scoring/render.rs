@@ -381,6 +381,13 @@ fn write_nested(body: &mut Vec<u8>, data: &TensorData, shape: &[usize], start: u
     body.push(b']');
 }
 
+/// Writes all elements of a tensor as one list.
+pub(super) fn write_flat(body: &mut Vec<u8>, tensor: &Tensor) {
+    let data = tensor.data();
+    body.reserve(2 + data.len() * NUMBER_BYTES);
+    write_nested(body, data, &[data.len()], 0);
+}
+
 fn write_element(body: &mut Vec<u8>, data: &TensorData, at: usize) {
     match data {
         TensorData::Bool(values) => write(body, &values.get(at)),

@@ -33,14 +33,3 @@ fn one_slow_run_among_the_first_keeps_the_pool_for_the_whole_window() {
     pace.record(50);
     assert!(pace.inline());
 }
-
-#[test]
-fn an_entity_keeps_its_pace_until_it_is_forgotten() {
-    let paces = Paces::default();
-    record(&paces.of("a"), FIRST, 1);
-    record(&paces.of("b"), FIRST, 1);
-    assert!(paces.of("a").inline());
-    paces.retain(|id| id == "b");
-    assert!(!paces.of("a").inline());
-    assert!(paces.of("b").inline());
-}

@@ -2,7 +2,11 @@ use super::*;
 
 fn names(path: &str) -> Option<(String, Option<String>)> {
     target(path).map(|target| {
-        let served_entity = target.served_entity.map(Cow::into_owned);
+        let served_entity = match target.wanted {
+            Wanted::Split => None,
+            Wanted::Named(name) => Some(name.into_owned()),
+            Wanted::Version(version) => panic!("no path of this dialect names {version}"),
+        };
         (target.endpoint.into_owned(), served_entity)
     })
 }

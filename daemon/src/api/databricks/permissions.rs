@@ -1,0 +1,202 @@
+//! `/api/2.0/permissions/serving-endpoints/{id}`: who may do what with an endpoint.
+//!
+//! The path has the endpoint's id, not its name. Administrators and whoever made the endpoint may always
+//! manage it: that is shown, and cannot be taken away.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::routing::get;
+use bytes::Bytes;
+use edgeward_base::names::Principal;
+use hyper::{HeaderMap, Response};
+use serde_json::{Value, json};
+
+use super::endpoints::json_body;
+use super::fields::{self, FieldError, Fields};
+use crate::api::error::ApiError;
+use crate::api::{Services, access, respond};
+use crate::endpoint::{Creator, EndpointView};
+use crate::gateway::{ADMINS, Caller, Grant, Grantee, PermissionLevel};
+
+const ROOT: &str = "/api/2.0/permissions/serving-endpoints/{id}";
+
+/// The routes behind a token.
+pub(crate) fn routes() -> Router<Services> {
+    Router::new()
+        .route(ROOT, get(get_permissions).put(set).patch(update))
+        .route(&format!("{ROOT}/permissionLevels"), get(levels))
+}
+
+/// The endpoint with that id, if the caller may do `wanted` with it.
+fn find(
+    services: &Services,
+    caller: &Caller,
+    id: &str,
+    wanted: PermissionLevel,
+) -> Result<Arc<EndpointView>, ApiError> {
+    let views = services.endpoints.list();
+    let mut views = views.iter();
+    let view = views.find(|view| view.id.to_string() == id);
+    let view = view.ok_or_else(|| {
+        let id: String = id.chars().take(80).collect();
+        ApiError::does_not_exist(format!("no serving endpoint has the id {id:?}"))
+    })?;
+    access::require(services, caller, view.name.as_str(), wanted)
+}
+
+async fn levels(
+    State(services): State<Services>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response<Body>, ApiError> {
+    find(&services, &caller, &id, PermissionLevel::View)?;
+    let level = |level: PermissionLevel| {
+        let description = match level {
+            PermissionLevel::View => "Can see the endpoint, its metrics and its logs",
+            PermissionLevel::Query => "Can ask the endpoint",
+            PermissionLevel::Manage => "Can change and delete the endpoint, and grant permissions",
+        };
+        json!({"permission_level": level.as_str(), "description": description})
+    };
+    let levels = PermissionLevel::ALL.map(level);
+    Ok(respond::ok(&json!({ "permission_levels": levels })))
+}
+
+async fn get_permissions(
+    State(services): State<Services>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response<Body>, ApiError> {
+    let view = find(&services, &caller, &id, PermissionLevel::View)?;
+    Ok(respond::ok(&object(&services, &view)))
+}
+
+async fn set(
+    State(services): State<Services>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response<Body>, ApiError> {
+    let view = find(&services, &caller, &id, PermissionLevel::Manage)?;
+    let grants = grants(&view, json_body(&headers, &body)?)?;
+    services.policies.set_grants(&view.name, grants).await?;
+    Ok(respond::ok(&object(&services, &view)))
+}
+
+async fn update(
+    State(services): State<Services>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response<Body>, ApiError> {
+    let view = find(&services, &caller, &id, PermissionLevel::Manage)?;
+    let changed = grants(&view, json_body(&headers, &body)?)?;
+    let policy = services.policies.of(view.name.as_str());
+    let stays = |grant: &&Grant| changed.iter().all(|new| new.to != grant.to);
+    let kept = policy.grants.iter().filter(stays).cloned();
+    let grants = kept.chain(changed.iter().cloned()).collect();
+    services.policies.set_grants(&view.name, grants).await?;
+    Ok(respond::ok(&object(&services, &view)))
+}
+
+/// `ObjectPermissions`.
+fn object(services: &Services, view: &EndpointView) -> Value {
+    let policy = services.policies.of(view.name.as_str());
+    let inherited = json!([{
+        "permission_level": PermissionLevel::Manage.as_str(),
+        "inherited": true,
+        "inherited_from_object": ["/serving-endpoints/"],
+    }]);
+    let mut list = vec![json!({"group_name": ADMINS, "all_permissions": inherited})];
+    if let Creator::Principal(creator) = &view.creator {
+        list.push(entry(&Grant {
+            to: Grantee::User(creator.clone()),
+            level: PermissionLevel::Manage,
+        }));
+    }
+    list.extend(policy.grants.iter().map(entry));
+    json!({
+        "object_id": format!("/serving-endpoints/{}", view.id),
+        "object_type": "serving-endpoint",
+        "access_control_list": list,
+    })
+}
+
+fn entry(grant: &Grant) -> Value {
+    let (field, name) = match &grant.to {
+        Grantee::User(name) => ("user_name", name),
+        Grantee::Group(name) => ("group_name", name),
+        Grantee::ServicePrincipal(name) => ("service_principal_name", name),
+    };
+    let level = json!([{"permission_level": grant.level.as_str(), "inherited": false}]);
+    json!({field: name, "display_name": name, "all_permissions": level})
+}
+
+/// Reads `{"access_control_list": [...]}`, without what holds anyway.
+fn grants(view: &EndpointView, body: Value) -> Result<Vec<Grant>, FieldError> {
+    let mut fields = Fields::of(body)?;
+    let list = fields.value("access_control_list");
+    fields.finish()?;
+    let list = match list {
+        None => Vec::new(),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(fields::error("access_control_list", "must be a list")),
+    };
+    let mut grants: Vec<Grant> = Vec::with_capacity(list.len());
+    for element in list {
+        let grant = grant(element)?;
+        let always = match &grant.to {
+            Grantee::Group(name) => name.as_str() == ADMINS,
+            Grantee::User(name) => view.creator.is(name),
+            Grantee::ServicePrincipal(_) => false,
+        };
+        if always && grant.level != PermissionLevel::Manage {
+            let problem =
+                "cannot be less than CAN_MANAGE for admins and for whoever made the endpoint";
+            return Err(fields::error("permission_level", problem));
+        }
+        if grants.iter().any(|known| known.to == grant.to) {
+            let problem = "names the same principal twice";
+            return Err(fields::error("access_control_list", problem));
+        }
+        if !always {
+            grants.push(grant);
+        }
+    }
+    Ok(grants)
+}
+
+fn grant(element: Value) -> Result<Grant, FieldError> {
+    let mut fields = Fields::of(element)?;
+    let mut to = Vec::new();
+    for field in ["user_name", "group_name", "service_principal_name"] {
+        if let Some(name) = fields.text(field)? {
+            let name: Result<Principal, _> = name.parse();
+            let name = name.map_err(|problem| fields::error(field, problem.to_string()))?;
+            to.push(match field {
+                "user_name" => Grantee::User(name),
+                "group_name" => Grantee::Group(name),
+                _ => Grantee::ServicePrincipal(name),
+            });
+        }
+    }
+    let level = fields.text("permission_level")?;
+    fields.finish()?;
+    let level = level.and_then(|level| level.parse().ok());
+    let level = level.ok_or_else(|| {
+        let problem = "must be CAN_VIEW, CAN_QUERY or CAN_MANAGE";
+        fields::error("permission_level", problem)
+    })?;
+    match (to.pop(), to.is_empty()) {
+        (Some(to), true) => Ok(Grant { to, level }),
+        _ => Err(fields::error(
+            "access_control_list",
+            "must name one of user_name, group_name and service_principal_name in each element",
+        )),
+    }
+}
