@@ -22,7 +22,7 @@ use edgeward_base::units::{ByteCount, Percent};
 use uuid::Uuid;
 
 use crate::config::ServerConfig;
-use crate::endpoint::{Endpoints, RoutedEntity, WorkloadSize};
+use crate::endpoint::{Endpoints, RoutedEndpoint, RoutedEntity, WorkloadSize};
 use crate::gateway::Policies;
 use crate::inference_table::Row;
 use crate::profile::{Profile, WorkloadSizes};
@@ -37,6 +37,7 @@ mod measured;
 mod pace;
 mod statistics;
 mod trace;
+mod traffic;
 
 pub use admission::{Admission, AdmitError, Permit};
 pub use call::{Answered, Call, Noted};
@@ -46,7 +47,10 @@ pub use exchange::{Choice, Exchange};
 pub use statistics::{EntityStatistics, Tally};
 pub use trace::Randomness;
 
-use measured::MeasuredEntities;
+pub use traffic::{BOUNDS_MS, Durations, EndpointTraffic};
+
+use measured::{ById, Measured};
+use traffic::Traffic;
 
 /// Where rows go. Called on the request's thread: must not wait, and cannot fail.
 pub trait InferenceSink: Send + Sync + std::fmt::Debug {
@@ -156,7 +160,8 @@ struct Core {
     randomness: Randomness,
     admission: Admission,
     compute: Compute,
-    measured: MeasuredEntities,
+    measured: ById<Measured>,
+    traffic: ById<Traffic>,
 }
 
 impl Serving {
@@ -176,7 +181,8 @@ impl Serving {
             randomness: parts.randomness,
             compute,
             limits,
-            measured: MeasuredEntities::default(),
+            measured: ById::default(),
+            traffic: ById::default(),
         });
         let forgetting = Arc::clone(&core);
         let shutdown = parts.tasks.shutdown_token();
@@ -200,6 +206,15 @@ impl Serving {
     pub fn statistics(&self, entity: &RoutedEntity) -> EntityStatistics {
         let known = self.0.measured.known(entity.id.as_str());
         known.map_or_else(EntityStatistics::default, |known| known.statistics.read())
+    }
+
+    /// What an endpoint was asked, in the last minute and since the process started.
+    #[must_use]
+    pub fn traffic(&self, endpoint: &RoutedEndpoint) -> EndpointTraffic {
+        let core = &self.0;
+        let known = core.traffic.known(endpoint.id.as_str());
+        let second = core.clock.monotonic().as_secs();
+        known.map_or_else(EndpointTraffic::default, |known| known.read(second))
     }
 
     /// An id for a request that is no invocation.
@@ -254,5 +269,10 @@ impl Core {
         };
         self.measured
             .retain(|id| entities().any(|entity| entity.id.as_str() == id));
+        self.traffic.retain(|id| {
+            snapshot
+                .endpoints()
+                .any(|endpoint| endpoint.id.as_str() == id)
+        });
     }
 }

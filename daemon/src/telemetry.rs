@@ -7,16 +7,22 @@
 //! Must never make the request path wait, and never write a secret: nothing here knows one.
 
 mod metrics;
+mod recent;
 mod service_manager;
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-pub use metrics::{Counter, Gauge, Histogram, Metrics};
+pub use metrics::{Counter, Gauge, Histogram, Metrics, Usage};
+pub use recent::recent_events;
 pub use service_manager::ServiceManager;
+
+use recent::KeepRecent;
 
 /// How events are written to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +59,19 @@ pub fn start_event_log(filter: &str, format: EventFormat) -> Result<(), StartEve
         filter: filter.to_owned(),
         source,
     })?;
-    let registry = tracing_subscriber::registry().with(parsed);
+    // What an endpoint's logs show does not hang on what an operator wants to read.
+    let recent = KeepRecent.with_filter(LevelFilter::INFO);
+    let registry = tracing_subscriber::registry().with(recent);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = match format {
-        EventFormat::Text => registry
-            .with(layer.with_ansi(std::io::stderr().is_terminal()))
-            .try_init(),
-        EventFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        EventFormat::Text => {
+            let layer = layer.with_ansi(std::io::stderr().is_terminal());
+            registry.with(layer.with_filter(parsed)).try_init()
+        }
+        EventFormat::Json => {
+            let layer = layer.json().flatten_event(true);
+            registry.with(layer.with_filter(parsed)).try_init()
+        }
     };
     started.map_err(StartEventLogError::Started)
 }

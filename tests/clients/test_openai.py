@@ -149,4 +149,4 @@ def test_the_workspace_asks_the_same_endpoint(workspace):
     assert np.array(answer.data[1].embedding) == pytest.approx(vector("box"), abs=1e-6)
     assert answer.usage.prompt_tokens == 3
     rows = workspace.serving_endpoints.query(NAME, inputs=["for weeks"]).predictions
-    assert np.array(rows).reshape(-1) == pytest.approx(vector("for weeks"), abs=1e-6)
+    assert np.array(rows["embedding"]).reshape(-1) == pytest.approx(vector("for weeks"), abs=1e-6)

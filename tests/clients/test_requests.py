@@ -273,4 +273,4 @@ def test_what_is_not_enforced_is_refused_by_name(http, name):
     entity = {"entity_name": "main.default.fraud", "entity_version": "3"}
     gateway = {"guardrails": {"input": {"safety": True}}}
     body = {"name": name, "config": {"served_entities": [entity]}, "ai_gateway": gateway}
-    assert "ai_gateway" in assert_error(http.post(API, json=body), 400, "INVALID_PARAMETER_VALUE")
+    assert "guardrails" in assert_error(http.post(API, json=body), 400, "INVALID_PARAMETER_VALUE")

@@ -18,7 +18,8 @@ def client(box):
 
 @pytest.fixture(scope="module")
 def headers(box):
-    return {"Authorization": f"Bearer {box.token}"}
+    # The client writes into what it is given, and would send it again with the next request.
+    return lambda: {"Authorization": f"Bearer {box.token}"}
 
 
 def tensor(name: str, values: np.ndarray, datatype: str, binary: bool) -> triton.InferInput:
@@ -45,16 +46,16 @@ def tumour(dtype=np.float32, datatype: str = "FP32") -> list[triton.InferInput]:
 
 def test_health(client, headers):
     assert client.is_server_live() and client.is_server_ready()
-    assert client.is_model_ready("fraud-detection", headers=headers)
-    assert client.is_model_ready("fraud-detection", "3", headers=headers)
-    assert not client.is_model_ready("fraud-detection", "99", headers=headers)
-    assert not client.is_model_ready("stranger", headers=headers)
+    assert client.is_model_ready("fraud-detection", headers=headers())
+    assert client.is_model_ready("fraud-detection", "3", headers=headers())
+    assert not client.is_model_ready("fraud-detection", "99", headers=headers())
+    assert not client.is_model_ready("stranger", headers=headers())
 
 
 def test_metadata(client, headers):
-    server = client.get_server_metadata(headers=headers)
+    server = client.get_server_metadata(headers=headers())
     assert server["name"] == "edgeward" and "binary_tensor_data" in server["extensions"]
-    model = client.get_model_metadata("fraud-detection", headers=headers)
+    model = client.get_model_metadata("fraud-detection", headers=headers())
     assert model["name"] == "fraud-detection" and model["versions"] == ["3", "4"]
     assert {spec["name"]: (spec["datatype"], spec["shape"]) for spec in model["inputs"]} == {
         "amount": ("FP32", [-1, 1]),
@@ -63,7 +64,7 @@ def test_metadata(client, headers):
         "is_foreign": ("FP32", [-1, 1]),
     }
     assert model["outputs"] == [{"name": "fraud_probability", "datatype": "FP32", "shape": [-1]}]
-    config = client.get_model_config("tumour", headers=headers)
+    config = client.get_model_config("tumour", headers=headers())
     assert config["input"] == [{"name": "X", "data_type": "TYPE_FP32", "dims": [-1, 30]}]
 
 
@@ -71,7 +72,7 @@ def test_metadata(client, headers):
 @pytest.mark.parametrize("binary_out", [True, False])
 def test_inference_gives_the_frameworks_answers(client, headers, binary_in, binary_out):
     wanted = [triton.InferRequestedOutput("fraud_probability", binary_data=binary_out)]
-    answer = client.infer("fraud-detection", fraud(binary_in), "3", outputs=wanted, request_id="r-9", headers=headers)
+    answer = client.infer("fraud-detection", fraud(binary_in), "3", outputs=wanted, request_id="r-9", headers=headers())
     described = answer.get_response()
     assert (described["model_name"], described["model_version"], described["id"]) == ("fraud-detection", "3", "r-9")
     values = answer.as_numpy("fraud_probability")
@@ -80,7 +81,7 @@ def test_inference_gives_the_frameworks_answers(client, headers, binary_in, bina
 
 
 def test_all_outputs_come_raw_when_none_is_named(client, headers):
-    answer = client.infer("tumour", tumour(), headers=headers)
+    answer = client.infer("tumour", tumour(), headers=headers())
     assert answer.as_numpy("malignant_probability") == pytest.approx(TUMOUR.predictions, rel=1e-5, abs=1e-6)
     assert answer.get_output("malignant_probability")["parameters"]["binary_data_size"] == 4 * len(TUMOUR.predictions)
 
@@ -90,7 +91,7 @@ def test_bodies_are_compressed_both_ways(client, headers, algorithm):
     answer = client.infer(
         "tumour",
         tumour(),
-        headers=headers,
+        headers=headers(),
         request_compression_algorithm=algorithm,
         response_compression_algorithm=algorithm,
     )
@@ -98,17 +99,17 @@ def test_bodies_are_compressed_both_ways(client, headers, algorithm):
 
 
 def test_numbers_of_16_bits_widen(client, headers):
-    half = client.infer("tumour", tumour(np.float16, "FP16"), headers=headers).as_numpy("malignant_probability")
+    half = client.infer("tumour", tumour(np.float16, "FP16"), headers=headers()).as_numpy("malignant_probability")
     wide = np.array(TUMOUR.data, dtype=np.float16).astype(np.float32)
-    whole = client.infer("tumour", [tensor("X", wide, "FP32", True)], headers=headers).as_numpy("malignant_probability")
+    whole = client.infer("tumour", [tensor("X", wide, "FP32", True)], headers=headers()).as_numpy("malignant_probability")
     assert half.tolist() == whole.tolist()
 
 
 def test_classes_are_the_largest_scores(client, headers):
     image = np.zeros((2, 64), dtype=np.float32)
-    scores = client.infer("digits", [tensor("X", image, "FP32", True)], headers=headers).as_numpy("scores")
+    scores = client.infer("digits", [tensor("X", image, "FP32", True)], headers=headers()).as_numpy("scores")
     wanted = [triton.InferRequestedOutput("scores", class_count=3)]
-    answer = client.infer("digits", [tensor("X", image, "FP32", True)], outputs=wanted, headers=headers)
+    answer = client.infer("digits", [tensor("X", image, "FP32", True)], outputs=wanted, headers=headers())
     classes = answer.as_numpy("scores")
     assert classes.shape == (2, 3)
     if answer.get_response()["model_version"] == "1":
@@ -116,7 +117,7 @@ def test_classes_are_the_largest_scores(client, headers):
 
 
 def test_many_at_once(client, headers):
-    under_way = [client.async_infer("tumour", tumour(), headers=headers) for _ in range(20)]
+    under_way = [client.async_infer("tumour", tumour(), headers=headers()) for _ in range(20)]
     for answer in under_way:
         values = answer.get_result().as_numpy("malignant_probability")
         assert values == pytest.approx(TUMOUR.predictions, rel=1e-5, abs=1e-6)
@@ -125,24 +126,24 @@ def test_many_at_once(client, headers):
 def test_statistics_count(client, headers):
     success = lambda: [
         (model["inference_stats"]["success"]["count"], model["inference_count"])
-        for model in client.get_inference_statistics("tumour", "1", headers=headers)["model_stats"]
+        for model in client.get_inference_statistics("tumour", "1", headers=headers())["model_stats"]
     ]
     [(before, rows_before)] = success()
-    client.infer("tumour", tumour(), "1", headers=headers)
+    client.infer("tumour", tumour(), "1", headers=headers())
     assert success() == [(before + 1, rows_before + len(TUMOUR.data))]
-    every = client.get_inference_statistics(headers=headers)["model_stats"]
+    every = client.get_inference_statistics(headers=headers())["model_stats"]
     assert {"tumour", "fraud-detection", "digits", "diabetes"} <= {model["name"] for model in every}
 
 
 def test_repository(client, headers):
-    index = client.get_model_repository_index(headers=headers)
+    index = client.get_model_repository_index(headers=headers())
     assert {"name": "fraud-detection", "version": "3", "state": "READY", "reason": ""} in index
-    client.load_model("tumour", headers=headers)
+    client.load_model("tumour", headers=headers())
     with pytest.raises(InferenceServerException, match=r"^\[400\].*import a model version"):
-        client.load_model("tumour", headers=headers, config="{}")
+        client.load_model("tumour", headers=headers(), config="{}")
     with pytest.raises(InferenceServerException, match=r"^\[400\].*delete it"):
-        client.unload_model("tumour", headers=headers)
-    assert client.is_model_ready("tumour", headers=headers)
+        client.unload_model("tumour", headers=headers())
+    assert client.is_model_ready("tumour", headers=headers())
 
 
 @pytest.mark.parametrize(
@@ -154,16 +155,16 @@ def test_repository(client, headers):
 )
 def test_what_is_not_there_is_named(client, headers, model, version, message):
     with pytest.raises(InferenceServerException, match=message):
-        client.infer(model, tumour(), version, headers=headers)
+        client.infer(model, tumour(), version, headers=headers())
 
 
 def test_what_does_not_fit_is_named(client, headers):
     with pytest.raises(InferenceServerException, match=r"^\[400\].*has shape \[1, 29\], the model takes \[-1, 30\]"):
-        client.infer("tumour", [tensor("X", np.zeros((1, 29), dtype=np.float32), "FP32", True)], headers=headers)
+        client.infer("tumour", [tensor("X", np.zeros((1, 29), dtype=np.float32), "FP32", True)], headers=headers())
     with pytest.raises(InferenceServerException, match=r"^\[400\].*is FP64, the model takes FP32"):
-        client.infer("tumour", tumour(np.float64, "FP64"), headers=headers)
+        client.infer("tumour", tumour(np.float64, "FP64"), headers=headers())
     with pytest.raises(InferenceServerException, match=r"^\[400\].*priority.*is not supported"):
-        client.infer("tumour", tumour(), priority=3, headers=headers)
+        client.infer("tumour", tumour(), priority=3, headers=headers())
 
 
 def test_no_token_and_a_wrong_one(client):

@@ -4,6 +4,7 @@
 //! - `invocations`: predictions under `/serving-endpoints`
 //! - `objects`: the JSON of an endpoint
 //! - `settings`: tags, rate limits, AI gateway and what else changes without loading a model
+//! - `observe`: metrics and logs
 //! - `limits`: rate limits in JSON
 //! - `permissions`: who may do what
 //! - `openapi`: what an endpoint takes and gives, as a document
@@ -14,6 +15,7 @@ mod fields;
 pub(crate) mod invocations;
 mod limits;
 mod objects;
+mod observe;
 mod openapi;
 pub(crate) mod permissions;
 mod settings;

@@ -240,6 +240,7 @@ impl Device {
             config,
         } = self;
         let Rooms { store, tables, .. } = rooms;
+        let metrics = services.metrics.clone();
         let serving = services.serving.clone();
         let endpoints = services.endpoints.clone();
         let url = url_of(&server);
@@ -258,7 +259,7 @@ impl Device {
             .clone()
             .feed_watchdog(groups.workers.shutdown_token());
         drop(groups.workers.spawn("watchdog", fed));
-        let give_back = idle::give_back(groups.workers.clone());
+        let give_back = idle::give_back(groups.workers.clone(), metrics);
         drop(groups.workers.spawn("idle", give_back));
         let ready = async {
             // A stored endpoint that serves again by now saves its first client a refusal.

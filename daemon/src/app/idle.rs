@@ -12,6 +12,7 @@ use edgeward_base::memory::release_code;
 use edgeward_kernels::memory;
 
 use crate::tasks::Tasks;
+use crate::telemetry::{Gauge, Metrics};
 
 /// How long the process must have been idle.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -20,7 +21,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 const IDLE: u32 = 100;
 
 /// Keeps free memory, and gives it back whenever the process falls idle, until the tasks shut down.
-pub(super) async fn give_back(tasks: Tasks) {
+/// Says meanwhile how much of the machine the process uses.
+pub(super) async fn give_back(tasks: Tasks, metrics: Metrics) {
     memory::keep();
     let shutdown = tasks.shutdown_token();
     let mut at_work = true;
@@ -31,13 +33,23 @@ pub(super) async fn give_back(tasks: Tasks) {
         .is_some()
     {
         let used = processor_time();
-        let idle = used.saturating_sub(before) < PERIOD / IDLE;
+        let spent = used.saturating_sub(before);
+        metrics.set(Gauge::ProcessorPercent, percent(spent));
+        let idle = spent < PERIOD / IDLE;
         before = used;
         if idle && at_work {
             release(&tasks).await;
         }
         at_work = !idle;
     }
+}
+
+/// Processor time of one period as a share of what all processors have.
+fn percent(spent: Duration) -> u64 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = u128::try_from(processors).unwrap_or(1);
+    let share = spent.as_micros() * 100 / (PERIOD.as_micros() * processors);
+    u64::try_from(share).unwrap_or(100)
 }
 
 /// Unmapping takes long enough to be kept from the threads that answer.

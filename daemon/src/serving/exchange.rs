@@ -26,6 +26,7 @@ use super::call::{Answered, Call, Noted};
 use super::compute::{self, ComputeError, Lane};
 use super::error::ServeError;
 use super::statistics::Parts;
+use super::traffic::Ended;
 use crate::endpoint::{ConfigUpdate, EndpointView, RoutedEndpoint, RoutedEntity};
 use crate::gateway::{Caller, PermissionLevel, granted};
 use crate::inference_table::Row;
@@ -53,6 +54,8 @@ pub struct Exchange {
     entity: Option<Arc<RoutedEntity>>,
     permit: Option<Permit>,
     caller: Option<Caller>,
+    /// Whether the model was asked.
+    computed: bool,
 }
 
 /// Which of an endpoint's served entities is to answer.
@@ -82,6 +85,7 @@ impl Exchange {
             entity: None,
             permit: None,
             caller: None,
+            computed: false,
             core,
         }
     }
@@ -236,6 +240,8 @@ impl Exchange {
         };
         let (noted, parts) = (work.noted, work.parts);
         self.spend(&noted);
+        // A body that was refused has no rows, and the model was not asked.
+        self.computed = work.rows > 0;
         self.with_row(|row| {
             row.client_request_id = noted.client_request_id;
             row.usage_context = noted.usage_context;
@@ -302,10 +308,27 @@ impl Exchange {
     }
 
     fn hand_over(&self, status: u16, mut row: Row) {
+        self.count(status, &row);
         if let Some(table) = &self.table {
             row.status_code = status;
             self.core.sink.offer(table, row);
         }
+    }
+
+    /// Counts the request under its endpoint.
+    fn count(&self, status: u16, row: &Row) {
+        let Ok(endpoint) = &self.endpoint else { return };
+        let now = self.core.clock.monotonic();
+        let micros = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let ended = Ended {
+            status,
+            latency: micros.saturating_sub(row.monotonic_us),
+            computed: self
+                .computed
+                .then_some((row.execution_duration_us, row.queue_duration_us)),
+        };
+        let traffic = self.core.traffic.of(endpoint.id.as_str());
+        traffic.add(ended, now.as_secs());
     }
 
     fn with_row(&mut self, fill: impl FnOnce(&mut Row)) {

@@ -1,4 +1,4 @@
-//! What serving knows of each served entity from the requests that it answered.
+//! What serving knows of served entities and endpoints from the requests that they answered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,35 +17,41 @@ pub(super) struct Measured {
     pub(super) statistics: Statistics,
 }
 
-/// The measurements of all served entities by their ids: read without a lock, added to by copy.
-#[derive(Debug, Default)]
-pub(super) struct MeasuredEntities(ArcSwap<HashMap<Arc<str>, Arc<Measured>>>);
+/// Measurements by ids: read without a lock, added to by copy.
+#[derive(Debug)]
+pub(super) struct ById<T>(ArcSwap<HashMap<Arc<str>, Arc<T>>>);
 
-impl MeasuredEntities {
-    /// Those of one served entity; a new one starts on the pool.
+impl<T> Default for ById<T> {
+    fn default() -> Self {
+        Self(ArcSwap::default())
+    }
+}
+
+impl<T: Default> ById<T> {
+    /// Those of an id; a new one starts at nothing.
     #[must_use]
-    pub(super) fn of(&self, entity_id: &str) -> Arc<Measured> {
-        if let Some(known) = self.known(entity_id) {
+    pub(super) fn of(&self, id: &str) -> Arc<T> {
+        if let Some(known) = self.known(id) {
             return known;
         }
-        let id: Arc<str> = entity_id.into();
-        let fresh = Arc::new(Measured::default());
+        let key: Arc<str> = id.into();
+        let fresh = Arc::new(T::default());
         self.0.rcu(|all| {
             let mut all = HashMap::clone(all);
-            all.entry(Arc::clone(&id))
+            all.entry(Arc::clone(&key))
                 .or_insert_with(|| Arc::clone(&fresh));
             all
         });
-        self.known(entity_id).unwrap_or(fresh)
+        self.known(id).unwrap_or(fresh)
     }
 
-    /// Those of one served entity, if it ever answered.
+    /// Those of an id that was measured before.
     #[must_use]
-    pub(super) fn known(&self, entity_id: &str) -> Option<Arc<Measured>> {
-        self.0.load().get(entity_id).map(Arc::clone)
+    pub(super) fn known(&self, id: &str) -> Option<Arc<T>> {
+        self.0.load().get(id).map(Arc::clone)
     }
 
-    /// Forgets the entities that `serves` no longer knows.
+    /// Forgets the ids that `serves` no longer knows.
     pub(super) fn retain(&self, serves: impl Fn(&str) -> bool) {
         self.0.rcu(|all| {
             let mut all = HashMap::clone(all);
@@ -62,7 +68,7 @@ mod tests {
 
     #[test]
     fn an_entity_keeps_its_pace_until_it_is_forgotten() {
-        let all = MeasuredEntities::default();
+        let all = ById::<Measured>::default();
         for id in ["a", "b"] {
             (0..FIRST).for_each(|_| all.of(id).pace.record(1));
         }

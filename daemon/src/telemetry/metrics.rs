@@ -101,6 +101,19 @@ impl Metrics {
         }
     }
 
+    /// What the process uses of the machine.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let gauges = &self.cells.gauges;
+        let processor = gauges.get(Gauge::ProcessorPercent as usize);
+        let memory = resident_bytes().zip(memory_bytes());
+        let share = |(used, all): (u64, u64)| used.saturating_mul(100).checked_div(all);
+        Usage {
+            processor_percent: processor.map_or(0, |percent| percent.load(Ordering::Relaxed)),
+            memory_percent: memory.and_then(share).unwrap_or(0),
+        }
+    }
+
     /// Sets what the operating system and the list of tasks know about the process.
     pub fn sample_process(&self, clock: &dyn Clock, tasks: &Tasks) {
         self.set(Gauge::UptimeSeconds, clock.monotonic().as_secs());
@@ -128,14 +141,31 @@ impl Metrics {
     }
 }
 
+/// What the process uses of the machine, in per cent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Of all processors, in the last ten seconds.
+    pub processor_percent: u64,
+    /// Of the machine's memory.
+    pub memory_percent: u64,
+}
+
 fn count(items: usize) -> u64 {
     u64::try_from(items).unwrap_or(u64::MAX)
 }
 
-/// The resident memory that the kernel states in kilobytes: `VmRSS:  12345 kB`.
 fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    stated("/proc/self/status", "VmRSS:")
+}
+
+fn memory_bytes() -> Option<u64> {
+    stated("/proc/meminfo", "MemTotal:")
+}
+
+/// What the kernel states in kilobytes: `VmRSS:  12345 kB`.
+fn stated(file: &str, what: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(what))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     kilobytes.checked_mul(1024)
 }

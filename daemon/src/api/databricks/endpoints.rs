@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::fields::{self, Fields};
 use super::openapi::get_openapi;
-use super::{objects, settings};
+use super::{objects, observe, settings};
 use crate::api::error::ApiError;
 use crate::api::{Services, access, content_type, respond};
 use crate::endpoint::{About, EndpointConfigInput, EndpointView};
@@ -42,6 +42,7 @@ pub(crate) fn routes() -> Router<Services> {
         // other method means an endpoint that is called `pt`.
         .route(&format!("{ROOT}/pt"), endpoint_called_pt())
         .merge(settings::routes())
+        .merge(observe::routes())
 }
 
 fn endpoint_called_pt() -> axum::routing::MethodRouter<Services> {

@@ -242,11 +242,6 @@ async fn routes_that_are_not_served_say_so() {
     for (method, path) in [
         (Method::POST, format!("{ENDPOINTS}/pt")),
         (Method::PUT, format!("{ENDPOINTS}/pt/fraud/config")),
-        (Method::GET, format!("{ENDPOINTS}/fraud/metrics")),
-        (
-            Method::GET,
-            format!("{ENDPOINTS}/fraud/served-models/a/logs"),
-        ),
         (
             Method::POST,
             "/serving-endpoints/chat/completions".to_owned(),
@@ -369,5 +364,70 @@ async fn the_admin_socket_is_the_owners_alone() {
     let stack = Stack::start().await;
     let mode = std::fs::metadata(stack.admin_socket()).unwrap();
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_shows_its_metrics_and_logs() {
+    let stack = Stack::serving_fraud().await;
+    let invocations = "/serving-endpoints/fraud/invocations";
+    let good = transaction();
+    for body in [&good, &good, &json!({})] {
+        stack.send(Method::POST, invocations, body).await;
+    }
+    let answer = stack.get(&format!("{ENDPOINTS}/fraud/metrics")).await;
+    let kind = answer.header("content-type").unwrap();
+    assert!(kind.starts_with("text/plain"), "{kind}");
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let sample = |name: &str| {
+        let mut lines = text
+            .lines()
+            .filter(|line| line.starts_with(&format!("{name} ")));
+        let words: Vec<&str> = lines.next().unwrap().split(' ').collect();
+        assert_eq!(words.len(), 3, "{words:?}");
+        words[1].parse::<f64>().unwrap()
+    };
+    for (name, value) in [
+        ("request_count_total", 3.0),
+        ("request_4xx_count_total", 1.0),
+        ("request_5xx_count_total", 0.0),
+        ("provisioned_concurrent_requests_total", 1.0),
+        ("request_latency_ms_count{endpoint_name=\"fraud\"}", 3.0),
+        (
+            "model_prediction_latency_ms_count{endpoint_name=\"fraud\"}",
+            2.0,
+        ),
+        (
+            "model_queue_time_ms_bucket{endpoint_name=\"fraud\",le=\"+Inf\"}",
+            2.0,
+        ),
+    ] {
+        assert_eq!(sample(name), value, "{name}");
+    }
+    assert!(sample("mem_usage_percentage") <= 100.0);
+    assert!(sample("request_latency_ms_sum{endpoint_name=\"fraud\"}") > 0.0);
+
+    let entity = format!("{ENDPOINTS}/fraud/served-models/champion");
+    let built = stack.get(&format!("{entity}/build-logs")).await.json();
+    let built = built["logs"].as_str().unwrap();
+    for part in [
+        "main.default.fraud/3",
+        "manifest ",
+        "engine tract",
+        "Framework",
+        "DEPLOYMENT_READY",
+    ] {
+        assert!(built.contains(part), "{built}");
+    }
+    // Events are kept by the process's event log, which tests do not start.
+    assert_eq!(
+        stack.get(&format!("{entity}/logs")).await.json(),
+        json!({"logs": ""})
+    );
+    let stranger = format!("{ENDPOINTS}/fraud/served-models/stranger/logs");
+    stack
+        .get(&stranger)
+        .await
+        .error(404, "RESOURCE_DOES_NOT_EXIST");
     stack.stop().await;
 }

@@ -127,6 +127,9 @@ async fn an_endpoint_that_is_granted_to_nobody_is_closed_in_every_dialect() {
     for path in [
         FRAUD.to_owned(),
         format!("{FRAUD}/openapi"),
+        format!("{FRAUD}/metrics"),
+        format!("{FRAUD}/served-models/champion/logs"),
+        format!("{FRAUD}/served-models/champion/build-logs"),
         permissions.clone(),
         format!("{permissions}/permissionLevels"),
         "/v2/models/fraud".to_owned(),

@@ -90,6 +90,8 @@ pub enum Gauge {
     StateBallastBytes,
     /// Bytes of inference tables on disk.
     RowsDiskBytes,
+    /// Share of all processors that the process used lately, in per cent.
+    ProcessorPercent,
 }
 
 /// How durations are distributed.
@@ -185,7 +187,7 @@ impl Counter {
 
 impl Gauge {
     /// All gauges, in the order in which they are printed.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::InFlightRequests,
         Self::InFlightBytes,
         Self::StateBytes,
@@ -196,6 +198,7 @@ impl Gauge {
         Self::UptimeSeconds,
         Self::StateBallastBytes,
         Self::RowsDiskBytes,
+        Self::ProcessorPercent,
     ];
 
     pub(super) const fn name(self) -> Name {
@@ -224,6 +227,10 @@ impl Gauge {
             Self::RowsDiskBytes => plain(
                 "edgeward_rows_disk_bytes",
                 "Inference tables on disk, the log and what is set aside included.",
+            ),
+            Self::ProcessorPercent => plain(
+                "edgeward_processor_percent",
+                "Share of all processors that the process used in the last ten seconds.",
             ),
         }
     }

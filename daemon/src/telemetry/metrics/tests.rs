@@ -15,6 +15,7 @@ fn every_name_ends_with_its_unit_and_its_position_is_its_number() {
             "_tasks",
             "_generation",
             "_poisoned",
+            "_percent",
         ];
         let family = gauge.name().family;
         assert!(units.iter().any(|unit| family.ends_with(unit)), "{family}");
