@@ -93,6 +93,35 @@ impl Default for EndpointOptions {
     }
 }
 
+/// An endpoint that is to be made.
+#[derive(Debug, Clone)]
+pub struct NewEndpoint {
+    /// Its name.
+    pub name: EndpointName,
+    /// Its id, which nothing else ever has.
+    pub id: EndpointId,
+    /// What it serves.
+    pub config: EndpointConfigInput,
+    /// What people say of it.
+    pub about: About,
+    /// Who makes it.
+    pub creator: Creator,
+}
+
+impl NewEndpoint {
+    /// One of which nothing is said, with a new id.
+    #[must_use]
+    pub fn new(name: EndpointName, config: EndpointConfigInput, creator: Creator) -> Self {
+        Self {
+            name,
+            id: EndpointId::random(),
+            config,
+            about: About::default(),
+            creator,
+        }
+    }
+}
+
 /// A handle to the one owner of all endpoints. A clone is another handle to the same owner.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
@@ -142,22 +171,10 @@ impl Endpoints {
     /// # Errors
     /// [`EndpointError`]; nothing has happened then. A model that cannot be loaded is no error:
     /// the endpoint exists with `UPDATE_FAILED`.
-    pub async fn create(
-        &self,
-        name: EndpointName,
-        config: EndpointConfigInput,
-        about: About,
-        author: Principal,
-    ) -> Result<Arc<EndpointView>, EndpointError> {
-        let about = about.checked()?;
-        self.ask(|reply| Command::Create {
-            name,
-            config,
-            about,
-            author,
-            reply,
-        })
-        .await
+    pub async fn create(&self, new: NewEndpoint) -> Result<Arc<EndpointView>, EndpointError> {
+        let about = new.about.checked()?;
+        let new = NewEndpoint { about, ..new };
+        self.ask(|reply| Command::Create { new, reply }).await
     }
 
     /// Adds tags to an endpoint, in the place of those with the same keys, and takes others away.

@@ -13,6 +13,6 @@ pub use caller::{ADMINS, Caller, Grant, Grantee, PermissionLevel, PrincipalKind,
 pub use limit::{LimitKey, Limits, OverLimit, RateLimit};
 pub use policy::{ChangePolicyError, LoadPoliciesError, Policies, Policy, PolicyRecord};
 pub use token::{
-    CreateTokenError, FirstTokenError, FirstTokenRecord, LoadTokensError, NewToken,
+    CreateTokenError, FirstTokenError, FirstTokenRecord, LoadTokensError, LoginError, NewToken,
     ParseTokenIdError, RevokeTokenError, TokenId, TokenOwner, TokenRecord, TokenView, Tokens,
 };

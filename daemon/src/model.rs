@@ -58,7 +58,7 @@ pub use onnx_files::ScanOnnxError;
 pub use prove::{EngineRefusal, ProveModelError};
 pub use remove::RemoveModelError;
 pub use scoring::{
-    BindModelError, InputForm, Mistake, Predictions, ScoreError, Scorer, ScoringInput,
+    BindModelError, InputForm, MOST_TEXTS, Mistake, Predictions, ScoreError, Scorer, ScoringInput,
     ScoringRequest, parse_csv_body, parse_scoring_body, read_values, write_values,
 };
 pub use sentence::ReadSentenceError;

@@ -29,6 +29,7 @@ use crate::profile::{Profile, WorkloadSizes};
 use crate::tasks::{SpawnThreadError, Tasks};
 
 mod admission;
+mod authorise;
 mod call;
 mod compute;
 mod error;
@@ -40,6 +41,7 @@ mod trace;
 mod traffic;
 
 pub use admission::{Admission, AdmitError, Permit};
+pub use authorise::level_of;
 pub use call::{Answered, Call, Noted};
 pub use compute::{Compute, ComputeError, Lane};
 pub use error::ServeError;

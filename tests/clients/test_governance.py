@@ -136,9 +136,7 @@ def test_rate_limits_of_the_gateway(box, serving, endpoint, token_of):
         AiGatewayRateLimit(calls=1000, renewal_period=minute, key=AiGatewayRateLimitKey.ENDPOINT),
         AiGatewayRateLimit(calls=0, renewal_period=minute, key=AiGatewayRateLimitKey.USER, principal="eve"),
         AiGatewayRateLimit(calls=0, renewal_period=minute, key=AiGatewayRateLimitKey.USER_GROUP, principal="guests"),
-        AiGatewayRateLimit(
-            calls=0, tokens=5, renewal_period=minute, key=AiGatewayRateLimitKey.SERVICE_PRINCIPAL, principal="robot"
-        ),
+        AiGatewayRateLimit(calls=0, renewal_period=minute, key=AiGatewayRateLimitKey.SERVICE_PRINCIPAL, principal="robot"),
     ]
     assert serving.put_ai_gateway(endpoint.name, rate_limits=limits).rate_limits == limits
     assert serving.get(endpoint.name).ai_gateway.rate_limits == limits
@@ -186,6 +184,9 @@ def test_mlflow_sets_limits_and_tags(box, serving, name, monkeypatch):
 
 
 def test_what_would_have_no_effect_is_refused_by_name(serving, endpoint):
+    minute = AiGatewayRateLimitRenewalPeriod.MINUTE
+    with pytest.raises(InvalidParameterValue, match="no model of this endpoint counts tokens"):
+        serving.put_ai_gateway(endpoint.name, rate_limits=[AiGatewayRateLimit(tokens=5, renewal_period=minute)])
     with pytest.raises(InvalidParameterValue, match="fallback_config"):
         serving.put_ai_gateway(endpoint.name, fallback_config=FallbackConfig(enabled=True))
     with pytest.raises(InvalidParameterValue, match="on_update_failure"):

@@ -8,8 +8,15 @@ import numpy as np
 import onnx
 import openai
 import pytest
+import requests
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.service.serving import EndpointCoreConfigInput, ServedEntityInput
+from databricks.sdk.service.serving import (
+    AiGatewayRateLimit,
+    AiGatewayRateLimitKey,
+    AiGatewayRateLimitRenewalPeriod,
+    EndpointCoreConfigInput,
+    ServedEntityInput,
+)
 from onnx import TensorProto, helper, numpy_helper
 
 WORDS = ["[PAD]", "[UNK]", "the", "box", "has", "no", "network", "for", "weeks"]
@@ -129,6 +136,47 @@ def test_what_cannot_be_embedded_is_named(client, model, given, error, message):
     with pytest.raises(error, match=message) as raised:
         client.embeddings.create(model=model, input=given)
     assert raised.value.request_id
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("v1/embeddings", {"model": NAME, "input": "the box has no network"}),
+        (f"serving-endpoints/{NAME}/invocations", {"input": "the box has no network"}),
+        (f"serving-endpoints/{NAME}/invocations", {"inputs": ["the box has no network"]}),
+        (f"serving-endpoints/{NAME}/invocations", {"dataframe_split": {"columns": ["text"], "data": [["the box has no network"]]}}),
+        (
+            f"v2/models/{NAME}/infer",
+            {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["the box has no network"]}]},
+        ),
+    ],
+)
+def test_tokens_count_in_every_dialect(box, workspace, path, body):
+    minute = AiGatewayRateLimitRenewalPeriod.MINUTE
+    headers = {"Authorization": f"Bearer {box.token}"}
+    ask = lambda: requests.post(f"{box.url}/{path}", json=body, headers=headers, timeout=30).status_code
+    limit = AiGatewayRateLimit(tokens=7, renewal_period=minute, key=AiGatewayRateLimitKey.ENDPOINT)
+    # A limit that is new counts from nothing.
+    workspace.serving_endpoints.put_ai_gateway(NAME)
+    workspace.serving_endpoints.put_ai_gateway(NAME, rate_limits=[limit])
+    try:
+        # Two calls of five tokens cross it; a minute of the box may end in between.
+        statuses = [ask() for _ in range(6)]
+        assert 2 <= statuses.count(200) <= 4 and statuses.count(429) == 6 - statuses.count(200), statuses
+    finally:
+        workspace.serving_endpoints.put_ai_gateway(NAME)
+
+
+@pytest.mark.parametrize("beside", [{"inputs": ["a"]}, {"model": NAME}, {"unknown": 1}])
+def test_input_stands_alone_in_an_invocation(box, workspace, beside):
+    url = f"{box.url}/serving-endpoints/{NAME}/invocations"
+    answer = requests.post(url, json={"input": "a", **beside}, headers={"Authorization": f"Bearer {box.token}"}, timeout=30)
+    assert answer.status_code == 400 and "cannot stand beside input" in answer.text, answer.text
+
+
+def test_a_request_has_a_bound_on_its_texts(client):
+    with pytest.raises(openai.BadRequestError, match="at most 2048 texts"):
+        client.embeddings.create(model=NAME, input=["a"] * 2049)
 
 
 def test_a_wrong_token(box, workspace):

@@ -106,14 +106,16 @@ def test_numbers_of_16_bits_widen(client, headers):
 
 
 def test_classes_are_the_largest_scores(client, headers):
-    image = np.zeros((2, 64), dtype=np.float32)
-    scores = client.infer("digits", [tensor("X", image, "FP32", True)], headers=headers()).as_numpy("scores")
+    image = np.random.default_rng(5).uniform(0, 16, (2, 64)).astype(np.float32)
+    given = [tensor("X", image, "FP32", True)]
+    scores = client.infer("digits", given, "1", headers=headers()).as_numpy("scores")
     wanted = [triton.InferRequestedOutput("scores", class_count=3)]
-    answer = client.infer("digits", [tensor("X", image, "FP32", True)], outputs=wanted, headers=headers())
-    classes = answer.as_numpy("scores")
+    classes = client.infer("digits", given, "1", outputs=wanted, headers=headers()).as_numpy("scores")
     assert classes.shape == (2, 3)
-    if answer.get_response()["model_version"] == "1":
-        assert int(classes[0][0].split(b":")[1]) == int(np.argmax(scores[0]))
+    for row, named in zip(scores, classes):
+        places = [int(one.decode().split(":")[1]) for one in named]
+        assert places == np.argsort(-row)[:3].tolist()
+        assert float(named[0].decode().split(":")[0]) == pytest.approx(row[places[0]], abs=1e-6)
 
 
 def test_many_at_once(client, headers):

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgeward::endpoint::{
-    About, AppliedDesired, EndpointConfigInput, EndpointOptions, EndpointRecord, Endpoints,
+    AppliedDesired, Creator, EndpointConfigInput, EndpointOptions, EndpointRecord, Endpoints,
+    NewEndpoint,
 };
 use edgeward::gateway::{Caller, Policies, PolicyRecord, PrincipalKind};
 use edgeward::inference_table::Row;
@@ -25,7 +26,7 @@ use edgeward::store::{Store, StoreOptions};
 use edgeward::tasks::Tasks;
 use edgeward_base::clock::{SharedClock, SystemClock};
 use edgeward_base::durable::{RealFs, SharedFs};
-use edgeward_base::names::{EndpointName, TableName};
+use edgeward_base::names::{EndpointName, Principal, TableName};
 use edgeward_kernels::tensor::Tensor;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -78,7 +79,7 @@ impl Rooms {
         .with_table::<PolicyRecord>();
         let (store, _) = Store::open(options).unwrap();
         let models = Arc::new(open_models(folder.path(), &store, &tasks, &clock, fs).await);
-        let policies = Policies::load(store.clone()).unwrap();
+        let policies = Policies::load(store.clone(), &tasks).unwrap();
         let endpoints = Endpoints::open(
             EndpointOptions {
                 answer_within: ENDING,
@@ -121,10 +122,11 @@ impl Rooms {
     pub(crate) async fn configure(&self, name: &str, config: &Value) {
         let endpoint: EndpointName = name.parse().unwrap();
         let input = EndpointConfigInput::from_json(config).unwrap();
-        let author = "suite".parse().unwrap();
+        let author: Principal = "suite".parse().unwrap();
         let view = if self.endpoints.get(name).is_none() {
-            let about = About::default();
-            self.endpoints.create(endpoint, input, about, author).await
+            let creator = Creator::Principal(author);
+            let new = NewEndpoint::new(endpoint, input, creator);
+            self.endpoints.create(new).await
         } else {
             self.endpoints.update_config(endpoint, input, author).await
         };

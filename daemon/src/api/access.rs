@@ -7,26 +7,22 @@ use std::sync::Arc;
 use super::Services;
 use super::databricks::unknown;
 use super::error::ApiError;
-use crate::endpoint::{Creator, EndpointView};
-use crate::gateway::{Caller, PermissionLevel, granted};
+use crate::endpoint::EndpointView;
+use crate::gateway::{Caller, PermissionLevel};
+use crate::serving::level_of;
 
-/// The most that the caller may do with an endpoint that `creator` made.
+/// The most that the caller may do with an endpoint.
 pub(crate) fn level(
     services: &Services,
     caller: &Caller,
-    name: &str,
-    creator: &Creator,
+    view: &EndpointView,
 ) -> Option<PermissionLevel> {
-    if creator.is(&caller.principal) {
-        return Some(PermissionLevel::Manage);
-    }
-    granted(caller, &services.policies.of(name).grants)
+    level_of(&services.policies, caller, view.id.as_str(), &view.creator)
 }
 
 /// Whether the caller may see an endpoint.
 pub(crate) fn may_view(services: &Services, caller: &Caller, view: &EndpointView) -> bool {
-    let level = level(services, caller, view.name.as_str(), &view.creator);
-    level >= Some(PermissionLevel::View)
+    level(services, caller, view) >= Some(PermissionLevel::View)
 }
 
 /// The endpoint of that name, if the caller may do `wanted` with it.
@@ -40,7 +36,7 @@ pub(crate) fn require(
     wanted: PermissionLevel,
 ) -> Result<Arc<EndpointView>, ApiError> {
     let view = services.endpoints.get(name).ok_or_else(|| unknown(name))?;
-    if level(services, caller, name, &view.creator) >= Some(wanted) {
+    if level(services, caller, &view) >= Some(wanted) {
         return Ok(view);
     }
     Err(ApiError::forbidden(format!(

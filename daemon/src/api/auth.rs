@@ -9,12 +9,10 @@ use crate::gateway::{Caller, Tokens};
 /// Who sent a request, by the token that it carries.
 ///
 /// # Errors
-/// 401 when it carries none, 403 when the token is not good.
+/// 401 when it carries none, 403 when the token is not good, 429 when too many were not.
 pub(crate) fn authenticate(headers: &HeaderMap, tokens: &Tokens) -> Result<Caller, ApiError> {
     let token = bearer(headers).ok_or_else(ApiError::unauthenticated)?;
-    tokens
-        .authenticate(token)
-        .ok_or_else(ApiError::permission_denied)
+    Ok(tokens.authenticate(token)?)
 }
 
 /// The token in `Authorization: Bearer {token}`; the scheme's case does not matter.

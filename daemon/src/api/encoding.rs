@@ -12,8 +12,8 @@ use flate2::write::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue};
 
-/// How much of a compressed body is expanded at once: at the most that deflate can shrink, 512 KiB.
-pub(crate) const STEP: usize = 512;
+/// How much of a compressed body is expanded at once: at the most that deflate can shrink, 64 KiB.
+pub(crate) const STEP: usize = 64;
 
 /// Answers below this size are sent as they are.
 const LEAST_COMPRESSED: usize = 512;

@@ -31,7 +31,9 @@ use super::content_type::ContentTypeError;
 use super::databricks::FieldError;
 use super::encoding::EncodingError;
 use crate::endpoint::{EndpointError, ValidateConfigError};
-use crate::gateway::{ChangePolicyError, CreateTokenError, OverLimit, RevokeTokenError};
+use crate::gateway::{
+    ChangePolicyError, CreateTokenError, LoginError, OverLimit, RevokeTokenError,
+};
 use crate::model::{ImportModelError, Mistake, ScoreError};
 use crate::serving::{AdmitError, ComputeError, ServeError};
 use crate::store::ReadStoreError;
@@ -109,12 +111,7 @@ impl ApiError {
         )
     }
 
-    /// 403: the token is none of this server.
-    pub(crate) fn permission_denied() -> Self {
-        Self::forbidden("the token is unknown, revoked or expired")
-    }
-
-    /// 403: the token is good, and not for this.
+    /// 403: the token is none of this server, or good and not for this.
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message)
     }
@@ -316,6 +313,18 @@ impl From<AdmitError> for ApiError {
             AdmitError::Draining | AdmitError::OutOfMemory { .. } => {
                 Self::unavailable(error.to_string())
             }
+        }
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Refused => Self::forbidden(error.to_string()),
+            LoginError::TooMany { after_seconds } => Self {
+                retry_after: Some(after_seconds),
+                ..Self::exhausted(error.to_string())
+            },
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::model::OpenModelStoreError;
 use crate::profile::{LoadProfileError, Profile};
 use crate::serving::{InferenceSink, Randomness, Serving, ServingLimits, ServingParts};
 use crate::store::OpenStoreError;
-use crate::tasks::SpawnThreadError;
+use crate::tasks::{SpawnThreadError, Tasks};
 use crate::telemetry::ServiceManager;
 
 #[cfg(test)]
@@ -166,7 +166,7 @@ impl Device {
         let broker = rooms.broker(&config)?;
         let tokens = Tokens::load(rooms.store.clone(), Arc::clone(&means.clock))
             .map_err(BuildDeviceError::Tokens)?;
-        let policies = policies(&rooms).await?;
+        let policies = policies(&rooms, &groups.workers).await?;
         let secrets = config.state_dir.join("secrets");
         let first = tokens.ensure_first(means.fs.as_ref(), &secrets).await;
         let made = first.map_err(BuildDeviceError::FirstToken)?;
@@ -311,10 +311,11 @@ async fn reload_on_hangup(tls: Option<Tls>, shutdown: CancellationToken) {
 
 /// The policies of the endpoints that there are. One that was written just before a power cut may have no
 /// endpoint.
-async fn policies(rooms: &Rooms) -> Result<Policies, BuildDeviceError> {
-    let policies = Policies::load(rooms.store.clone()).map_err(BuildDeviceError::Policies)?;
+async fn policies(rooms: &Rooms, tasks: &Tasks) -> Result<Policies, BuildDeviceError> {
+    let policies =
+        Policies::load(rooms.store.clone(), tasks).map_err(BuildDeviceError::Policies)?;
     let views = rooms.endpoints.list();
-    let gone = policies.retain(|endpoint| views.get(endpoint.as_str()).is_some());
+    let gone = policies.retain(move |id| views.iter().any(|view| view.id.as_str() == id));
     gone.await.map_err(BuildDeviceError::ForgetPolicies)?;
     Ok(policies)
 }

@@ -25,8 +25,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::endpoint::EndpointOptions;
-use crate::endpoint::about::About;
 use crate::endpoint::config::EndpointConfigInput;
 use crate::endpoint::error::EndpointError;
 use crate::endpoint::models::{LoadFailures, LoadedModels, ModelSource, Scorers};
@@ -34,6 +32,7 @@ use crate::endpoint::record::{AppliedDesired, EndpointId};
 use crate::endpoint::routing::RoutingSnapshot;
 use crate::endpoint::state::{Effect, Event, State, step};
 use crate::endpoint::view::{EndpointView, EndpointViews};
+use crate::endpoint::{EndpointOptions, NewEndpoint};
 use crate::store::{Change, Store};
 use crate::tasks::Tasks;
 
@@ -54,10 +53,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, EndpointError>>;
 pub(super) enum Command {
     /// Make a new endpoint.
     Create {
-        name: EndpointName,
-        config: EndpointConfigInput,
-        about: About,
-        author: Principal,
+        new: NewEndpoint,
         reply: Reply<Arc<EndpointView>>,
     },
     /// Add tags to an endpoint and take others away.
@@ -169,13 +165,7 @@ impl Owner {
             return self.waiting.push_back(command);
         }
         match command {
-            Command::Create {
-                name,
-                config,
-                about,
-                author,
-                reply,
-            } => self.create(name, &config, about, author, reply),
+            Command::Create { new, reply } => self.create(new, reply),
             Command::Retag {
                 name,
                 add,
@@ -210,8 +200,8 @@ impl Owner {
     /// Whether an endpoint that the command concerns is not back yet after the start.
     fn must_wait(&self, command: &Command) -> bool {
         match command {
-            Command::Create { name, .. }
-            | Command::Retag { name, .. }
+            Command::Create { new, .. } => self.restoring.contains(&new.name),
+            Command::Retag { name, .. }
             | Command::UpdateConfig { name, .. }
             | Command::Delete { name, .. } => self.restoring.contains(name),
             Command::ApplyDesired { .. } => !self.restoring.is_empty(),

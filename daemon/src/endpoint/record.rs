@@ -119,24 +119,30 @@ pub struct UnappliedChange {
 /// Who created an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Creator {
-    /// Somebody with a token of this box.
+    /// A person with a token of this box.
     Principal(Principal),
     /// The fleet's registry.
     Registry,
+    /// A program with a token of this box.
+    ServicePrincipal(Principal),
 }
 
 impl Creator {
-    /// Whether this is who created it.
+    /// Whoever holds a token.
     #[must_use]
-    pub fn is(&self, principal: &Principal) -> bool {
-        matches!(self, Self::Principal(creator) if creator == principal)
+    pub fn of(principal: Principal, is_program: bool) -> Self {
+        if is_program {
+            Self::ServicePrincipal(principal)
+        } else {
+            Self::Principal(principal)
+        }
     }
 }
 
 impl fmt::Display for Creator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Principal(principal) => principal.fmt(f),
+            Self::Principal(principal) | Self::ServicePrincipal(principal) => principal.fmt(f),
             Self::Registry => f.write_str("registry"),
         }
     }

@@ -275,7 +275,11 @@ impl Appliance {
 
     async fn create(&self, name: &str, config: Value) -> Result<Arc<EndpointView>, EndpointError> {
         self.endpoints
-            .create(endpoint(name), input(&config), About::default(), somebody())
+            .create(NewEndpoint::new(
+                endpoint(name),
+                input(&config),
+                Creator::Principal(somebody()),
+            ))
             .await
     }
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::caller::{Caller, PrincipalKind};
 
 /// The renewal period, which is the only one.
-const PERIOD: Duration = Duration::from_secs(60);
+pub(super) const PERIOD: Duration = Duration::from_secs(60);
 
 /// What a limit is of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,37 +63,34 @@ pub struct OverLimit {
     pub after_seconds: u32,
 }
 
-/// What was counted in one minute: the number of the minute in the upper 24 bits, the count below.
+/// What was counted in one minute: the number of the minute in the upper 24 bits, which are 31 years, the
+/// count below.
 #[derive(Debug, Default)]
-struct Minute(AtomicU64);
+pub(super) struct Minute(AtomicU64);
 
 const COUNT_BITS: u32 = 40;
+const MOST: u64 = (1 << COUNT_BITS) - 1;
 
 impl Minute {
-    /// What was counted in `minute` so far.
+    /// What was counted in `minute` so far. Who comes late to a minute that is over counts in the next.
     fn count(&self, minute: u64) -> u64 {
         let packed = self.0.load(Ordering::Relaxed);
-        if packed >> COUNT_BITS == minute & 0xff_ffff {
-            packed & ((1 << COUNT_BITS) - 1)
+        if packed >> COUNT_BITS >= minute {
+            packed & MOST
         } else {
             0
         }
     }
 
     /// Counts `more`, if `most` allows; unless it does, nothing is counted.
-    fn take(&self, minute: u64, more: u64, most: u64) -> bool {
-        let minute = minute & 0xff_ffff;
+    pub(super) fn take(&self, minute: u64, more: u64, most: u64) -> bool {
         let counted = self
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |packed| {
-                let same = packed >> COUNT_BITS == minute;
-                let count = if same {
-                    packed & ((1 << COUNT_BITS) - 1)
-                } else {
-                    0
-                };
+                let stored = packed >> COUNT_BITS;
+                let count = if stored >= minute { packed & MOST } else { 0 };
                 let count = count.checked_add(more).filter(|count| *count <= most)?;
-                Some(minute << COUNT_BITS | count.min((1 << COUNT_BITS) - 1))
+                Some(stored.max(minute) << COUNT_BITS | count.min(MOST))
             });
         counted.is_ok()
     }
@@ -170,7 +167,7 @@ impl Counted {
 }
 
 /// Whole seconds until the minute is over.
-fn after(now: Duration) -> u32 {
+pub(super) fn after(now: Duration) -> u32 {
     let left = PERIOD.as_secs() - now.as_secs() % PERIOD.as_secs();
     u32::try_from(left).unwrap_or(1).max(1)
 }
@@ -208,17 +205,12 @@ impl Limits {
     /// [`OverLimit`]; the call may be counted under another limit all the same, which errs on the side
     /// of fewer calls.
     pub fn take(&self, caller: &Caller, now: Duration) -> Result<(), OverLimit> {
-        let of = |wanted: fn(&LimitKey, &Caller) -> bool| {
-            let meant = move |one: &&Counted| wanted(&one.limit.key, caller);
-            let mut found = self.0.iter().filter(meant).peekable();
-            found.peek().is_some().then_some(found)
-        };
-        if let Some(mut own) = of(is_own) {
-            own.try_for_each(|limit| limit.take(caller, now))?;
-        } else if let Some(groups) = of(is_of_group) {
-            any_has_room(groups, caller, now)?;
-        } else if let Some(mut each) = of(|key, _| *key == LimitKey::EachUser) {
-            each.try_for_each(|limit| limit.take(caller, now))?;
+        match self.deciding(caller) {
+            Some(Deciding::All(mut limits)) => {
+                limits.try_for_each(|limit| limit.take(caller, now))?;
+            }
+            Some(Deciding::Any(groups)) => any_has_room(groups, caller, now)?,
+            None => {}
         }
         let mut whole = self
             .0
@@ -230,16 +222,43 @@ impl Limits {
     /// Counts the tokens of a call that was let through.
     pub fn spend(&self, caller: &Caller, tokens: u64, now: Duration) {
         let minute = now.as_secs() / PERIOD.as_secs();
-        for one in &self.0 {
-            let key = &one.limit.key;
-            let shared = matches!(key, LimitKey::Endpoint | LimitKey::EachUser);
-            if one.limit.tokens.is_some()
-                && (shared || is_own(key, caller) || is_of_group(key, caller))
-            {
+        let spend = |one: &Counted| {
+            if one.limit.tokens.is_some() {
                 one.counts(caller).tokens.take(minute, tokens, u64::MAX);
             }
+        };
+        match self.deciding(caller) {
+            Some(Deciding::All(limits)) | Some(Deciding::Any(limits)) => limits.for_each(spend),
+            None => {}
         }
+        let whole = self
+            .0
+            .iter()
+            .filter(|one| one.limit.key == LimitKey::Endpoint);
+        whole.for_each(spend);
     }
+
+    /// The limits that decide about the caller, beside the endpoint's own.
+    fn deciding<'l>(&'l self, caller: &'l Caller) -> Option<Deciding<'l>> {
+        let of = |wanted: fn(&LimitKey, &Caller) -> bool| {
+            let meant = move |one: &&Counted| wanted(&one.limit.key, caller);
+            let found = self.0.iter().filter(meant);
+            let there = found.clone().next().is_some();
+            there.then(|| Box::new(found) as Box<dyn Iterator<Item = &'l Counted> + 'l>)
+        };
+        of(is_own)
+            .map(Deciding::All)
+            .or_else(|| of(is_of_group).map(Deciding::Any))
+            .or_else(|| of(|key, _| *key == LimitKey::EachUser).map(Deciding::All))
+    }
+}
+
+/// Limits that decide about a caller.
+enum Deciding<'l> {
+    /// All of them must have room.
+    All(Box<dyn Iterator<Item = &'l Counted> + 'l>),
+    /// One of them must.
+    Any(Box<dyn Iterator<Item = &'l Counted> + 'l>),
 }
 
 /// Lets a call through if one of these limits has room for it.

@@ -1,21 +1,24 @@
 //! Policies: who may do what with an endpoint, and how often.
 //!
 //! One record for each endpoint whose policy somebody set; any other has the one that
-//! [`Policy::default`] describes. Kept by the endpoint's name, and written before a new endpoint is made
-//! and after one is deleted, so that no endpoint ever serves without the policy that it was made with.
-//! The request path reads an immutable map by an atomic pointer: no lock, no disk.
+//! [`Policy::default`] describes. Kept by the endpoint's id, which no other endpoint ever has: a policy may
+//! be written before its endpoint is made and taken away after it is gone, and an endpoint that gets a name
+//! again gets nothing with it. The request path reads an immutable map by an atomic pointer: no lock, no disk.
+//!
+//! A change runs in a task of its own, so that it comes to its end also when whoever asked has gone: what is
+//! durable is in force.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use edgeward_base::names::EndpointName;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::caller::{Grant, Grantee, PermissionLevel, USERS};
 use super::limit::{Limits, RateLimit};
 use crate::store::{Change, ChangeError, CommitStoreError, ReadStoreError, Record, Store};
+use crate::tasks::{JoinTaskError, Tasks};
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +26,8 @@ mod tests;
 /// What the store keeps of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRecord {
-    /// The key.
-    pub endpoint: EndpointName,
+    /// The key: the endpoint's id.
+    pub endpoint: Arc<str>,
     /// Who may do what; `None` as long as nobody said.
     pub grants: Option<Vec<Grant>>,
     /// How often it may be asked.
@@ -80,9 +83,9 @@ impl Policy {
         }
     }
 
-    fn record(&self, endpoint: &EndpointName) -> PolicyRecord {
+    fn record(&self, endpoint: &str) -> PolicyRecord {
         PolicyRecord {
-            endpoint: endpoint.clone(),
+            endpoint: endpoint.into(),
             grants: self.set.then(|| self.grants.clone()),
             limits: self.limits.iter().cloned().collect(),
         }
@@ -103,6 +106,9 @@ pub enum ChangePolicyError {
     /// The store did not take it.
     #[error("the policy was not stored")]
     Store(#[source] CommitStoreError),
+    /// The process is shutting down.
+    #[error("the change of the policy was given up")]
+    Task(#[from] JoinTaskError),
 }
 
 /// The policies of all endpoints. A clone is another handle to the same ones.
@@ -112,31 +118,39 @@ pub struct Policies(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    known: ArcSwap<HashMap<EndpointName, Arc<Policy>>>,
+    tasks: Tasks,
+    known: ArcSwap<Known>,
     default: Arc<Policy>,
     /// One change at a time, so that the map is what the store holds.
     changing: Mutex<()>,
 }
 
+/// Policies by the ids of their endpoints.
+type Known = HashMap<Arc<str>, Arc<Policy>>;
+
 impl Policies {
-    /// Reads the policies from the store.
+    /// Reads the policies from the store. Changes run on `tasks`.
     ///
     /// # Errors
     /// [`LoadPoliciesError`].
-    pub fn load(store: Store) -> Result<Self, LoadPoliciesError> {
+    pub fn load(store: Store, tasks: &Tasks) -> Result<Self, LoadPoliciesError> {
         let records: Vec<PolicyRecord> = store.list().map_err(LoadPoliciesError)?;
-        let known = records
-            .iter()
-            .map(|record| (record.endpoint.clone(), Arc::new(Policy::of(record, None))));
+        let known = records.iter().map(|record| {
+            (
+                Arc::clone(&record.endpoint),
+                Arc::new(Policy::of(record, None)),
+            )
+        });
         Ok(Self(Arc::new(Inner {
             known: ArcSwap::from_pointee(known.collect()),
             default: Arc::default(),
             changing: Mutex::new(()),
+            tasks: tasks.clone(),
             store,
         })))
     }
 
-    /// The policy of an endpoint. Takes no lock.
+    /// The policy of the endpoint with that id. Takes no lock.
     #[must_use]
     pub fn of(&self, endpoint: &str) -> Arc<Policy> {
         let known = self.0.known.load();
@@ -149,11 +163,29 @@ impl Policies {
     /// [`ChangePolicyError`].
     pub async fn set_grants(
         &self,
-        endpoint: &EndpointName,
+        endpoint: &str,
         grants: Vec<Grant>,
     ) -> Result<(), ChangePolicyError> {
-        self.change(endpoint, |record| record.grants = Some(grants))
-            .await
+        let edit = |record: &mut PolicyRecord| record.grants = Some(grants);
+        self.change(endpoint, edit).await
+    }
+
+    /// Puts these grants in the place of those to the same grantees.
+    ///
+    /// # Errors
+    /// [`ChangePolicyError`].
+    pub async fn merge_grants(
+        &self,
+        endpoint: &str,
+        changed: Vec<Grant>,
+    ) -> Result<(), ChangePolicyError> {
+        let edit = |record: &mut PolicyRecord| {
+            let mut grants = record.grants.take().unwrap_or_else(everybody_asks);
+            grants.retain(|grant| changed.iter().all(|new| new.to != grant.to));
+            grants.extend(changed);
+            record.grants = Some(grants);
+        };
+        self.change(endpoint, edit).await
     }
 
     /// Says how often an endpoint may be asked; from the next request on.
@@ -162,10 +194,11 @@ impl Policies {
     /// [`ChangePolicyError`].
     pub async fn set_limits(
         &self,
-        endpoint: &EndpointName,
+        endpoint: &str,
         limits: Vec<RateLimit>,
     ) -> Result<(), ChangePolicyError> {
-        self.change(endpoint, |record| record.limits = limits).await
+        let edit = |record: &mut PolicyRecord| record.limits = limits;
+        self.change(endpoint, edit).await
     }
 
     /// Forgets the policies of endpoints that `exists` does not know: those that were deleted, and those
@@ -175,15 +208,42 @@ impl Policies {
     /// [`ChangePolicyError`].
     pub async fn retain(
         &self,
-        exists: impl Fn(&EndpointName) -> bool,
+        exists: impl Fn(&str) -> bool + Send + 'static,
     ) -> Result<(), ChangePolicyError> {
-        let _changing = self.0.changing.lock().await;
-        let mut known = HashMap::clone(&self.0.known.load());
+        let inner = Arc::clone(&self.0);
+        let task = async move { inner.retain(exists).await };
+        self.0.tasks.spawn("policies", task).join().await?
+    }
+
+    /// Forgets the policy of an endpoint.
+    ///
+    /// # Errors
+    /// [`ChangePolicyError`].
+    pub async fn forget(&self, endpoint: &str) -> Result<(), ChangePolicyError> {
+        let gone = endpoint.to_owned();
+        self.retain(move |known| known != gone).await
+    }
+
+    async fn change(
+        &self,
+        endpoint: &str,
+        edit: impl FnOnce(&mut PolicyRecord) + Send + 'static,
+    ) -> Result<(), ChangePolicyError> {
+        let (inner, endpoint) = (Arc::clone(&self.0), Arc::from(endpoint));
+        let task = async move { inner.change(endpoint, edit).await };
+        self.0.tasks.spawn("policies", task).join().await?
+    }
+}
+
+impl Inner {
+    async fn retain(&self, exists: impl Fn(&str) -> bool) -> Result<(), ChangePolicyError> {
+        let _changing = self.changing.lock().await;
+        let mut known = Known::clone(&self.known.load());
         let mut change = Change::new();
         known.retain(|endpoint, _| {
             let kept = exists(endpoint);
             if !kept {
-                change = std::mem::take(&mut change).delete::<PolicyRecord>(endpoint.as_str());
+                change = std::mem::take(&mut change).delete::<PolicyRecord>(endpoint);
             }
             kept
         });
@@ -191,37 +251,29 @@ impl Policies {
             return Ok(());
         }
         self.commit(change).await?;
-        self.0.known.store(Arc::new(known));
+        self.known.store(Arc::new(known));
         Ok(())
-    }
-
-    /// Forgets the policy of an endpoint.
-    ///
-    /// # Errors
-    /// [`ChangePolicyError`].
-    pub async fn forget(&self, endpoint: &EndpointName) -> Result<(), ChangePolicyError> {
-        self.retain(|known| known != endpoint).await
     }
 
     async fn change(
         &self,
-        endpoint: &EndpointName,
+        endpoint: Arc<str>,
         edit: impl FnOnce(&mut PolicyRecord),
     ) -> Result<(), ChangePolicyError> {
-        let _changing = self.0.changing.lock().await;
-        let before = self.of(endpoint.as_str());
-        let mut record = before.record(endpoint);
+        let _changing = self.changing.lock().await;
+        let mut known = Known::clone(&self.known.load());
+        let before = known.get(&endpoint).unwrap_or(&self.default);
+        let mut record = before.record(&endpoint);
         edit(&mut record);
+        let policy = Arc::new(Policy::of(&record, Some(before)));
         self.commit(Change::new().put(&record)?).await?;
-        let policy = Arc::new(Policy::of(&record, Some(&before)));
-        let mut known = HashMap::clone(&self.0.known.load());
-        known.insert(endpoint.clone(), policy);
-        self.0.known.store(Arc::new(known));
+        known.insert(endpoint, policy);
+        self.known.store(Arc::new(known));
         Ok(())
     }
 
     async fn commit(&self, change: Change) -> Result<(), ChangePolicyError> {
-        let committed = self.0.store.commit(change).await;
+        let committed = self.store.commit(change).await;
         committed.map(drop).map_err(ChangePolicyError::Store)
     }
 }

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::caller::{ADMINS, Caller, PrincipalKind};
+use super::limit::{self, Minute};
 use crate::store::{
     Change, ChangeError, CommitStoreError, DecodeRecordError, ReadStoreError, Record, Store,
 };
@@ -45,6 +46,10 @@ pub const FIRST_TOKEN_FILE: &str = "first-token";
 
 /// The principal of the first token.
 pub const FIRST_PRINCIPAL: &str = "admin";
+
+/// How many refused tokens of one minute are looked at and logged. Nobody guesses 256 bits: this keeps a
+/// client that goes wrong from filling the log. A good token is let in however many were refused.
+pub const MOST_REFUSALS: u64 = 120;
 
 /// Names a token without telling it: 16 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -217,6 +222,20 @@ impl fmt::Debug for NewToken {
     }
 }
 
+/// A token that is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// It is none of this box.
+    #[error("the token is unknown, revoked or expired")]
+    Refused,
+    /// It is none either, and too many were none in this minute to look at more.
+    #[error("too many tokens were refused in this minute: come again in {after_seconds} s")]
+    TooMany {
+        /// When the minute is over.
+        after_seconds: u32,
+    },
+}
+
 /// Why the stored tokens could not be read at start.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the stored tokens")]
@@ -285,6 +304,8 @@ struct Inner {
     store: Store,
     clock: SharedClock,
     known: ArcSwap<Known>,
+    /// Tokens that were refused in this minute.
+    refused: Minute,
     /// One change at a time, so that the map is what the store holds.
     changing: Mutex<()>,
 }
@@ -328,13 +349,32 @@ impl Tokens {
             store,
             clock,
             known: ArcSwap::from_pointee(known),
+            refused: Minute::default(),
             changing: Mutex::new(()),
         })))
     }
 
-    /// Whose token this is; `None` when it is none, was revoked or has expired. Takes no lock.
-    #[must_use]
-    pub fn authenticate(&self, token: &str) -> Option<Caller> {
+    /// Who sends this token. Takes no lock. Refusals are logged, up to [`MOST_REFUSALS`] in a minute.
+    ///
+    /// # Errors
+    /// [`LoginError`] when it is none, was revoked or has expired.
+    pub fn authenticate(&self, token: &str) -> Result<Caller, LoginError> {
+        self.caller(token).ok_or_else(|| self.refuse())
+    }
+
+    fn refuse(&self) -> LoginError {
+        let now = self.0.clock.monotonic();
+        let minute = now.as_secs() / limit::PERIOD.as_secs();
+        if self.0.refused.take(minute, 1, MOST_REFUSALS) {
+            tracing::warn!("a token was refused: it is unknown, revoked or expired");
+            return LoginError::Refused;
+        }
+        LoginError::TooMany {
+            after_seconds: limit::after(now),
+        }
+    }
+
+    fn caller(&self, token: &str) -> Option<Caller> {
         let hash = blake3::hash(token.as_bytes());
         let known = self.0.known.load();
         let found = known

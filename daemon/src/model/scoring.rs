@@ -62,7 +62,7 @@ use bytes::Bytes;
 use edgeward_base::names::ModelRef;
 use edgeward_base::units::ByteCount;
 use edgeward_kernels::engine::{RunModelError, Session};
-use edgeward_kernels::tensor::{Tensor, TensorSpec};
+use edgeward_kernels::tensor::{Tensor, TensorData, TensorSpec};
 use edgeward_kernels::verify::Verdict;
 
 use super::signature::{Schema, Signature};
@@ -71,6 +71,10 @@ pub use binding::BindModelError;
 use binding::{Binding, Interface, TensorPlan};
 pub use body::{ScoringRequest, parse_csv_body, parse_scoring_body};
 pub use flat::{read_values, write_values};
+
+/// The most texts that a request asks a model of texts about. A short text is three bytes of a body and
+/// kilobytes of an answer.
+pub const MOST_TEXTS: usize = 2_048;
 
 /// Which form the rows of a request have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -323,6 +327,27 @@ impl Scorer {
                 ScoreError::Model(error)
             }
         })
+    }
+
+    /// The tokens of a request, where the model is one of texts.
+    ///
+    /// # Errors
+    /// [`ScoreError::Refused`] when there are more than [`MOST_TEXTS`] texts, [`ScoreError::Model`] when the
+    /// tokenizer fails.
+    pub fn count_tokens(&self, inputs: &[Tensor]) -> Result<Option<u64>, ScoreError> {
+        let texts = inputs.first().map(Tensor::data);
+        let (Some(model), Some(TensorData::String(texts))) = (self.session.texts(), texts) else {
+            return Ok(None);
+        };
+        if texts.len() > MOST_TEXTS {
+            let count = texts.len();
+            return Err(ScoreError::bad_request(format!(
+                "a request has at most {MOST_TEXTS} texts, this one has {count}"
+            )));
+        }
+        let counts = texts.iter().map(|text| model.count(text));
+        let total: usize = counts.sum::<Result<_, _>>().map_err(ScoreError::Model)?;
+        Ok(Some(u64::try_from(total).unwrap_or(u64::MAX)))
     }
 
     /// Writes the answer.

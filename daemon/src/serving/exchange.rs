@@ -22,15 +22,16 @@ use uuid::Uuid;
 
 use super::Core;
 use super::admission::Permit;
+use super::authorise::{authorise, permit_query};
 use super::call::{Answered, Call, Noted};
 use super::compute::{self, ComputeError, Lane};
 use super::error::ServeError;
 use super::statistics::Parts;
 use super::traffic::Ended;
 use crate::endpoint::{ConfigUpdate, EndpointView, RoutedEndpoint, RoutedEntity};
-use crate::gateway::{Caller, PermissionLevel, granted};
+use crate::gateway::Caller;
 use crate::inference_table::Row;
-use crate::model::ScoreError;
+use crate::model::{ScoreError, Scorer};
 
 /// Bodies over this size are parsed and computed on the pool, however fast the model is: reading
 /// them takes longer than a request's thread may be held.
@@ -50,7 +51,7 @@ pub struct Exchange {
     row: Option<Row>,
     /// Where the row goes; nowhere when the endpoint does not capture.
     table: Option<TableName>,
-    endpoint: Result<Arc<RoutedEndpoint>, Option<ServeError>>,
+    endpoint: Result<Arc<RoutedEndpoint>, Absent>,
     entity: Option<Arc<RoutedEntity>>,
     permit: Option<Permit>,
     caller: Option<Caller>,
@@ -81,7 +82,7 @@ impl Exchange {
         Self {
             row: Some(row),
             table: Some(TableName::unmatched()),
-            endpoint: Err(None),
+            endpoint: Err(Absent::default()),
             entity: None,
             permit: None,
             caller: None,
@@ -96,8 +97,8 @@ impl Exchange {
         let snapshot = core.endpoints.snapshot();
         let Some(routed) = snapshot.endpoint(endpoint) else {
             self.with_row(|row| row.endpoint_name = endpoint.parse().ok());
-            let (error, table) = absent(&core, endpoint);
-            (self.endpoint, self.table) = (Err(Some(error)), table);
+            let (absent, table) = Absent::of(&core, endpoint);
+            (self.endpoint, self.table) = (Err(absent), table);
             return;
         };
         self.with_row(|row| {
@@ -128,14 +129,12 @@ impl Exchange {
     /// [`ServeError`] when the endpoint or the entity does not exist or does not serve, when two entities
     /// serve the version asked for, or when the endpoint's policy does not let the caller through.
     pub fn route(&mut self, choice: Choice<'_>) -> Result<(), ServeError> {
+        let caller = self.caller.as_ref();
         let endpoint = match &mut self.endpoint {
             Ok(endpoint) => endpoint,
-            Err(error) => {
-                let error = error.take();
-                return Err(error.unwrap_or_else(|| ServeError::UnknownEndpoint(String::new())));
-            }
+            Err(absent) => return Err(absent.refuse(&self.core, caller)),
         };
-        authorise(&self.core, endpoint, self.caller.as_ref())?;
+        authorise(&self.core, caller, endpoint)?;
         let entity = match choice {
             Choice::Split => endpoint.pick(self.core.randomness.next()),
             Choice::Named(name) => {
@@ -217,9 +216,13 @@ impl Exchange {
         let inline = measured.pace.inline() && body.len() <= INLINE_BYTES;
         let core = Arc::clone(&self.core);
         let of = Arc::clone(&entity);
+        let asking = self
+            .caller
+            .clone()
+            .zip(self.endpoint.as_ref().ok().cloned());
         let job = move || {
             let started = core.clock.monotonic_micros();
-            let mut work = Work::new(call);
+            let mut work = Work::new(call, asking);
             work.parts.queue = started.saturating_sub(asked);
             let answer = work.compute(&core, &of, &body);
             let ended = core.clock.monotonic_micros();
@@ -239,7 +242,6 @@ impl Exchange {
             self.on_pool(&entity, job).await?
         };
         let (noted, parts) = (work.noted, work.parts);
-        self.spend(&noted);
         // A body that was refused has no rows, and the model was not asked.
         self.computed = work.rows > 0;
         self.with_row(|row| {
@@ -254,17 +256,6 @@ impl Exchange {
         });
         let call = work.call;
         Ok(answer.map(|body| Answered { body, call })?)
-    }
-
-    /// Counts the tokens of the call under the endpoint's limits.
-    fn spend(&self, noted: &Noted) {
-        if let (Some(tokens), Some(caller), Ok(endpoint)) =
-            (noted.input_tokens, &self.caller, &self.endpoint)
-        {
-            let policy = self.core.policies.of(endpoint.name.as_str());
-            let now = self.core.clock.monotonic();
-            policy.limits.spend(caller, tokens, now);
-        }
     }
 
     async fn on_pool<T: Send + 'static>(
@@ -350,15 +341,18 @@ impl Drop for Exchange {
 #[derive(Debug)]
 struct Work<C> {
     call: C,
+    /// Who asks what: tokens are counted for them.
+    asking: Option<(Caller, Arc<RoutedEndpoint>)>,
     noted: Noted,
     parts: Parts,
     rows: u64,
 }
 
 impl<C: Call> Work<C> {
-    fn new(call: C) -> Self {
+    fn new(call: C, asking: Option<(Caller, Arc<RoutedEndpoint>)>) -> Self {
         Self {
             call,
+            asking,
             noted: Noted::default(),
             parts: Parts::default(),
             rows: 0,
@@ -380,6 +374,7 @@ impl<C: Call> Work<C> {
         let inputs = inputs?;
         let rows = inputs.first().and_then(Tensor::rows).unwrap_or(1);
         self.rows = u64::try_from(rows).unwrap_or(u64::MAX);
+        self.spend(core, scorer, &inputs)?;
         let outputs = scorer.run(&inputs);
         let ran = now();
         self.parts.infer = ran.saturating_sub(read);
@@ -387,27 +382,19 @@ impl<C: Call> Work<C> {
         self.parts.output = now().saturating_sub(ran);
         answer
     }
-}
 
-/// Whether the caller may ask the endpoint once more in this minute, which is counted.
-fn authorise(
-    core: &Core,
-    endpoint: &RoutedEndpoint,
-    caller: Option<&Caller>,
-) -> Result<(), ServeError> {
-    let policy = core.policies.of(endpoint.name.as_str());
-    let forbidden = || ServeError::Forbidden {
-        principal: caller.map(|caller| caller.principal.clone()),
-        endpoint: endpoint.name.clone(),
-        level: PermissionLevel::Query,
-    };
-    let caller = caller.ok_or_else(forbidden)?;
-    let may = granted(caller, &policy.grants) >= Some(PermissionLevel::Query);
-    if !may && !endpoint.creator.is(&caller.principal) {
-        return Err(forbidden());
+    /// Counts the tokens of the call under the endpoint's limits, before they are computed: whoever goes
+    /// away has used them all the same.
+    fn spend(&mut self, core: &Core, scorer: &Scorer, inputs: &[Tensor]) -> Result<(), ScoreError> {
+        if self.noted.input_tokens.is_none() {
+            self.noted.input_tokens = scorer.count_tokens(inputs)?;
+        }
+        if let (Some(tokens), Some((caller, endpoint))) = (self.noted.input_tokens, &self.asking) {
+            let policy = core.policies.of(endpoint.id.as_str());
+            policy.limits.spend(caller, tokens, core.clock.monotonic());
+        }
+        Ok(())
     }
-    let now = core.clock.monotonic();
-    Ok(policy.limits.take(caller, now)?)
 }
 
 /// The entity that serves the version written as `version`.
@@ -431,24 +418,49 @@ fn of_version<'e>(
     }
 }
 
-/// Why no endpoint of that name is routed, and where the row of the request goes.
-fn absent(core: &Core, name: &str) -> (ServeError, Option<TableName>) {
-    let Some(view) = core.endpoints.get(name) else {
-        let name = name.chars().take(80).collect();
-        return (
-            ServeError::UnknownEndpoint(name),
-            Some(TableName::unmatched()),
-        );
-    };
-    let shown = view
-        .config
-        .as_ref()
-        .or_else(|| Some(&view.pending_config.as_ref()?.config));
-    let table = shown
-        .and_then(|config| config.auto_capture.as_ref())
-        .filter(|capture| capture.enabled)
-        .map(|capture| capture.table.clone());
-    (not_serving(&view), table)
+/// Why no endpoint of the name that was asked for is routed.
+#[derive(Debug, Default)]
+struct Absent {
+    error: Option<ServeError>,
+    /// The endpoint, if there is one.
+    view: Option<Arc<EndpointView>>,
+}
+
+impl Absent {
+    /// The same of an endpoint, and where the row of the request goes.
+    fn of(core: &Core, name: &str) -> (Self, Option<TableName>) {
+        let Some(view) = core.endpoints.get(name) else {
+            let name = name.chars().take(80).collect();
+            let error = Some(ServeError::UnknownEndpoint(name));
+            return (Self { error, view: None }, Some(TableName::unmatched()));
+        };
+        let shown = view
+            .config
+            .as_ref()
+            .or_else(|| Some(&view.pending_config.as_ref()?.config));
+        let table = shown
+            .and_then(|config| config.auto_capture.as_ref())
+            .filter(|capture| capture.enabled)
+            .map(|capture| capture.table.clone());
+        let error = Some(not_serving(&view));
+        let view = Some(view);
+        (Self { error, view }, table)
+    }
+
+    /// What the caller is told: how an endpoint stands is for those who may ask it.
+    fn refuse(&mut self, core: &Core, caller: Option<&Caller>) -> ServeError {
+        let permitted = self.view.as_ref().map(|view| {
+            let (id, creator) = (view.id.as_str(), &view.creator);
+            permit_query(core, caller, &view.name, id, creator)
+        });
+        match permitted {
+            Some(Err(forbidden)) => forbidden,
+            _ => self
+                .error
+                .take()
+                .unwrap_or_else(|| ServeError::UnknownEndpoint(String::new())),
+        }
+    }
 }
 
 fn not_serving(view: &EndpointView) -> ServeError {

@@ -7,7 +7,8 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::routing::{get, put};
 use bytes::Bytes;
-use edgeward_base::names::{EndpointName, Principal};
+use edgeward_base::error::chain;
+use edgeward_base::names::EndpointName;
 use hyper::{HeaderMap, Response, Uri};
 use serde_json::{Value, json};
 
@@ -16,8 +17,8 @@ use super::openapi::get_openapi;
 use super::{objects, observe, settings};
 use crate::api::error::ApiError;
 use crate::api::{Services, access, content_type, respond};
-use crate::endpoint::{About, EndpointConfigInput, EndpointView};
-use crate::gateway::{Caller, PermissionLevel, RateLimit};
+use crate::endpoint::{About, Creator, EndpointConfigInput, EndpointView, NewEndpoint};
+use crate::gateway::{Caller, PermissionLevel, PrincipalKind, RateLimit};
 
 pub(super) const ROOT: &str = "/api/2.0/serving-endpoints";
 
@@ -60,7 +61,7 @@ async fn list(
     let snapshot = services.endpoints.snapshot();
     let listed = |view: &Arc<EndpointView>| {
         let routed = snapshot.endpoint(view.name.as_str()).map(Arc::as_ref);
-        let policy = services.policies.of(view.name.as_str());
+        let policy = services.policies.of(view.id.as_str());
         objects::listed(view, routed, &policy)
     };
     let seen = views
@@ -102,30 +103,30 @@ async fn create(
         .map_err(|problem| fields::error("name", format!("cannot be used: {problem}")))?;
     let config = config.ok_or_else(|| fields::error("config", "is required"))?;
     let config = EndpointConfigInput::from_json(&config)?;
-    let author = caller.principal.clone();
-    let view = make(&services, name, config, about, limits, author).await?;
+    let is_program = caller.kind == PrincipalKind::ServicePrincipal;
+    let creator = Creator::of(caller.principal.clone(), is_program);
+    let new = NewEndpoint {
+        about,
+        ..NewEndpoint::new(name, config, creator)
+    };
+    let view = make(&services, new, limits).await?;
     Ok(respond::ok(&shown(&services, &caller, &view)))
 }
 
 /// Makes an endpoint, which has its limits before it serves.
 async fn make(
     services: &Services,
-    name: EndpointName,
-    config: EndpointConfigInput,
-    about: About,
+    new: NewEndpoint,
     limits: Vec<RateLimit>,
-    author: Principal,
 ) -> Result<Arc<EndpointView>, ApiError> {
-    let limited = !limits.is_empty() && services.endpoints.get(name.as_str()).is_none();
+    let id = new.id.clone();
+    let limited = !limits.is_empty();
     if limited {
-        services.policies.set_limits(&name, limits).await?;
+        services.policies.set_limits(id.as_str(), limits).await?;
     }
-    let made = services
-        .endpoints
-        .create(name.clone(), config, about, author);
-    let made = made.await;
-    if limited && services.endpoints.get(name.as_str()).is_none() {
-        services.policies.forget(&name).await?;
+    let made = services.endpoints.create(new).await;
+    if limited && made.is_err() {
+        services.policies.forget(id.as_str()).await?;
     }
     Ok(made?)
 }
@@ -153,14 +154,17 @@ async fn delete(
 ) -> Result<Response<Body>, ApiError> {
     let view = access::require(&services, &caller, &name, PermissionLevel::Manage)?;
     services.endpoints.delete(view.name.clone()).await?;
-    services.policies.forget(&view.name).await?;
+    if let Err(error) = services.policies.forget(view.id.as_str()).await {
+        // Nothing has this id any more; the next start forgets it.
+        tracing::warn!(error = %chain(&error), "the policy of a deleted endpoint stays stored");
+    }
     // mlflow reads the body as JSON.
     Ok(respond::ok(&json!({})))
 }
 
 /// An endpoint as the caller sees it.
 pub(super) fn shown(services: &Services, caller: &Caller, view: &EndpointView) -> Value {
-    let level = access::level(services, caller, view.name.as_str(), &view.creator);
+    let level = access::level(services, caller, view);
     detailed(services, view, level)
 }
 
@@ -172,7 +176,7 @@ pub(crate) fn detailed(
 ) -> Value {
     let snapshot = services.endpoints.snapshot();
     let routed = snapshot.endpoint(view.name.as_str()).map(Arc::as_ref);
-    let policy = services.policies.of(view.name.as_str());
+    let policy = services.policies.of(view.id.as_str());
     objects::detailed(view, routed, &policy, level)
 }
 

@@ -79,7 +79,7 @@ impl Call for Scoring {
         noted: &mut Noted,
     ) -> Result<Vec<Tensor>, ScoreError> {
         if self.format == ScoringFormat::Json
-            && let Some(embedding) = Embedding::of_invocation(body, scorer)
+            && let Some(embedding) = Embedding::of_invocation(body, scorer)?
         {
             return self.embedding.insert(embedding).read(body, scorer, noted);
         }

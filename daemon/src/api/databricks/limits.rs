@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::fields::{self, FieldError, Fields};
 use crate::gateway::{LimitKey, RateLimit};
 
+/// The most limits of an endpoint: every request looks at all of them.
+const MOST_LIMITS: usize = 20;
+
 /// Which form of limits is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -24,6 +27,10 @@ pub(super) fn read(list: Option<Value>, form: Form) -> Result<Vec<RateLimit>, Fi
         Some(Value::Array(list)) => list,
         Some(_) => return Err(fields::error("rate_limits", "must be a list")),
     };
+    if list.len() > MOST_LIMITS {
+        let problem = format!("has at most {MOST_LIMITS} elements");
+        return Err(fields::error("rate_limits", problem));
+    }
     let mut limits: Vec<RateLimit> = Vec::with_capacity(list.len());
     for element in list {
         let limit = one(element, form)?;

@@ -23,6 +23,9 @@ use crate::gateway::{ADMINS, Caller, Grant, Grantee, PermissionLevel};
 
 const ROOT: &str = "/api/2.0/permissions/serving-endpoints/{id}";
 
+/// The most grants in one request: every request of the endpoint looks at all of them.
+const MOST_GRANTS: usize = 100;
+
 /// The routes behind a token.
 pub(crate) fn routes() -> Router<Services> {
     Router::new()
@@ -83,7 +86,8 @@ async fn set(
 ) -> Result<Response<Body>, ApiError> {
     let view = find(&services, &caller, &id, PermissionLevel::Manage)?;
     let grants = grants(&view, json_body(&headers, &body)?)?;
-    services.policies.set_grants(&view.name, grants).await?;
+    let id = view.id.as_str();
+    services.policies.set_grants(id, grants).await?;
     Ok(respond::ok(&object(&services, &view)))
 }
 
@@ -96,28 +100,23 @@ async fn update(
 ) -> Result<Response<Body>, ApiError> {
     let view = find(&services, &caller, &id, PermissionLevel::Manage)?;
     let changed = grants(&view, json_body(&headers, &body)?)?;
-    let policy = services.policies.of(view.name.as_str());
-    let stays = |grant: &&Grant| changed.iter().all(|new| new.to != grant.to);
-    let kept = policy.grants.iter().filter(stays).cloned();
-    let grants = kept.chain(changed.iter().cloned()).collect();
-    services.policies.set_grants(&view.name, grants).await?;
+    let id = view.id.as_str();
+    services.policies.merge_grants(id, changed).await?;
     Ok(respond::ok(&object(&services, &view)))
 }
 
 /// `ObjectPermissions`.
 fn object(services: &Services, view: &EndpointView) -> Value {
-    let policy = services.policies.of(view.name.as_str());
+    let policy = services.policies.of(view.id.as_str());
     let inherited = json!([{
         "permission_level": PermissionLevel::Manage.as_str(),
         "inherited": true,
         "inherited_from_object": ["/serving-endpoints/"],
     }]);
     let mut list = vec![json!({"group_name": ADMINS, "all_permissions": inherited})];
-    if let Creator::Principal(creator) = &view.creator {
-        list.push(entry(&Grant {
-            to: Grantee::User(creator.clone()),
-            level: PermissionLevel::Manage,
-        }));
+    if let Some(to) = creator(view) {
+        let level = PermissionLevel::Manage;
+        list.push(entry(&Grant { to, level }));
     }
     list.extend(policy.grants.iter().map(entry));
     json!({
@@ -125,6 +124,15 @@ fn object(services: &Services, view: &EndpointView) -> Value {
         "object_type": "serving-endpoint",
         "access_control_list": list,
     })
+}
+
+/// Whoever made the endpoint, if it was made on this box.
+fn creator(view: &EndpointView) -> Option<Grantee> {
+    match &view.creator {
+        Creator::Principal(name) => Some(Grantee::User(name.clone())),
+        Creator::ServicePrincipal(name) => Some(Grantee::ServicePrincipal(name.clone())),
+        Creator::Registry => None,
+    }
 }
 
 fn entry(grant: &Grant) -> Value {
@@ -147,14 +155,15 @@ fn grants(view: &EndpointView, body: Value) -> Result<Vec<Grant>, FieldError> {
         Some(Value::Array(list)) => list,
         Some(_) => return Err(fields::error("access_control_list", "must be a list")),
     };
+    if list.len() > MOST_GRANTS {
+        let problem = format!("has at most {MOST_GRANTS} elements");
+        return Err(fields::error("access_control_list", problem));
+    }
     let mut grants: Vec<Grant> = Vec::with_capacity(list.len());
     for element in list {
         let grant = grant(element)?;
-        let always = match &grant.to {
-            Grantee::Group(name) => name.as_str() == ADMINS,
-            Grantee::User(name) => view.creator.is(name),
-            Grantee::ServicePrincipal(_) => false,
-        };
+        let admins = matches!(&grant.to, Grantee::Group(name) if name.as_str() == ADMINS);
+        let always = admins || creator(view).as_ref() == Some(&grant.to);
         if always && grant.level != PermissionLevel::Manage {
             let problem =
                 "cannot be less than CAN_MANAGE for admins and for whoever made the endpoint";

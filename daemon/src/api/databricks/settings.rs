@@ -2,6 +2,7 @@
 //! would have no effect on this box and are refused by name.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,6 +18,7 @@ use super::limits::{self, Form};
 use super::objects;
 use crate::api::error::ApiError;
 use crate::api::{Services, access, respond};
+use crate::endpoint::RoutedEntity;
 use crate::gateway::{Caller, PermissionLevel, RateLimit};
 
 /// Fields of an AI gateway that are known and not enforced yet.
@@ -128,7 +130,10 @@ async fn set_rate_limits(
     let limits = limits::read(fields.value("rate_limits"), Form::Endpoint)?;
     fields.finish()?;
     let written = limits::write(limits.iter());
-    services.policies.set_limits(&view.name, limits).await?;
+    services
+        .policies
+        .set_limits(view.id.as_str(), limits)
+        .await?;
     Ok(respond::ok(&json!({ "rate_limits": written })))
 }
 
@@ -141,13 +146,34 @@ async fn set_ai_gateway(
 ) -> Result<Response<Body>, ApiError> {
     let view = access::require(&services, &caller, &name, PermissionLevel::Manage)?;
     let limits = gateway(json_body(&headers, &body)?)?;
+    refuse_idle_tokens(&services, &name, &limits)?;
     let written = limits::write(limits.iter());
-    services.policies.set_limits(&view.name, limits).await?;
+    services
+        .policies
+        .set_limits(view.id.as_str(), limits)
+        .await?;
     let mut answer = Map::new();
     if !written.is_empty() {
         answer.insert("rate_limits".to_owned(), Value::Array(written));
     }
     Ok(respond::ok(&answer))
+}
+
+/// A limit of tokens has no effect where no model counts any.
+fn refuse_idle_tokens(
+    services: &Services,
+    name: &str,
+    limits: &[RateLimit],
+) -> Result<(), FieldError> {
+    let snapshot = services.endpoints.snapshot();
+    let entities = snapshot.endpoint(name).map(|routed| routed.entities());
+    let counts = |entity: &Arc<RoutedEntity>| entity.scorer.session().texts().is_some();
+    let counted = entities.is_none_or(|entities| entities.iter().any(counts));
+    if counted || limits.iter().all(|limit| limit.tokens.is_none()) {
+        return Ok(());
+    }
+    let problem = "would have no effect: no model of this endpoint counts tokens";
+    Err(fields::error("tokens", problem))
 }
 
 /// This box sends no mail: only nobody can be notified.

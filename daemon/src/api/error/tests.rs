@@ -35,7 +35,12 @@ fn named() -> edgeward_base::names::EndpointName {
 fn table() -> Vec<(ApiError, u16, &'static str)> {
     vec![
         (ApiError::unauthenticated(), 401, "UNAUTHENTICATED"),
-        (ApiError::permission_denied(), 403, "PERMISSION_DENIED"),
+        (LoginError::Refused.into(), 403, "PERMISSION_DENIED"),
+        (
+            LoginError::TooMany { after_seconds: 9 }.into(),
+            429,
+            "RESOURCE_EXHAUSTED",
+        ),
         (ApiError::no_route("/x"), 404, "ENDPOINT_NOT_FOUND"),
         (ApiError::method_not_allowed("PUT"), 405, "BAD_REQUEST"),
         (

@@ -1,6 +1,7 @@
 //! What the server and its models are: metadata, configuration, readiness, statistics, repository.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,7 +21,7 @@ use crate::api::error::ApiError;
 use crate::api::{Services, access, respond};
 use crate::endpoint::{ConfigUpdate, Deployment, EndpointView, RoutedEndpoint, RoutedEntity};
 use crate::gateway::{Caller, PermissionLevel};
-use crate::serving::{ServeError, Tally};
+use crate::serving::{ServeError, Tally, level_of};
 
 /// What is spoken beyond the core of the protocol.
 const EXTENSIONS: [&str; 5] = [
@@ -30,6 +31,9 @@ const EXTENSIONS: [&str; 5] = [
     "model_repository",
     "statistics",
 ];
+
+/// How long a request waits for a model that is on its way.
+const LOADING_TIME: Duration = Duration::from_secs(30);
 
 /// The routes behind a token. A model may be named with or without one of its versions.
 pub(crate) fn routes() -> Router<Services> {
@@ -220,8 +224,8 @@ async fn all_statistics(
 ) -> Response<Body> {
     let snapshot = services.endpoints.snapshot();
     let seen = |endpoint: &&Arc<RoutedEndpoint>| {
-        let (name, creator) = (endpoint.name.as_str(), &endpoint.creator);
-        access::level(&services, &caller, name, creator) >= Some(PermissionLevel::View)
+        let (id, creator) = (endpoint.id.as_str(), &endpoint.creator);
+        level_of(&services.policies, &caller, id, creator) >= Some(PermissionLevel::View)
     };
     let mut endpoints: Vec<&Arc<RoutedEndpoint>> = snapshot.endpoints().filter(seen).collect();
     endpoints.sort_by(|a, b| a.name.cmp(&b.name));
@@ -325,17 +329,25 @@ async fn load(
     no_more(&fields, "parameters")?;
     access::require(&services, &caller, &named.model, PermissionLevel::View)?;
     let mut changes = services.endpoints.watch();
-    let settled = changes.wait_for(|views| {
-        views.get(&named.model).is_none_or(|view| {
-            view.state.config_update != ConfigUpdate::InProgress && views.restoring() == 0
-        })
-    });
-    let settled = tokio::time::timeout(services.serving.limits().request_timeout, settled).await;
+    let settled =
+        changes.wait_for(|views| views.get(&named.model).is_none_or(|view| settled(view)));
+    let settled = tokio::time::timeout(LOADING_TIME, settled).await;
     if !matches!(settled, Ok(Ok(_))) {
         return Err(ApiError::unavailable("the model is still loading"));
     }
     Found::of(&services, &caller, &named)?;
     Ok(respond::ok(&json!({})))
+}
+
+/// Whether none of an endpoint's models is on its way.
+fn settled(view: &EndpointView) -> bool {
+    let config = view
+        .config
+        .iter()
+        .flat_map(|config| &config.served_entities);
+    let mut standing = config.map(|entity| entity.deployment);
+    let loading = |deployment| matches!(deployment, Deployment::Creating | Deployment::Recovering);
+    view.state.config_update != ConfigUpdate::InProgress && !standing.any(loading)
 }
 
 /// A served entity is loaded for as long as its endpoint has it: unloading it alone would leave an endpoint

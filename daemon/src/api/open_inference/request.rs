@@ -130,11 +130,23 @@ impl<'a> Request<'a> {
                 })
                 .collect());
         }
+        let mut named = vec![false; specs.len()];
         let wanted = self.outputs.iter().map(|output| {
             let known = ["binary_data", "classification"];
             check(&output.parameters, &known, &output.name)?;
+            let place = place(specs, &output.name, "output")?;
+            // Each is written once: an answer has no more than the model gives.
+            if named
+                .get_mut(place)
+                .is_some_and(|named| std::mem::replace(named, true))
+            {
+                return Err(ScoreError::bad_request(format!(
+                    "output {:?} is named twice",
+                    output.name
+                )));
+            }
             Ok(Wanted {
-                output: place(specs, &output.name, "output")?,
+                output: place,
                 binary: flag(&output.parameters, "binary_data")?.unwrap_or(binary),
                 classes: count(&output.parameters, "classification")?.unwrap_or(0),
             })

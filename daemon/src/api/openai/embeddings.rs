@@ -4,6 +4,7 @@
 //! The endpoint is named in the body, so the body is read before anybody knows which model it is for. The
 //! same form, without `model`, is taken by the endpoint's own `invocations`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::body::Body;
@@ -16,11 +17,12 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::ROOTS;
 use crate::api::error::{ApiError, ErrorForm};
 use crate::api::{Services, auth, content_type, predict, respond};
-use crate::model::{ScoreError, Scorer};
+use crate::model::{MOST_TEXTS, ScoreError, Scorer};
 use crate::serving::{Answered, Call, Choice, Exchange, Noted};
 
 #[cfg(test)]
@@ -136,6 +138,12 @@ impl Request {
             Some(Input::Tokens(tokens)) => vec![decode(&tokens)?],
             Some(Input::TokenLists(lists)) => lists.iter().map(decode).collect::<Result<_, _>>()?,
         };
+        if texts.len() > MOST_TEXTS {
+            let count = texts.len();
+            return Err(ScoreError::bad_request(format!(
+                "input has at most {MOST_TEXTS} texts, this one has {count}"
+            )));
+        }
         if texts.is_empty() {
             return Err(ScoreError::bad_request(
                 "input has no texts: send at least one",
@@ -164,11 +172,36 @@ impl Embedding {
     }
 
     /// The request of a body that asks a model of texts in this form; `None` when it has another.
-    pub(crate) fn of_invocation(body: &Bytes, scorer: &Scorer) -> Option<Self> {
-        scorer.session().texts()?;
-        let request: Request = serde_json::from_slice(body).ok()?;
-        request.input.as_ref()?;
-        Some(Self::new(scorer.model().name.to_string(), request))
+    ///
+    /// # Errors
+    /// [`ScoreError::Refused`] when it has this form and another, or cannot be read.
+    pub(crate) fn of_invocation(body: &Bytes, scorer: &Scorer) -> Result<Option<Self>, ScoreError> {
+        if scorer.session().texts().is_none() {
+            return Ok(None);
+        }
+        let Ok(keys) = serde_json::from_slice::<BTreeMap<Cow<'_, str>, IgnoredAny>>(body) else {
+            return Ok(None);
+        };
+        if !keys.contains_key("input") {
+            return Ok(None);
+        }
+        let known = [
+            "input",
+            "encoding_format",
+            "dimensions",
+            "user",
+            "client_request_id",
+            "usage_context",
+        ];
+        if let Some(stray) = keys.keys().find(|key| !known.contains(&key.as_ref())) {
+            let stray: String = stray.chars().take(80).collect();
+            return Err(ScoreError::bad_request(format!(
+                "{stray:?} cannot stand beside input: {} can",
+                known.join(", ")
+            )));
+        }
+        let request = Request::parse(body)?;
+        Ok(Some(Self::new(scorer.model().name.to_string(), request)))
     }
 }
 
@@ -224,7 +257,11 @@ impl Call for Embedding {
         else {
             return Err(unusable());
         };
-        let mut body = Vec::with_capacity(128 + values.len() * 14);
+        let each = match self.request.encoding_format {
+            Format::Float => 14,
+            Format::Base64 => 6,
+        };
+        let mut body = Vec::with_capacity(128 + values.len() * each);
         body.extend_from_slice(b"{\"object\":\"list\",\"data\":[");
         for (index, vector) in values.chunks(width.max(1)).take(rows).enumerate() {
             if index > 0 {

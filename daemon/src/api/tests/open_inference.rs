@@ -284,6 +284,13 @@ async fn each_input_is_wanted_once() {
         400,
         "[\"is_foreign\"] are missing",
     );
+    let output = json!({"name": "fraud_probability"});
+    let twice = json!({"inputs": inputs(), "outputs": [output, output]});
+    error(
+        &stack.send(Method::POST, INFER, &twice).await,
+        400,
+        "named twice",
+    );
     let header = [("inference-header-content-length", "two".to_owned())];
     error(
         &send(&stack, &header, "{}").await,

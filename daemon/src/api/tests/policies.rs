@@ -1,9 +1,11 @@
 //! Permissions, rate limits, tags, and the routes that refuse what would have no effect.
 
+use std::sync::Arc;
+
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::stack::{Answer, ENDPOINTS, Stack, fraud, transaction};
+use super::stack::{Answer, ENDPOINTS, Stack, Wanted, fraud, transaction};
 use crate::gateway::{PrincipalKind, TokenOwner};
 
 const FRAUD: &str = "/api/2.0/serving-endpoints/fraud";
@@ -308,7 +310,7 @@ async fn limits_hold_at_once_and_say_when_to_come_again() {
 
     let limits = json!([
         {"calls": 0, "renewal_period": "minute", "key": "user", "principal": "bob"},
-        {"calls": 3, "tokens": 9, "renewal_period": "minute", "key": "service_principal", "principal": "bot"},
+        {"calls": 3, "renewal_period": "minute", "key": "service_principal", "principal": "bot"},
     ]);
     let path = format!("{FRAUD}/ai-gateway");
     let answer = stack
@@ -396,6 +398,40 @@ async fn an_endpoint_is_made_with_its_limits_and_tags() {
     stack.stop().await;
 }
 
+#[tokio::test]
+async fn how_an_endpoint_stands_is_for_those_who_may_ask_it() {
+    let slow = Wanted::default();
+    let loads = Arc::clone(&slow.slow);
+    let stack = Stack::with(slow).await;
+    let mut body = fraud();
+    body["config"]["served_entities"][0]["entity_name"] = json!("main.default.slow");
+    body["config"]["served_entities"][0]["entity_version"] = json!("2");
+    loads.let_go();
+    let made = stack.send(Method::POST, ENDPOINTS, &body).await.json();
+    assert_eq!(made["state"]["ready"], "NOT_READY", "{made}");
+    let bob = Someone::user(&stack, "bob", &[]).await;
+    let message = bob.ask().await.error(400, "BAD_REQUEST");
+    assert!(message.contains("it is wrong"), "{message}");
+    close(&stack).await;
+    bob.ask().await.error(403, "PERMISSION_DENIED");
+    let infer = "/v2/models/fraud/infer";
+    let answer = bob.send(Method::POST, infer, &json!({"inputs": []})).await;
+    assert_eq!(answer.status, 403);
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_is_not_the_person_of_its_name() {
+    let stack = Stack::serving_fraud().await;
+    close(&stack).await;
+    let person = Someone::user(&stack, "alice", &[]).await;
+    assert_eq!(person.ask().await.status, 200);
+    let program = PrincipalKind::ServicePrincipal;
+    let program = Someone::new(&stack, "alice", program, &[]).await;
+    assert_eq!(program.ask().await.status, 403);
+    stack.stop().await;
+}
+
 /// Changes that would have no effect here or are none, and what the refusal must name.
 fn refused() -> Vec<(Method, &'static str, Value, &'static str)> {
     vec![
@@ -435,6 +471,12 @@ fn refused() -> Vec<(Method, &'static str, Value, &'static str)> {
             "ai-gateway",
             json!({"usage_tracking_config": {"enabled": true}}),
             "usage_tracking_config",
+        ),
+        (
+            Method::PUT,
+            "ai-gateway",
+            json!({"rate_limits": [{"tokens": 9, "renewal_period": "minute"}]}),
+            "tokens",
         ),
         (
             Method::PUT,

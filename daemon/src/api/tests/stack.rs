@@ -214,7 +214,7 @@ impl Stack {
             Arc::clone(&clock),
         )
         .unwrap();
-        let policies = Policies::load(store.clone()).unwrap();
+        let policies = Policies::load(store.clone(), &tasks).unwrap();
         let kept = Arc::new(Kept::default());
         let serving = Serving::start(ServingParts {
             endpoints: endpoints.clone(),

@@ -245,7 +245,10 @@ impl Owner {
             Cause::Models(_) => EndpointError::Staging(failed),
             Cause::Error(error) => error,
         };
-        tracing::warn!(error = %chain(&error), "endpoint change failed; what ran before runs on");
+        for endpoint in &edits {
+            let error = chain(&error);
+            tracing::warn!(%endpoint, %error, "endpoint change failed; what ran before runs on");
+        }
         match (origin, error) {
             (Origin::Local { reply }, EndpointError::Staging(_)) => {
                 self.answer_with_view(edits.first(), reply);

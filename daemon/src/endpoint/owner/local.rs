@@ -6,6 +6,7 @@ use std::sync::Arc;
 use edgeward_base::names::{EndpointName, Principal};
 
 use crate::config::LocalEdits;
+use crate::endpoint::NewEndpoint;
 use crate::endpoint::about::About;
 use crate::endpoint::config::{AutoCapture, EndpointConfig, EndpointConfigInput};
 use crate::endpoint::error::EndpointError;
@@ -19,23 +20,17 @@ use super::{Owner, Reply, answer};
 
 impl Owner {
     /// Begins to make a new endpoint.
-    pub(super) fn create(
-        &mut self,
-        name: EndpointName,
-        input: &EndpointConfigInput,
-        about: About,
-        author: Principal,
-        reply: Reply<Arc<EndpointView>>,
-    ) {
+    pub(super) fn create(&mut self, new: NewEndpoint, reply: Reply<Arc<EndpointView>>) {
+        let name = new.name;
         if self.slots.contains_key(&name) {
             return answer(reply, Err(EndpointError::AlreadyExists(name)));
         }
-        let config = match self.checked(&name, input, None) {
+        let config = match self.checked(&name, &new.config, None) {
             Ok(config) => config,
             Err(error) => return answer(reply, Err(error)),
         };
-        let mut record = self.new_record(&name, Creator::Principal(author), ManagedBy::Local);
-        record.about = about;
+        let mut record = self.new_record(&name, new.creator, ManagedBy::Local);
+        (record.id, record.about) = (new.id, new.about);
         self.slots.insert(name.clone(), Slot::new(record, false));
         self.begin(vec![(name, config)], Origin::Local { reply: Some(reply) });
     }

@@ -118,7 +118,11 @@ async fn the_samples_serve_and_are_back_after_a_restart() {
     for (name, config) in all {
         let view = first
             .endpoints
-            .create(endpoint(name), config, About::default(), somebody())
+            .create(NewEndpoint::new(
+                endpoint(name),
+                config,
+                Creator::Principal(somebody()),
+            ))
             .await
             .unwrap();
         assert_eq!(standing(&view), SERVES);
@@ -152,12 +156,11 @@ async fn a_version_whose_file_is_damaged_is_not_ready_and_says_why() {
         .digest;
     let view = first
         .endpoints
-        .create(
+        .create(NewEndpoint::new(
             endpoint("fraud"),
             input(&champion("3")),
-            About::default(),
-            somebody(),
-        )
+            Creator::Principal(somebody()),
+        ))
         .await
         .unwrap();
     assert_eq!(standing(&view), SERVES);

@@ -18,17 +18,13 @@ async fn run<T>(folder: &tempfile::TempDir, work: impl AsyncFnOnce(&Policies) ->
     )
     .with_table::<PolicyRecord>();
     let (store, _) = Store::open(options).unwrap();
-    let policies = Policies::load(store.clone()).unwrap();
+    let policies = Policies::load(store.clone(), &tasks).unwrap();
     let result = work(&policies).await;
     drop(policies);
     store.close().await.unwrap();
     drop(store);
     tasks.join_all(Duration::from_secs(180)).await.unwrap();
     result
-}
-
-fn endpoint(name: &str) -> EndpointName {
-    name.parse().unwrap()
 }
 
 fn ann() -> Caller {
@@ -50,7 +46,7 @@ fn three_calls() -> RateLimit {
 #[tokio::test]
 async fn a_policy_holds_at_once_and_after_a_restart_until_it_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
-    let (fraud, other) = (endpoint("fraud"), endpoint("other"));
+    let (fraud, other) = ("fraud", "other");
     run(&folder, async |policies| {
         let default = policies.of("fraud");
         assert_eq!(
@@ -58,7 +54,7 @@ async fn a_policy_holds_at_once_and_after_a_restart_until_it_is_forgotten() {
             Some(PermissionLevel::Query)
         );
         policies
-            .set_limits(&fraud, vec![three_calls()])
+            .set_limits(fraud, vec![three_calls()])
             .await
             .unwrap();
         let limited = policies.of("fraud");
@@ -69,7 +65,7 @@ async fn a_policy_holds_at_once_and_after_a_restart_until_it_is_forgotten() {
         for _ in 0..3 {
             limited.limits.take(&ann(), Duration::ZERO).unwrap();
         }
-        policies.set_grants(&fraud, vec![]).await.unwrap();
+        policies.set_grants(fraud, vec![]).await.unwrap();
         let closed = policies.of("fraud");
         assert_eq!(granted(&ann(), &closed.grants), None);
         assert!(
@@ -77,7 +73,7 @@ async fn a_policy_holds_at_once_and_after_a_restart_until_it_is_forgotten() {
             "three were counted before"
         );
         policies
-            .set_limits(&other, vec![three_calls()])
+            .set_limits(other, vec![three_calls()])
             .await
             .unwrap();
     })
@@ -86,7 +82,7 @@ async fn a_policy_holds_at_once_and_after_a_restart_until_it_is_forgotten() {
         let closed = policies.of("fraud");
         assert_eq!(granted(&ann(), &closed.grants), None);
         assert_eq!(closed.limits.iter().collect::<Vec<_>>(), [&three_calls()]);
-        policies.forget(&fraud).await.unwrap();
+        policies.forget(fraud).await.unwrap();
         assert!(!policies.of("fraud").set);
     })
     .await;
@@ -95,6 +91,42 @@ async fn a_policy_holds_at_once_and_after_a_restart_until_it_is_forgotten() {
         assert_eq!(policies.of("other").limits.iter().count(), 1);
         policies.retain(|_| false).await.unwrap();
         assert_eq!(policies.of("other").limits.iter().count(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn grants_are_merged_by_grantee() {
+    let folder = tempfile::tempdir().unwrap();
+    let grant = |name: &str, level| Grant {
+        to: Grantee::User(name.parse().unwrap()),
+        level,
+    };
+    run(&folder, async |policies| {
+        let ann = vec![grant("ann", PermissionLevel::Manage)];
+        policies.merge_grants("x", ann).await.unwrap();
+        assert_eq!(policies.of("x").grants.len(), 2, "the default stays");
+        let both = vec![
+            grant("ann", PermissionLevel::View),
+            grant("bob", PermissionLevel::Query),
+        ];
+        policies.merge_grants("x", both.clone()).await.unwrap();
+        assert_eq!(policies.of("x").grants[1..], both);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_comes_to_its_end_when_whoever_asked_has_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&folder, async |policies| {
+        let mut change = Box::pin(policies.set_grants("x", vec![]));
+        // It has begun, and nobody waits for it any more.
+        assert!(futures_util::poll!(&mut change).is_pending());
+        drop(change);
+        // The next one waits for it.
+        policies.set_limits("x", vec![three_calls()]).await.unwrap();
+        assert_eq!(granted(&ann(), &policies.of("x").grants), None);
     })
     .await;
 }

@@ -56,7 +56,7 @@ fn someone(name: &str) -> TokenOwner {
 
 /// Whose token it is, if it is good.
 fn whose(tokens: &Tokens, token: &str) -> Option<Principal> {
-    Some(tokens.authenticate(token)?.principal)
+    Some(tokens.authenticate(token).ok()?.principal)
 }
 
 fn named(name: &str) -> Principal {
@@ -237,4 +237,27 @@ fn tokens_of_layout_1_stay_those_of_administrators() {
     let again = TokenRecord::decode(2, &postcard::to_stdvec(&read).unwrap()).unwrap();
     assert_eq!(again, read);
     assert!(TokenRecord::decode(3, &[]).is_err());
+}
+
+#[tokio::test]
+async fn a_good_token_is_let_in_however_many_were_refused() {
+    let machine = Machine::new();
+    machine
+        .run(async |tokens| {
+            let alice = tokens.create(someone("alice"), None).await.unwrap().token;
+            for _ in 0..MOST_REFUSALS {
+                assert_eq!(tokens.authenticate("x"), Err(LoginError::Refused));
+            }
+            let refused = tokens.authenticate("x").unwrap_err();
+            assert!(matches!(
+                refused,
+                LoginError::TooMany {
+                    after_seconds: 1..=60
+                }
+            ));
+            assert_eq!(whose(tokens, &alice), Some(named("alice")));
+            machine.clock.advance(Duration::from_secs(60));
+            assert_eq!(tokens.authenticate("x"), Err(LoginError::Refused));
+        })
+        .await;
 }
