@@ -144,7 +144,6 @@ def test_what_cannot_be_embedded_is_named(client, model, given, error, message):
         ("v1/embeddings", {"model": NAME, "input": "the box has no network"}),
         (f"serving-endpoints/{NAME}/invocations", {"input": "the box has no network"}),
         (f"serving-endpoints/{NAME}/invocations", {"inputs": ["the box has no network"]}),
-        (f"serving-endpoints/{NAME}/invocations", {"dataframe_split": {"columns": ["text"], "data": [["the box has no network"]]}}),
         (
             f"v2/models/{NAME}/infer",
             {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["the box has no network"]}]},

@@ -130,18 +130,18 @@ def test_csv_answers_as_the_same_rows_in_json(http):
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "code", "says"),
     [
-        ("", "empty"),
-        ("amount\n1\n", "Model is missing inputs"),
-        ("amount,hour\n1,2,3\n", "line 2 has 3 fields"),
-        ("a,b", "Model is missing inputs"),
+        ("", "BAD_REQUEST", "empty"),
+        ("amount\n1\n", "INVALID_PARAMETER_VALUE", "Model is missing inputs"),
+        ("amount,hour\n1,2,3\n", "BAD_REQUEST", "line 2 has 3 fields"),
+        ("a,b", "INVALID_PARAMETER_VALUE", "Model is missing inputs"),
     ],
 )
-def test_csv_that_is_no_table_for_the_model(http, body, says):
+def test_csv_that_is_no_table_for_the_model(http, body, code, says):
     response = csv(http, body)
     assert response.status_code == 400, response.text
-    assert response.json()["error_code"] == "BAD_REQUEST"
+    assert response.json()["error_code"] == code
     assert says in response.json()["message"]
 
 

@@ -108,9 +108,10 @@ def test_numbers_of_16_bits_widen(client, headers):
 def test_classes_are_the_largest_scores(client, headers):
     image = np.random.default_rng(5).uniform(0, 16, (2, 64)).astype(np.float32)
     given = [tensor("X", image, "FP32", True)]
-    scores = client.infer("digits", given, "1", headers=headers()).as_numpy("scores")
+    version = client.get_model_metadata("digits", headers=headers())["versions"][0]
+    scores = client.infer("digits", given, version, headers=headers()).as_numpy("scores")
     wanted = [triton.InferRequestedOutput("scores", class_count=3)]
-    classes = client.infer("digits", given, "1", outputs=wanted, headers=headers()).as_numpy("scores")
+    classes = client.infer("digits", given, version, outputs=wanted, headers=headers()).as_numpy("scores")
     assert classes.shape == (2, 3)
     for row, named in zip(scores, classes):
         places = [int(one.decode().split(":")[1]) for one in named]

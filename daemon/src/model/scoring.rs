@@ -144,9 +144,10 @@ impl ScoringInput {
 /// What kind of mistake a client made: it decides the error code, the status is 400 for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
-    /// The body or its rows do not have the shape that the model takes: `BAD_REQUEST`.
+    /// The body does not have its form, or a value is not of its column's type: `BAD_REQUEST`.
     BadRequest,
-    /// A value that no model of this kind can take in this form: `INVALID_PARAMETER_VALUE`.
+    /// What is there does not fit the signature: missing columns, another shape, no names: MLflow's
+    /// `INVALID_PARAMETER_VALUE`.
     InvalidParameterValue,
 }
 

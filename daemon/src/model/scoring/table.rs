@@ -191,7 +191,7 @@ impl<'p> Table<'p> {
     pub(super) fn finish(self) -> Result<Vec<Tensor>, ScoreError> {
         self.refuse_missing()?;
         if self.rows == 0 {
-            return Err(ScoreError::bad_request(format!(
+            return Err(ScoreError::invalid(format!(
                 "{} has no rows: send at least one",
                 self.form
             )));
@@ -228,14 +228,14 @@ impl<'p> Table<'p> {
                 .iter()
                 .map(|slot| slot.column.name.as_str())
                 .collect();
-            return Err(ScoreError::bad_request(format!(
+            return Err(ScoreError::invalid(format!(
                 "Model is missing inputs {missing:?}; {} must have the columns {known:?}, of which \
                  those that are not required may be left out",
                 self.form
             )));
         }
         if let Some((position, row)) = self.hole {
-            return Err(ScoreError::bad_request(format!(
+            return Err(ScoreError::invalid(format!(
                 "{}: column {:?} is missing in row {row}, and cannot be null",
                 self.form,
                 self.name(position)

@@ -65,6 +65,13 @@ impl Reading<'_> {
         E::custom("refused")
     }
 
+    /// Rows that do not fit what the signature asks for.
+    fn refuse_unfit<E: de::Error>(&mut self, message: impl Into<String>) -> E {
+        self.refused
+            .get_or_insert_with(|| ScoreError::invalid(message));
+        E::custom("refused")
+    }
+
     /// A bare array, where the model has several tensors.
     fn refuse_nameless<E: de::Error>(&mut self) -> E {
         let message = format!("{} must name its tensors: {}", self.form, self.plan.names());
@@ -197,7 +204,7 @@ fn finish(
         .map(|(tensor, _)| tensor.name.as_deref().unwrap_or(&tensor.input))
         .collect();
     if !missing.is_empty() {
-        return Err(ScoreError::bad_request(format!(
+        return Err(ScoreError::invalid(format!(
             "Model is missing inputs {missing:?}; {form} must have {}",
             plan.names()
         )));
@@ -208,7 +215,7 @@ fn finish(
         .map(|(builder, tensor)| {
             let shape: Vec<usize> = builder.dims.iter().map(|dim| dim.unwrap_or(0)).collect();
             if shape.first() == Some(&0) {
-                return Err(ScoreError::bad_request(format!(
+                return Err(ScoreError::invalid(format!(
                     "{form} has no rows: send at least one"
                 )));
             }
@@ -240,7 +247,7 @@ fn refuse_uneven(plan: &TensorPlan, form: InputForm, tensors: &[Tensor]) -> Resu
         return Ok(());
     };
     match free.find(|(_, other)| *other != rows) {
-        Some((name, other)) => Err(ScoreError::bad_request(format!(
+        Some((name, other)) => Err(ScoreError::invalid(format!(
             "{form}: tensor {first:?} has {rows} rows and {name:?} has {other}"
         ))),
         None => Ok(()),
@@ -250,7 +257,7 @@ fn refuse_uneven(plan: &TensorPlan, form: InputForm, tensors: &[Tensor]) -> Resu
 /// The refusal of a tensor by its shape, in MLflow's words.
 pub(super) fn wrong_shape(got: &[usize], expected: &[Option<usize>]) -> ScoreError {
     let got: Vec<Option<usize>> = got.iter().copied().map(Some).collect();
-    ScoreError::bad_request(format!(
+    ScoreError::invalid(format!(
         "Shape of input {} does not match expected shape {}",
         show_shape(&got),
         show_shape(expected)

@@ -50,7 +50,7 @@ impl<'de> Visitor<'de> for Inputs<'_, '_, '_> {
             if *rows.get_or_insert(got) != got {
                 let name = reading.table.name(column).to_owned();
                 let first = rows.unwrap_or_default();
-                return Err(reading.refuse(format!(
+                return Err(reading.refuse_unfit(format!(
                     "inputs: column {name:?} has {got} values, the columns before it {first}"
                 )));
             }

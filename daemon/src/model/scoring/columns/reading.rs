@@ -35,6 +35,13 @@ impl Reading<'_, '_> {
         stop()
     }
 
+    /// Refuses rows that do not fit what the signature asks for.
+    pub(super) fn refuse_unfit<E: de::Error>(&mut self, message: impl Into<String>) -> E {
+        self.refused
+            .get_or_insert_with(|| ScoreError::invalid(message));
+        stop()
+    }
+
     /// A bare array or a scalar: it has no names.
     pub(super) fn refuse_nameless<E: de::Error>(&mut self) -> E {
         let names: Vec<&str> = self

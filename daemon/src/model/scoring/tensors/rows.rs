@@ -44,7 +44,9 @@ impl<'de> Visitor<'de> for Top<'_, '_> {
             rows += 1;
         }
         if rows == 0 {
-            return Err(reading.refuse(format!("{} has no rows: send at least one", reading.form)));
+            return Err(
+                reading.refuse_unfit(format!("{} has no rows: send at least one", reading.form))
+            );
         }
         for position in 0..reading.builders.len() {
             reading.close::<A::Error>(position, 0, rows)?;
@@ -83,7 +85,7 @@ pub(super) fn by_name<'de, A: MapAccess<'de>>(
             .tensors
             .get(lacking)
             .map_or("", |tensor| tensor.input.as_str());
-        return Err(reading.refuse(format!(
+        return Err(reading.refuse_unfit(format!(
             "Model is missing inputs [{name:?}] in a row of {}; each row must have {}",
             reading.form,
             reading.plan.names()

@@ -93,23 +93,23 @@ fn missing_columns_are_all_listed() {
         &[
             (
                 r#"{"dataframe_records":[{"x":1}]}"#,
-                BadRequest("missing inputs [\"amount\", \"hour\"]"),
+                Invalid("missing inputs [\"amount\", \"hour\"]"),
             ),
             (
                 r#"{"dataframe_split":{"columns":["hour"],"data":[[1]]}}"#,
-                BadRequest("missing inputs [\"amount\"]"),
+                Invalid("missing inputs [\"amount\"]"),
             ),
             (
                 r#"{"inputs":{"amount":[1]}}"#,
-                BadRequest("missing inputs [\"hour\"]"),
+                Invalid("missing inputs [\"hour\"]"),
             ),
             (
                 r#"{"inputs":{}}"#,
-                BadRequest("missing inputs [\"amount\", \"hour\"]"),
+                Invalid("missing inputs [\"amount\", \"hour\"]"),
             ),
             (
                 r#"{"instances":[{"hour":1},{"hour":2}]}"#,
-                BadRequest("missing inputs [\"amount\"]"),
+                Invalid("missing inputs [\"amount\"]"),
             ),
             // One row has it: the other's is null, which a float column takes.
             (
@@ -168,16 +168,16 @@ fn rows_must_be_there_and_be_rows() {
     check(
         &amount_and_hour(),
         &[
-            (r#"{"dataframe_records":[]}"#, BadRequest("has no rows")),
-            (r#"{"instances":[]}"#, BadRequest("has no rows")),
-            (r#"{"inputs":[]}"#, BadRequest("has no rows")),
+            (r#"{"dataframe_records":[]}"#, Invalid("has no rows")),
+            (r#"{"instances":[]}"#, Invalid("has no rows")),
+            (r#"{"inputs":[]}"#, Invalid("has no rows")),
             (
                 r#"{"inputs":{"amount":[],"hour":[]}}"#,
-                BadRequest("has no rows"),
+                Invalid("has no rows"),
             ),
             (
                 r#"{"dataframe_split":{"columns":["amount","hour"],"data":[]}}"#,
-                BadRequest("has no rows"),
+                Invalid("has no rows"),
             ),
             (
                 r#"{"dataframe_records":{"amount":[1]}}"#,
@@ -222,7 +222,7 @@ fn rows_must_be_there_and_be_rows() {
             ),
             (
                 r#"{"inputs":{"amount":[1],"hour":[1,2]}}"#,
-                BadRequest("has 2 values"),
+                Invalid("has 2 values"),
             ),
             (
                 r#"{"inputs":{"amount":[1],"amount":[1],"hour":[1]}}"#,

@@ -33,22 +33,22 @@ fn the_shape_must_be_the_models() {
         &[
             (
                 r#"{"inputs":[[1,2]]}"#,
-                BadRequest("Shape of input (1, 2) does not match expected shape (-1, 4)"),
+                Invalid("Shape of input (1, 2) does not match expected shape (-1, 4)"),
             ),
             (
                 r#"{"inputs":[1,2,3,4]}"#,
-                BadRequest("Shape of input (4,) does not match"),
+                Invalid("Shape of input (4,) does not match"),
             ),
             (
                 r#"{"inputs":[[[1,2,3,4]]]}"#,
-                BadRequest("Shape of input (1, 1, 4) does not match"),
+                Invalid("Shape of input (1, 1, 4) does not match"),
             ),
             (r#"{"inputs":[[1,2,3,4],[1]]}"#, BadRequest("same length")),
             (r#"{"inputs":[[1,2,3,4],5]}"#, BadRequest("same length")),
             (r#"{"inputs":[5,[1,2,3,4]]}"#, BadRequest("same length")),
             (r#"{"inputs":[[],[1]]}"#, BadRequest("same length")),
-            (r#"{"inputs":[]}"#, BadRequest("no rows")),
-            (r#"{"dataframe_records":[]}"#, BadRequest("no rows")),
+            (r#"{"inputs":[]}"#, Invalid("no rows")),
+            (r#"{"dataframe_records":[]}"#, Invalid("no rows")),
             (
                 r#"{"inputs":3}"#,
                 BadRequest("inputs does not have its form"),
@@ -59,7 +59,7 @@ fn the_shape_must_be_the_models() {
             ),
             (
                 r#"{"inputs":{"x":[[1,2,3,4]]}}"#,
-                BadRequest("missing inputs [\"X\"]"),
+                Invalid("missing inputs [\"X\"]"),
             ),
             (
                 r#"{"inputs":{"X":[[1,2,3,4]],"X":[[1,2,3,4]]}}"#,
@@ -135,11 +135,11 @@ fn several_tensors_come_by_name() {
             (r#"{"instances":[1]}"#, Invalid("must name its tensors")),
             (
                 r#"{"inputs":{"ids":[[1,2]]}}"#,
-                BadRequest("missing inputs [\"word\"]"),
+                Invalid("missing inputs [\"word\"]"),
             ),
             (
                 r#"{"instances":[{"ids":[1,2]}]}"#,
-                BadRequest("missing inputs [\"word\"]"),
+                Invalid("missing inputs [\"word\"]"),
             ),
             (
                 r#"{"inputs":{"ids":[[1,2.5]],"word":["a"]}}"#,
@@ -155,11 +155,11 @@ fn several_tensors_come_by_name() {
             ),
             (
                 r#"{"inputs":{"ids":[[1,2]],"word":["a","b"]}}"#,
-                BadRequest("rows"),
+                Invalid("rows"),
             ),
             (
                 r#"{"dataframe_split":{"columns":["word"],"data":[["a"]]}}"#,
-                BadRequest("missing inputs"),
+                Invalid("missing inputs"),
             ),
             (
                 r#"{"dataframe_split":{"columns":["word","ids"],"data":[["a"]]}}"#,
