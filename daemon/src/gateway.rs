@@ -11,7 +11,9 @@ pub mod token;
 
 pub use caller::{ADMINS, Caller, Grant, Grantee, PermissionLevel, PrincipalKind, USERS, granted};
 pub use limit::{LimitKey, Limits, OverLimit, RateLimit};
-pub use policy::{ChangePolicyError, LoadPoliciesError, Policies, Policy, PolicyRecord};
+pub use policy::{
+    ChangePolicyError, LoadPoliciesError, MOST_GRANTS, Policies, Policy, PolicyRecord,
+};
 pub use token::{
     CreateTokenError, FirstTokenError, FirstTokenRecord, LoadTokensError, LoginError, NewToken,
     ParseTokenIdError, RevokeTokenError, TokenId, TokenOwner, TokenRecord, TokenView, Tokens,

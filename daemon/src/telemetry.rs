@@ -19,7 +19,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 pub use metrics::{Counter, Gauge, Histogram, Metrics, Usage};
-pub use recent::recent_events;
+pub use recent::{forget_events, recent_events};
 pub use service_manager::ServiceManager;
 
 use recent::KeepRecent;

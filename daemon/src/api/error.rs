@@ -412,7 +412,12 @@ impl From<EndpointError> for ApiError {
 
 impl From<ChangePolicyError> for ApiError {
     fn from(error: ChangePolicyError) -> Self {
-        Self::internal(&error)
+        match error {
+            ChangePolicyError::TooMany => Self::invalid(error.to_string()),
+            ChangePolicyError::Record(_)
+            | ChangePolicyError::Store(_)
+            | ChangePolicyError::Task(_) => Self::internal(&error),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ use crate::endpoint::view::{EndpointView, EndpointViews};
 use crate::endpoint::{EndpointOptions, NewEndpoint};
 use crate::store::{Change, Store};
 use crate::tasks::Tasks;
+use crate::telemetry::forget_events;
 
 mod change;
 mod desired;
@@ -272,6 +273,7 @@ impl Owner {
         let Some(mut slot) = self.slots.remove(name) else {
             return;
         };
+        forget_events(name.as_str());
         let id = slot.record.id.clone();
         let effects = slot.advance(Event::Delete);
         if effects.contains(&Effect::Drain) {

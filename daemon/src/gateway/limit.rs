@@ -228,7 +228,17 @@ impl Limits {
             }
         };
         match self.deciding(caller) {
-            Some(Deciding::All(limits)) | Some(Deciding::Any(limits)) => limits.for_each(spend),
+            Some(Deciding::All(limits)) => limits.for_each(spend),
+            Some(Deciding::Any(groups)) => {
+                // Those of the group that has room, as its calls are.
+                let groups: Vec<&Counted> = groups.collect();
+                let room = |one: &&&Counted| {
+                    let count = one.counts(caller).tokens.count(minute);
+                    one.limit.tokens.is_none_or(|most| count < most)
+                };
+                let charged = groups.iter().find(room).or_else(|| groups.first());
+                charged.copied().into_iter().for_each(spend);
+            }
             None => {}
         }
         let whole = self

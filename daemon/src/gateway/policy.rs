@@ -23,6 +23,9 @@ use crate::tasks::{JoinTaskError, Tasks};
 #[cfg(test)]
 mod tests;
 
+/// The most grants of an endpoint: every request looks at all of them.
+pub const MOST_GRANTS: usize = 100;
+
 /// What the store keeps of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRecord {
@@ -106,6 +109,9 @@ pub enum ChangePolicyError {
     /// The store did not take it.
     #[error("the policy was not stored")]
     Store(#[source] CommitStoreError),
+    /// The endpoint would have more grants than requests should look at.
+    #[error("an endpoint has at most {MOST_GRANTS} grants")]
+    TooMany,
     /// The process is shutting down.
     #[error("the change of the policy was given up")]
     Task(#[from] JoinTaskError),
@@ -265,6 +271,13 @@ impl Inner {
         let before = known.get(&endpoint).unwrap_or(&self.default);
         let mut record = before.record(&endpoint);
         edit(&mut record);
+        if record
+            .grants
+            .as_ref()
+            .is_some_and(|grants| grants.len() > MOST_GRANTS)
+        {
+            return Err(ChangePolicyError::TooMany);
+        }
         let policy = Arc::new(Policy::of(&record, Some(before)));
         self.commit(Change::new().put(&record)?).await?;
         known.insert(endpoint, policy);

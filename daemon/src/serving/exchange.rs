@@ -369,12 +369,12 @@ impl<C: Call> Work<C> {
         let now = || core.clock.monotonic_micros();
         let began = now();
         let inputs = self.call.read(body, scorer, &mut self.noted);
+        let inputs = inputs.and_then(|inputs| self.spend(core, scorer, &inputs).map(|()| inputs));
         let read = now();
         self.parts.input = read.saturating_sub(began);
         let inputs = inputs?;
         let rows = inputs.first().and_then(Tensor::rows).unwrap_or(1);
         self.rows = u64::try_from(rows).unwrap_or(u64::MAX);
-        self.spend(core, scorer, &inputs)?;
         let outputs = scorer.run(&inputs);
         let ran = now();
         self.parts.infer = ran.saturating_sub(read);

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use edgeward_base::clock::{Clock as _, SystemClock};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -23,21 +22,22 @@ const LONGEST: usize = 2_000;
 #[derive(Debug)]
 struct Line {
     endpoint: String,
-    /// Milliseconds since 1970, UTC.
-    at: i64,
     text: String,
 }
 
 static LINES: Mutex<VecDeque<Line>> = Mutex::new(VecDeque::new());
 
-/// The events of an endpoint since it was made, the oldest first, a line each. `since` is in milliseconds
-/// since 1970: an earlier endpoint of the same name is another's.
+/// Forgets the events of an endpoint that is gone: another of its name is not for the same eyes.
+pub fn forget_events(endpoint: &str) {
+    let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.retain(|line| line.endpoint != endpoint);
+}
+
+/// The events of an endpoint, the oldest first, a line each.
 #[must_use]
-pub fn recent_events(endpoint: &str, since: i64) -> String {
+pub fn recent_events(endpoint: &str) -> String {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-    let own = lines
-        .iter()
-        .filter(|line| line.endpoint == endpoint && line.at >= since);
+    let own = lines.iter().filter(|line| line.endpoint == endpoint);
     own.fold(String::new(), |all, line| all + &line.text + "\n")
 }
 
@@ -63,8 +63,7 @@ impl<S: Subscriber> Layer<S> for KeepRecent {
         if lines.len() >= KEPT {
             lines.pop_front();
         }
-        let at = SystemClock::new().wall_millis();
-        lines.push_back(Line { endpoint, at, text });
+        lines.push_back(Line { endpoint, text });
     }
 }
 
@@ -102,18 +101,19 @@ mod tests {
             tracing::warn!(endpoint = %"recent-b", "{}", "x".repeat(2 * LONGEST));
             tracing::info!("nobody's");
         });
-        let own = recent_events("recent-a", 0);
+        let own = recent_events("recent-a");
         assert!(own.ends_with(" INFO applied version=3\n"), "{own}");
         assert_eq!(own.lines().count(), 1);
-        assert_eq!(recent_events("recent-a", i64::MAX), "");
-        assert_eq!(recent_events("recent-b", 0).trim_end().len(), LONGEST);
+        assert_eq!(recent_events("recent-b").trim_end().len(), LONGEST);
+        forget_events("recent-b");
+        assert_eq!(recent_events("recent-b"), "");
         let registry = tracing_subscriber::registry().with(KeepRecent);
         tracing::subscriber::with_default(registry, || {
             for number in 0..2 * KEPT {
                 tracing::info!(endpoint = %"recent-c", number, "changed");
             }
         });
-        assert_eq!(recent_events("recent-a", 0), "");
-        assert_eq!(recent_events("recent-c", 0).lines().count(), KEPT);
+        assert_eq!(recent_events("recent-a"), "");
+        assert_eq!(recent_events("recent-c").lines().count(), KEPT);
     }
 }

@@ -126,7 +126,7 @@ async fn make(
     }
     let made = services.endpoints.create(new).await;
     if limited && made.is_err() {
-        services.policies.forget(id.as_str()).await?;
+        forget(services, id.as_str()).await;
     }
     Ok(made?)
 }
@@ -154,12 +154,16 @@ async fn delete(
 ) -> Result<Response<Body>, ApiError> {
     let view = access::require(&services, &caller, &name, PermissionLevel::Manage)?;
     services.endpoints.delete(view.name.clone()).await?;
-    if let Err(error) = services.policies.forget(view.id.as_str()).await {
-        // Nothing has this id any more; the next start forgets it.
-        tracing::warn!(error = %chain(&error), "the policy of a deleted endpoint stays stored");
-    }
+    forget(&services, view.id.as_str()).await;
     // mlflow reads the body as JSON.
     Ok(respond::ok(&json!({})))
+}
+
+/// Forgets the policy of an id that no endpoint has. Where that fails, the next start does it.
+async fn forget(services: &Services, id: &str) {
+    if let Err(error) = services.policies.forget(id).await {
+        tracing::warn!(error = %chain(&error), "the policy of an endpoint that is gone stays stored");
+    }
 }
 
 /// An endpoint as the caller sees it.

@@ -142,7 +142,7 @@ async fn logs(
     Path((name, entity)): Path<(String, String)>,
 ) -> Result<Response<Body>, ApiError> {
     let (view, _) = find(&services, &caller, (&name, &entity))?;
-    let logs = recent_events(view.name.as_str(), view.creation_timestamp);
+    let logs = recent_events(view.name.as_str());
     Ok(respond::ok(&json!({ "logs": logs })))
 }
 

@@ -19,12 +19,9 @@ use super::fields::{self, FieldError, Fields};
 use crate::api::error::ApiError;
 use crate::api::{Services, access, respond};
 use crate::endpoint::{Creator, EndpointView};
-use crate::gateway::{ADMINS, Caller, Grant, Grantee, PermissionLevel};
+use crate::gateway::{ADMINS, Caller, Grant, Grantee, MOST_GRANTS, PermissionLevel};
 
 const ROOT: &str = "/api/2.0/permissions/serving-endpoints/{id}";
-
-/// The most grants in one request: every request of the endpoint looks at all of them.
-const MOST_GRANTS: usize = 100;
 
 /// The routes behind a token.
 pub(crate) fn routes() -> Router<Services> {

@@ -146,7 +146,9 @@ async fn set_ai_gateway(
 ) -> Result<Response<Body>, ApiError> {
     let view = access::require(&services, &caller, &name, PermissionLevel::Manage)?;
     let limits = gateway(json_body(&headers, &body)?)?;
-    refuse_idle_tokens(&services, &name, &limits)?;
+    if view.pending_config.is_none() {
+        refuse_idle_tokens(&services, &name, &limits)?;
+    }
     let written = limits::write(limits.iter());
     services
         .policies

@@ -108,6 +108,24 @@ async fn close(stack: &Stack) -> String {
     permissions
 }
 
+/// Every path that shows something of `fraud` alone.
+fn shown_at(permissions: &str) -> Vec<String> {
+    vec![
+        FRAUD.to_owned(),
+        format!("{FRAUD}/openapi"),
+        format!("{FRAUD}/metrics"),
+        format!("{FRAUD}/served-models/champion/logs"),
+        format!("{FRAUD}/served-models/champion/build-logs"),
+        permissions.to_owned(),
+        format!("{permissions}/permissionLevels"),
+        "/v2/models/fraud".to_owned(),
+        "/v2/models/fraud/config".to_owned(),
+        "/v2/models/fraud/stats".to_owned(),
+        "/v2/models/fraud/versions/3/ready".to_owned(),
+        "/v1/models/fraud".to_owned(),
+    ]
+}
+
 #[tokio::test]
 async fn an_endpoint_that_is_granted_to_nobody_is_closed_in_every_dialect() {
     let stack = Stack::serving_fraud().await;
@@ -126,20 +144,7 @@ async fn an_endpoint_that_is_granted_to_nobody_is_closed_in_every_dialect() {
         ("main.default.fraud", 403)
     );
     assert_eq!(row.requester.unwrap().as_str(), "bob");
-    for path in [
-        FRAUD.to_owned(),
-        format!("{FRAUD}/openapi"),
-        format!("{FRAUD}/metrics"),
-        format!("{FRAUD}/served-models/champion/logs"),
-        format!("{FRAUD}/served-models/champion/build-logs"),
-        permissions.clone(),
-        format!("{permissions}/permissionLevels"),
-        "/v2/models/fraud".to_owned(),
-        "/v2/models/fraud/config".to_owned(),
-        "/v2/models/fraud/stats".to_owned(),
-        "/v2/models/fraud/versions/3/ready".to_owned(),
-        "/v1/models/fraud".to_owned(),
-    ] {
+    for path in shown_at(&permissions) {
         assert_eq!(bob.get(&path).await.status, 403, "{path}");
     }
     for (path, body) in [

@@ -10,7 +10,7 @@ use edgeward_base::names::{EndpointName, ModelRef};
 use edgeward_wire::ack::Rejection;
 
 use crate::endpoint::config::EndpointConfig;
-use crate::endpoint::error::{EndpointError, not_stored};
+use crate::endpoint::error::{EndpointError, not_stored, reasons};
 use crate::endpoint::models::{LoadFailures, Scorers};
 use crate::endpoint::record::{
     AppliedConfig, AppliedDesired, EndpointRecord, ManagedBy, UnappliedChange,
@@ -245,9 +245,12 @@ impl Owner {
             Cause::Models(_) => EndpointError::Staging(failed),
             Cause::Error(error) => error,
         };
-        for endpoint in &edits {
-            let error = chain(&error);
-            tracing::warn!(%endpoint, %error, "endpoint change failed; what ran before runs on");
+        tracing::warn!(error = %chain(&error), "endpoint change failed; what ran before runs on");
+        if let EndpointError::Staging(failed) = &error {
+            // Each endpoint's own events, which say nothing of the others.
+            for (endpoint, failures) in failed {
+                tracing::warn!(%endpoint, failures = %reasons(failures), "a change of it failed");
+            }
         }
         match (origin, error) {
             (Origin::Local { reply }, EndpointError::Staging(_)) => {

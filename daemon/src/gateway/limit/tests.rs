@@ -101,6 +101,24 @@ fn the_call_that_crosses_a_limit_of_tokens_is_the_last() {
 }
 
 #[test]
+fn tokens_are_those_of_one_group_that_has_room() {
+    let group = |text: &str| LimitKey::Group(text.parse().unwrap());
+    let limits = limits(&[
+        (group("one"), None, Some(10)),
+        (group("two"), None, Some(10)),
+    ]);
+    let both = caller("guy", PrincipalKind::User, &["one", "two"]);
+    let second = caller("sue", PrincipalKind::User, &["two"]);
+    limits.take(&both, at(0)).unwrap();
+    limits.spend(&both, 10, at(0));
+    limits.take(&second, at(0)).unwrap();
+    limits.take(&both, at(0)).unwrap();
+    limits.spend(&both, 10, at(0));
+    assert!(limits.take(&both, at(0)).is_err());
+    assert!(limits.take(&second, at(0)).is_err());
+}
+
+#[test]
 fn changed_limits_keep_what_was_counted() {
     let before = limits(&[
         (LimitKey::Endpoint, Some(5), None),

@@ -112,6 +112,13 @@ async fn grants_are_merged_by_grantee() {
         ];
         policies.merge_grants("x", both.clone()).await.unwrap();
         assert_eq!(policies.of("x").grants[1..], both);
+        let many = (0..MOST_GRANTS).map(|n| grant(&format!("u{n}"), PermissionLevel::View));
+        let refused = policies
+            .merge_grants("x", many.collect())
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, ChangePolicyError::TooMany), "{refused}");
+        assert_eq!(policies.of("x").grants[1..], both);
     })
     .await;
 }
