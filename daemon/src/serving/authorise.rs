@@ -49,9 +49,9 @@ pub(super) fn authorise(
 ) -> Result<(), ServeError> {
     let id = endpoint.id.as_str();
     permit_query(core, caller, &endpoint.name, id, &endpoint.creator)?;
-    if let Some(caller) = caller {
-        let now = core.clock.monotonic();
-        core.policies.of(id).limits.take(caller, now)?;
+    let policy = core.policies.of(id);
+    if let Some(caller) = caller.filter(|_| !policy.limits.is_empty()) {
+        policy.limits.take(caller, core.clock.monotonic())?;
     }
     Ok(())
 }
