@@ -9,6 +9,7 @@
 //! Must never accept a key that has no effect, hold a secret (only paths to files that do), or be
 //! read again while the process runs.
 
+mod batching;
 mod broker;
 mod device;
 mod identity;
@@ -23,6 +24,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use batching::BatchingConfig;
 pub use broker::{BrokerConfig, BrokerCredentials, BrokerTls};
 pub use device::{
     Config, EndpointConfig, InferenceTableConfig, LocalEdits, ServerConfig, TlsConfig,

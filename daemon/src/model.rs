@@ -23,6 +23,7 @@ mod fingerprint;
 mod import;
 mod known_answers;
 pub mod mlmodel;
+mod on_demand;
 mod onnx_files;
 mod prove;
 mod remove;
@@ -42,7 +43,7 @@ use edgeward_base::clock::SharedClock;
 use edgeward_base::digest::Digest;
 use edgeward_base::durable::SharedFs;
 use edgeward_base::names::ModelRef;
-use edgeward_kernels::engine::Engine;
+use edgeward_kernels::engine::{Engine, Session};
 use edgeward_wire::manifest::{Manifest, ParseManifestError};
 use tokio::sync::Mutex;
 
@@ -67,7 +68,7 @@ pub use source::ReadSourceError;
 pub use version::OpenVersionError;
 
 use prove::Prover;
-use version::Known;
+use version::{Known, Version};
 
 /// What a model store needs to open.
 #[derive(Clone)]
@@ -345,32 +346,11 @@ impl ModelStore {
     /// # Errors
     /// [`LoadModelVersionError`].
     pub fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, LoadModelVersionError> {
-        let Shared {
-            artifacts,
-            index,
-            store,
-            prover,
-            ..
-        } = self.shared.as_ref();
-        let record = self.get(model).map_err(LoadModelVersionError::Read)?;
-        let record = record.ok_or_else(|| LoadModelVersionError::Unknown {
-            model: model.clone(),
-        })?;
-        let manifest =
-            self.manifest(&record.manifest)
-                .map_err(|source| LoadModelVersionError::Manifest {
-                    model: model.clone(),
-                    source,
-                })?;
-        let version =
-            version::open(&manifest, Known::Catalogued, artifacts, index).map_err(|source| {
-                LoadModelVersionError::Version {
-                    model: model.clone(),
-                    source,
-                }
-            })?;
+        let Shared { store, prover, .. } = self.shared.as_ref();
+        let version = self.version(model)?;
         let known = |engine: &'static str| {
-            let key = VerdictRecord::key_of(&record.manifest, engine, prover.fingerprint.as_str());
+            let fingerprint = prover.fingerprint.as_str();
+            let key = VerdictRecord::key_of(&version.manifest, engine, fingerprint);
             // A verdict that cannot be read is made again.
             store.get::<VerdictRecord>(&key).ok().flatten()
         };
@@ -382,7 +362,48 @@ impl ModelStore {
                     source,
                 })?;
         self.remember(proved.verdicts);
-        Ok(Arc::new(proved.scorer))
+        let (again, model, engine) = (self.clone(), model.clone(), proved.scorer.engine());
+        let load = Box::new(move || again.load_again(&model, engine));
+        Ok(Arc::new(proved.scorer.on_demand(load)))
+    }
+
+    /// The files of a version, all of them there and sound.
+    fn version(&self, model: &ModelRef) -> Result<Version, LoadModelVersionError> {
+        let Shared {
+            artifacts, index, ..
+        } = self.shared.as_ref();
+        let record = self.get(model).map_err(LoadModelVersionError::Read)?;
+        let record = record.ok_or_else(|| LoadModelVersionError::Unknown {
+            model: model.clone(),
+        })?;
+        let manifest =
+            self.manifest(&record.manifest)
+                .map_err(|source| LoadModelVersionError::Manifest {
+                    model: model.clone(),
+                    source,
+                })?;
+        version::open(&manifest, Known::Catalogued, artifacts, index).map_err(|source| {
+            LoadModelVersionError::Version {
+                model: model.clone(),
+                source,
+            }
+        })
+    }
+
+    /// Another session of a version that has proved itself on that engine in this process.
+    fn load_again(
+        &self,
+        model: &ModelRef,
+        engine: &'static str,
+    ) -> Result<Arc<dyn Session>, LoadModelVersionError> {
+        let version = self.version(model)?;
+        let session = self.shared.prover.load(&version, engine);
+        session.map_err(|refusal| LoadModelVersionError::Prove {
+            model: model.clone(),
+            source: ProveModelError {
+                refusals: vec![(engine, refusal)],
+            },
+        })
     }
 
     /// Records verdicts, so that the next start needs not make them again. Losing one costs a

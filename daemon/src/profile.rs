@@ -31,6 +31,8 @@ const LEAST_MEMORY: ByteCount = ByteCount::mib(64);
 const MOST_MEMORY: ByteCount = ByteCount::mib(1 << 20);
 const LEAST_COMMIT_INTERVAL: Duration = Duration::from_millis(10);
 const MOST_COMMIT_INTERVAL: Duration = Duration::from_secs(60);
+const LEAST_SCALE_TO_ZERO: Duration = Duration::from_secs(1);
+const MOST_SCALE_TO_ZERO: Duration = Duration::from_secs(24 * 3600);
 const LEAST_ROW_BUDGET: ByteCount = ByteCount::mib(1);
 const MOST_ROW_BUDGET: ByteCount = ByteCount::mib(1 << 20);
 const MOST_NAME_BYTES: usize = 63;
@@ -50,6 +52,9 @@ pub struct Profile {
     pub memory_ceiling: ByteCount,
     /// Names of the engines that may compute, in the order in which they are tried.
     pub engines: Vec<String>,
+    /// A model whose endpoint scales to zero gives its memory back after so long without a request.
+    #[serde(deserialize_with = "duration")]
+    pub scale_to_zero_after: Duration,
     /// What each workload size is of the compute threads.
     pub workload_sizes: WorkloadSizes,
 }
@@ -158,6 +163,10 @@ impl Profile {
         check(
             (LEAST_COMMIT_INTERVAL..=MOST_COMMIT_INTERVAL).contains(&self.commit_interval),
             "commit_interval: allowed: 10ms to 1m",
+        );
+        check(
+            (LEAST_SCALE_TO_ZERO..=MOST_SCALE_TO_ZERO).contains(&self.scale_to_zero_after),
+            "scale_to_zero_after: allowed: 1s to 1d",
         );
         check(
             (LEAST_ROW_BUDGET..=MOST_ROW_BUDGET).contains(&self.row_budget),

@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgeward_base::clock::SharedClock;
-use edgeward_base::names::TableName;
+use edgeward_base::names::{EndpointName, TableName};
 use edgeward_base::units::{ByteCount, Percent};
 use uuid::Uuid;
 
-use crate::config::ServerConfig;
+use crate::config::{BatchingConfig, EndpointConfig, ServerConfig};
 use crate::endpoint::{Endpoints, RoutedEndpoint, RoutedEntity, WorkloadSize};
 use crate::gateway::Policies;
 use crate::inference_table::Row;
@@ -36,14 +36,16 @@ mod error;
 mod exchange;
 mod measured;
 mod pace;
+mod scale_to_zero;
 mod statistics;
 mod trace;
 mod traffic;
+mod work;
 
 pub use admission::{Admission, AdmitError, Permit};
 pub use authorise::level_of;
 pub use call::{Answered, Call, Noted};
-pub use compute::{Compute, ComputeError, Lane};
+pub use compute::{Batching, Compute, ComputeError, Costs, Lane, Ran, Seat};
 pub use error::ServeError;
 pub use exchange::{Choice, Exchange};
 pub use statistics::{EntityStatistics, Tally};
@@ -77,6 +79,19 @@ pub struct ServingLimits {
     pub queue: usize,
     /// What each workload size is of the compute threads.
     pub workload_sizes: WorkloadSizes,
+    /// How the requests of endpoints may be answered together, where it is not as of all others.
+    pub batching: Vec<BatchingConfig>,
+    /// A model whose endpoint scales to zero gives its memory back after so long without a request.
+    pub scale_to_zero_after: Duration,
+}
+
+/// How the requests of an endpoint may be answered together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchingRule {
+    /// Of one batch at most.
+    pub(crate) rows: usize,
+    /// How long a request may wait for others while threads are idle.
+    pub(crate) delay: Duration,
 }
 
 impl Default for ServingLimits {
@@ -97,6 +112,8 @@ impl Default for ServingLimits {
                 medium: percent(50),
                 large: Percent::ALL,
             },
+            batching: Vec::new(),
+            scale_to_zero_after: Duration::from_secs(1800),
         }
     }
 }
@@ -104,7 +121,7 @@ impl Default for ServingLimits {
 impl ServingLimits {
     /// The limits that a box was given.
     #[must_use]
-    pub fn of(server: &ServerConfig, profile: &Profile) -> Self {
+    pub fn of(server: &ServerConfig, endpoint: &EndpointConfig, profile: &Profile) -> Self {
         Self {
             bytes: server
                 .in_flight_bytes
@@ -112,7 +129,18 @@ impl ServingLimits {
             body: server.body_limit,
             request_timeout: server.request_timeout,
             workload_sizes: profile.workload_sizes,
+            batching: endpoint.batching.clone(),
+            scale_to_zero_after: profile.scale_to_zero_after,
             ..Self::default()
+        }
+    }
+
+    /// How the requests of the endpoint of that name may be answered together.
+    pub(crate) fn batching(&self, endpoint: &EndpointName) -> BatchingRule {
+        let own = self.batching.iter().find(|own| own.endpoint == *endpoint);
+        BatchingRule {
+            rows: usize::from(own.map_or(BatchingConfig::ROWS, |own| own.rows)),
+            delay: own.map_or(BatchingConfig::DELAY, |own| own.delay),
         }
     }
 
@@ -173,7 +201,12 @@ impl Serving {
     /// [`SpawnThreadError`] when the operating system gives no thread.
     pub fn start(parts: ServingParts) -> Result<Self, SpawnThreadError> {
         let limits = parts.limits;
-        let compute = Compute::start(&parts.tasks, limits.threads, limits.queue)?;
+        let compute = Compute::start(
+            &parts.tasks,
+            Arc::clone(&parts.clock),
+            limits.threads,
+            limits.queue,
+        )?;
         let core = Arc::new(Core {
             admission: Admission::new(limits.requests, limits.bytes),
             endpoints: parts.endpoints,
@@ -194,6 +227,8 @@ impl Serving {
                 forgetting.forget();
             }
         }));
+        let watched = scale_to_zero::watch(Arc::clone(&core), parts.tasks.shutdown_token());
+        drop(parts.tasks.spawn("serving/scale-to-zero", watched));
         Ok(Self(core))
     }
 

@@ -309,10 +309,10 @@ impl From<ReadBodyError> for ApiError {
 impl From<AdmitError> for ApiError {
     fn from(error: AdmitError) -> Self {
         match error {
-            AdmitError::TooManyRequests { .. } => Self::exhausted(error.to_string()),
-            AdmitError::Draining | AdmitError::OutOfMemory { .. } => {
-                Self::unavailable(error.to_string())
+            AdmitError::TooManyRequests { .. } | AdmitError::OutOfMemory { .. } => {
+                Self::exhausted(error.to_string())
             }
+            AdmitError::Draining => Self::unavailable(error.to_string()),
         }
     }
 }
@@ -356,7 +356,9 @@ impl From<ServeError> for ApiError {
             ServeError::NotReady { .. } => Self::bad_request(message),
             ServeError::NotAdmitted(error) => error.into(),
             ServeError::Score(error) => error.into(),
-            ServeError::Compute(ComputeError::QueueFull { .. }) => Self::exhausted(chain(&error)),
+            ServeError::Compute(ComputeError::QueueFull { .. } | ComputeError::Displaced) => {
+                Self::exhausted(chain(&error))
+            }
             ServeError::Compute(ComputeError::Closed) => Self::unavailable(chain(&error)),
             ServeError::Compute(ComputeError::Panicked { .. }) => Self::internal(&error),
             ServeError::TimedOut(_) => {
@@ -368,6 +370,9 @@ impl From<ServeError> for ApiError {
 
 impl From<ScoreError> for ApiError {
     fn from(error: ScoreError) -> Self {
+        if let ScoreError::Load { .. } = error {
+            return Self::internal(&error);
+        }
         match error.mistake() {
             Some(Mistake::InvalidParameterValue) => Self::invalid(error.to_string()),
             Some(Mistake::BadRequest) => Self::bad_request(error.to_string()),

@@ -2,6 +2,7 @@
 //! sink that keeps the rows.
 
 mod admin;
+mod batching;
 mod endpoints;
 mod errors;
 mod invocations;

@@ -178,7 +178,7 @@ impl Device {
             policies: policies.clone(),
             sink: Arc::new(TableSink(rooms.tables.clone())),
             clock: Arc::clone(&means.clock),
-            limits: ServingLimits::of(&config.server, &profile),
+            limits: ServingLimits::of(&config.server, &config.endpoint, &profile),
             randomness: Randomness::System,
             tasks: groups.workers.clone(),
         })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use edgeward_base::units::ByteCount;
 
+use super::batching::BatchingConfig;
 use super::broker::BrokerConfig;
 use super::reader::{Reader, Section};
 use super::retention::RetentionConfig;
@@ -95,6 +96,8 @@ pub struct InferenceTableConfig {
 pub struct EndpointConfig {
     /// `endpoint.local_edits`.
     pub local_edits: LocalEdits,
+    /// `[[endpoint.batching]]`: how requests of endpoints may be answered together.
+    pub batching: Vec<BatchingConfig>,
 }
 
 /// Whether an endpoint that the registry manages may be changed on this box.
@@ -316,10 +319,12 @@ impl InferenceTableConfig {
 impl EndpointConfig {
     fn read(reader: &mut Reader<'_>) -> Self {
         let words = [("refuse", LocalEdits::Refuse), ("allow", LocalEdits::Allow)];
-        let local_edits =
-            reader.section("endpoint", |section| section.choice("local_edits", &words));
-        Self {
-            local_edits: local_edits.unwrap_or(LocalEdits::Refuse),
-        }
+        reader.section("endpoint", |section| {
+            let local_edits = section.choice("local_edits", &words);
+            Self {
+                local_edits: local_edits.unwrap_or(LocalEdits::Refuse),
+                batching: BatchingConfig::read(section),
+            }
+        })
     }
 }

@@ -214,10 +214,11 @@ impl Section<'_, '_> {
         })
     }
 
-    /// A number from 0 on.
-    pub(super) fn number(&mut self, key: &'static str, most: u8) -> Option<u8> {
-        self.read(key, Kind::Number, &format!("0 to {most}"), |text| {
-            let number = text.parse().ok().filter(|number| *number <= most);
+    /// A number in a range.
+    pub(super) fn number(&mut self, key: &'static str, least: u8, most: u8) -> Option<u8> {
+        self.read(key, Kind::Number, &format!("{least} to {most}"), |text| {
+            let number = text.parse().ok();
+            let number = number.filter(|number| (least..=most).contains(number));
             number.ok_or_else(|| format!("{text} is out of range"))
         })
     }

@@ -43,7 +43,7 @@ impl RetentionConfig {
             let endpoint = entry.parsed("endpoint", name, str::parse::<EndpointName>);
             let retention = Self {
                 budget: entry.size("budget", least, ByteCount::mib(1 << 30)),
-                priority: entry.number("priority", 100).unwrap_or(Self::PRIORITY),
+                priority: entry.number("priority", 0, 100).unwrap_or(Self::PRIORITY),
                 retain: entry.choice("retain", &words).unwrap_or(Retain::DropOldest),
                 endpoint: endpoint.or_else(|| {
                     entry.missing("endpoint", name);

@@ -52,7 +52,7 @@ fn lines(error: &ConfigErrors) -> Vec<String> {
 }
 
 /// Each key of the device's configuration: what it needs beside it, and another value.
-const DEVICE_KEYS: [(&str, &str, &str); 32] = [
+const DEVICE_KEYS: [(&str, &str, &str); 33] = [
     ("state.dir", "", "\"elsewhere\""),
     ("server.listen", "", "\"127.0.0.1:0\""),
     ("server.unix_socket", "", "\"off\""),
@@ -91,6 +91,7 @@ const DEVICE_KEYS: [(&str, &str, &str); 32] = [
         "",
         "[{ endpoint = \"audit\" }]",
     ),
+    ("endpoint.batching", "", "[{ endpoint = \"audit\" }]"),
     ("fleet.broker", "", "\"mqtt://broker\""),
     (
         "fleet.ca",
@@ -266,6 +267,44 @@ fn an_address_that_can_be_reached_from_outside_needs_tls_or_a_word() {
         device(&format!("server.listen = \"0.0.0.0:80\"\n{allowed}")).unwrap();
     }
     device("server.listen = \"[::1]:80\"").unwrap();
+}
+
+#[test]
+fn the_batching_of_each_endpoint_is_read_with_its_own_mistakes() {
+    let config = device(
+        "[[endpoint.batching]]\nendpoint = \"wide\"\nrows = 64\ndelay = \"2ms\"\n\
+         [[endpoint.batching]]\nendpoint = \"plain\"\n",
+    );
+    let batching = |endpoint: &str, rows, delay| BatchingConfig {
+        endpoint: endpoint.parse().unwrap(),
+        rows,
+        delay,
+    };
+    let expected = [
+        batching("wide", 64, Duration::from_millis(2)),
+        batching("plain", 16, Duration::ZERO),
+    ];
+    assert_eq!(config.unwrap().endpoint.batching, expected);
+
+    let error = device(
+        "[[endpoint.batching]]\nrows = 0\ndelay = \"2s\"\nsize = 1\n\
+         [[endpoint.batching]]\nendpoint = \"a\"\nrows = 65\n[[endpoint.batching]]\nendpoint = \"a\"\n",
+    );
+    let error = error.unwrap_err();
+    let lines = lines(&error);
+    for expected in [
+        "endpoint.batching[1].endpoint: missing; allowed: the name of an endpoint",
+        "endpoint.batching[1].rows: 0 is out of range; allowed: 1 to 64",
+        "endpoint.batching[1].delay: 2s is out of range; allowed: 0ms to 1s",
+        "endpoint.batching[1].size: unknown key; known here: endpoint, rows, delay",
+        "endpoint.batching[2].rows: 65 is out of range; allowed: 1 to 64",
+        "endpoint.batching[3].endpoint: \"a\" is there twice; allowed: each endpoint once",
+    ] {
+        assert!(
+            lines.iter().any(|line| line == expected),
+            "{expected}\nis not in\n{lines:#?}"
+        );
+    }
 }
 
 #[test]

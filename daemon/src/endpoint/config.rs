@@ -67,6 +67,21 @@ pub struct Capacity {
     pub burst_scaling_enabled: Option<bool>,
 }
 
+impl Capacity {
+    /// The share of this box's compute that the entity may use: as it was asked for, else the size that
+    /// the replaced platform gives so many concurrent requests.
+    #[must_use]
+    pub fn size(&self) -> Option<WorkloadSize> {
+        let by_requests = |requests: u64| match requests {
+            0..=4 => WorkloadSize::Small,
+            5..=16 => WorkloadSize::Medium,
+            _ => WorkloadSize::Large,
+        };
+        let most = self.max_provisioned_concurrency.map(by_requests);
+        self.workload_size.or(most)
+    }
+}
+
 /// `workload_size` of a served entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkloadSize {

@@ -76,6 +76,8 @@ pub struct RoutedEntity {
     pub model: ModelRef,
     /// The share of the compute threads that it may hold; that of `Large` when absent.
     pub workload_size: Option<WorkloadSize>,
+    /// Whether its model may be let go while nobody asks.
+    pub scale_to_zero: bool,
     /// The loaded model.
     pub scorer: Arc<Scorer>,
     /// Tells the owner when the last request has let go.
@@ -129,7 +131,8 @@ impl RoutedEndpoint {
                 id: ServedEntityId::of(&id, &entity.name, &entity.model),
                 name: entity.name.clone(),
                 model: entity.model.clone(),
-                workload_size: entity.capacity.workload_size,
+                workload_size: entity.capacity.size(),
+                scale_to_zero: entity.capacity.scale_to_zero_enabled == Some(true),
                 scorer: Arc::clone(scorer),
                 _lease: Arc::clone(&lease),
             }))

@@ -134,6 +134,20 @@ impl Prover {
         })
     }
 
+    /// Another session of a version that has proved itself on that engine.
+    pub(super) fn load(
+        &self,
+        version: &Version,
+        engine: &'static str,
+    ) -> Result<Arc<dyn Session>, EngineRefusal> {
+        let form = version.file.form;
+        let found = self.engines.iter().find(|found| found.name() == engine);
+        let found = found.ok_or(EngineRefusal::Form {
+            form: form.as_str(),
+        })?;
+        edgeward_kernels::load(found.as_ref(), &version.file).map_err(EngineRefusal::Load)
+    }
+
     /// The engines that take models of other forms.
     fn strangers(&self, form: ModelForm) -> impl Iterator<Item = (&'static str, EngineRefusal)> {
         let strangers = self

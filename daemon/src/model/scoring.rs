@@ -59,12 +59,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use edgeward_base::error::chain;
 use edgeward_base::names::ModelRef;
 use edgeward_base::units::ByteCount;
 use edgeward_kernels::engine::{RunModelError, Session};
 use edgeward_kernels::tensor::{Tensor, TensorData, TensorSpec};
 use edgeward_kernels::verify::Verdict;
 
+use super::on_demand::{Load, OnDemand};
 use super::signature::{Schema, Signature};
 
 pub use binding::BindModelError;
@@ -165,6 +167,14 @@ pub enum ScoreError {
     /// The model failed on rows that fit it.
     #[error("model failed")]
     Model(#[source] RunModelError),
+    /// The model was let go while nobody asked, and cannot be loaded again.
+    #[error("model version {model} cannot be loaded again: {reason}")]
+    Load {
+        /// The version.
+        model: ModelRef,
+        /// Why.
+        reason: String,
+    },
     /// The session gave other outputs than it declares.
     #[error("model gave no usable output {name:?}")]
     Output {
@@ -193,7 +203,7 @@ impl ScoreError {
     pub fn mistake(&self) -> Option<Mistake> {
         match self {
             Self::Refused { mistake, .. } => Some(*mistake),
-            Self::Model(_) | Self::Output { .. } => None,
+            Self::Model(_) | Self::Load { .. } | Self::Output { .. } => None,
         }
     }
 }
@@ -226,6 +236,8 @@ pub struct Scorer {
     verdict: Verdict,
     signature: Signature,
     session: Arc<dyn Session>,
+    /// The session, where it can be let go.
+    on_demand: Option<Arc<OnDemand>>,
     binding: Binding,
 }
 
@@ -248,7 +260,46 @@ impl Scorer {
             verdict,
             signature,
             session,
+            on_demand: None,
             binding,
+        })
+    }
+
+    /// The same, with a session that can be let go: `load` makes another one of it.
+    pub(super) fn on_demand(self, load: Load) -> Self {
+        let on_demand = Arc::new(OnDemand::new(self.session, load));
+        Self {
+            session: Arc::clone(&on_demand) as Arc<dyn Session>,
+            on_demand: Some(on_demand),
+            ..self
+        }
+    }
+
+    /// Lets the session go until the next request, where it can be loaded again. Whether there was one.
+    pub fn scale_to_zero(&self) -> bool {
+        let on_demand = self.on_demand.as_ref();
+        on_demand.is_some_and(|session| session.let_go())
+    }
+
+    /// Whether the session was let go.
+    #[must_use]
+    pub fn is_at_zero(&self) -> bool {
+        let on_demand = self.on_demand.as_ref();
+        on_demand.is_some_and(|session| session.is_at_zero())
+    }
+
+    /// Loads the session, if it was let go. Blocking, and as slow as the model is big.
+    ///
+    /// # Errors
+    /// [`ScoreError::Load`] when that cannot be done any more.
+    pub fn wake(&self) -> Result<(), ScoreError> {
+        let Some(session) = self.on_demand.as_ref() else {
+            return Ok(());
+        };
+        let woken = session.wake();
+        woken.map(drop).map_err(|error| ScoreError::Load {
+            model: self.model.clone(),
+            reason: chain(&error),
         })
     }
 

@@ -58,6 +58,7 @@ fn every_key_is_documented_and_changes_the_profile() {
         ("commit_interval", "\"200ms\""),
         ("row_budget", "\"1GB\""),
         ("memory_ceiling", "\"2GiB\""),
+        ("scale_to_zero_after", "\"1m\""),
         ("engines", "[\"other\"]"),
         ("workload_sizes.small", "1"),
         ("workload_sizes.medium", "2"),

@@ -2,8 +2,9 @@
 //!
 //! Owns a fixed set of threads (as many as cores) and one bounded queue in front of them. The queue
 //! is made of lanes, one per served entity: a lane may hold a share of the threads and no more, and
-//! lanes take turns, so a slow model leaves its neighbours their threads. A full queue refuses; it
-//! never waits. A job whose caller has gone is dropped when its turn comes.
+//! lanes take turns, so a slow model leaves its neighbours their threads. A full queue refuses, or takes
+//! the last job of the longest lane off where a shorter one wants in; it never waits. A job whose caller
+//! has gone is dropped when its turn comes. Requests of one model may be answered together ([`batch`]).
 //!
 //! A thread that no job wants helps a running one whose lane has room, at loops that are worth sharing
 //! ([`edgeward_kernels::team`]), and leaves it between two parts when a job comes: an idle box answers
@@ -16,19 +17,22 @@
 //! ```
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use edgeward_base::clock::SharedClock;
 use edgeward_kernels::team::Team;
 use tokio::sync::oneshot;
 
 use crate::tasks::{SpawnThreadError, Tasks};
 
+mod batch;
 mod lanes;
 #[cfg(test)]
 mod tests;
 
-use lanes::{Job, Lanes, Turn};
+pub use batch::{Batching, Costs, Ran, Seat};
+use lanes::{Found, Job, Lanes, Seated, Turn};
 
 /// A pool of compute threads. A clone is another handle to the same one.
 #[derive(Clone, Debug)]
@@ -52,6 +56,9 @@ pub enum ComputeError {
         /// The ceiling that was reached.
         ceiling: usize,
     },
+    /// The job waited in the longest lane when the queue was full, and gave way to a shorter one.
+    #[error("as many predictions are waiting as allowed, most of them for this served entity")]
+    Displaced,
     /// The pool is shutting down.
     #[error("the compute pool is closed")]
     Closed,
@@ -65,11 +72,14 @@ pub enum ComputeError {
 
 #[derive(Debug)]
 struct Pool {
+    clock: SharedClock,
     ceiling: usize,
     state: Mutex<State>,
     work: Condvar,
     /// Turns that no thread has taken, as it was when the lock was last left: helpers look at it.
     pressing: AtomicUsize,
+    /// When requests that wait for others make one more, in microseconds of the clock.
+    due: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -84,12 +94,19 @@ impl Compute {
     ///
     /// # Errors
     /// [`SpawnThreadError`] when the operating system gives no thread.
-    pub fn start(tasks: &Tasks, threads: usize, ceiling: usize) -> Result<Self, SpawnThreadError> {
+    pub fn start(
+        tasks: &Tasks,
+        clock: SharedClock,
+        threads: usize,
+        ceiling: usize,
+    ) -> Result<Self, SpawnThreadError> {
         let pool = Arc::new(Pool {
+            clock,
             ceiling,
             state: Mutex::default(),
             work: Condvar::new(),
             pressing: AtomicUsize::new(0),
+            due: AtomicU64::new(u64::MAX),
         });
         // First, so that threads already started also end when a later one cannot be.
         let closing = Arc::clone(&pool);
@@ -111,7 +128,7 @@ impl Compute {
     ///
     /// # Errors
     /// [`ComputeError::QueueFull`] or [`ComputeError::Closed`] at once;
-    /// [`ComputeError::Panicked`] from the future.
+    /// [`ComputeError::Panicked`] and [`ComputeError::Displaced`] from the future.
     pub fn submit<T, F>(
         &self,
         lane: &Lane,
@@ -123,14 +140,35 @@ impl Compute {
     {
         let (sender, answer) = oneshot::channel();
         let (pool, of_lane) = (Arc::clone(&self.0), lane.clone());
-        let job: Job = Box::new(move || {
+        let job = Box::new(move || {
             if !sender.is_closed() {
                 // The caller may leave while the job runs: then nobody wants the answer.
                 drop(sender.send(guarded(|| pool.lead(&of_lane, job))));
             }
         });
-        self.0.push(lane, job)?;
-        Ok(async move { answer.await.unwrap_or(Err(ComputeError::Closed)) })
+        self.0.push(lane, Job::Alone(job))?;
+        Ok(answered(answer))
+    }
+
+    /// Queues a request that may be answered together with others of its lane. It answers by the sender
+    /// of `answer`, which the returned future waits for; dropping that before its turn drops the request.
+    ///
+    /// # Errors
+    /// As [`Compute::submit`].
+    pub fn seat<T: Send + 'static>(
+        &self,
+        lane: &Lane,
+        batching: Batching,
+        seat: Box<dyn Seat>,
+        answer: oneshot::Receiver<Result<T, ComputeError>>,
+    ) -> Result<impl Future<Output = Result<T, ComputeError>> + Send + use<T>, ComputeError> {
+        let seated = Seated {
+            seat,
+            batching,
+            came: self.0.clock.monotonic(),
+        };
+        self.0.push(lane, Job::Seat(seated))?;
+        Ok(answered(answer))
     }
 
     /// Jobs that wait for a thread.
@@ -138,6 +176,13 @@ impl Compute {
     pub fn waiting(&self) -> usize {
         self.0.lock().lanes.waiting()
     }
+}
+
+/// What a job answers. One whose sender is gone never had its turn: the queue is empty before threads end.
+async fn answered<T>(
+    answer: oneshot::Receiver<Result<T, ComputeError>>,
+) -> Result<T, ComputeError> {
+    answer.await.unwrap_or(Err(ComputeError::Displaced))
 }
 
 /// Runs a job so that its panic stays its own.
@@ -162,26 +207,43 @@ impl Pool {
     }
 
     fn push(&self, lane: &Lane, job: Job) -> Result<(), ComputeError> {
+        let mut displaced = None;
         let mut state = self.lock();
         if state.closed {
             return Err(ComputeError::Closed);
         }
         if state.lanes.waiting() >= self.ceiling {
-            return Err(ComputeError::QueueFull {
-                ceiling: self.ceiling,
-            });
+            displaced = state.lanes.displace(&lane.id);
+            if displaced.is_none() {
+                return Err(ComputeError::QueueFull {
+                    ceiling: self.ceiling,
+                });
+            }
         }
         if state.lanes.push(lane, job) {
             self.press(&state);
             self.work.notify_one();
             state.lanes.wake();
         }
+        drop(state);
+        // Its caller is woken out of the lock.
+        drop(displaced);
         Ok(())
     }
 
-    /// Says how many turns are ready.
+    /// Says how many turns are ready, and when there is another.
     fn press(&self, state: &State) {
-        self.pressing.store(state.lanes.ready(), Ordering::SeqCst);
+        let (ready, due) = state.lanes.ready();
+        let due = due.map(|due| u64::try_from(due.as_micros()).unwrap_or(u64::MAX));
+        self.due.store(due.unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.pressing.store(ready, Ordering::SeqCst);
+    }
+
+    /// Whether a turn is ready that nobody has taken.
+    fn presses(&self) -> bool {
+        let due = self.due.load(Ordering::SeqCst);
+        self.pressing.load(Ordering::SeqCst) > 0
+            || due != u64::MAX && self.clock.monotonic_micros() >= due
     }
 
     /// Runs a job on this thread, where idle threads may help it as far as its lane has room.
@@ -210,40 +272,60 @@ impl Pool {
     }
 
     /// One thread's life.
-    fn run(&self) {
+    fn run(self: &Arc<Self>) {
         while let Some((lane, turn)) = self.next() {
             match turn {
                 Turn::Job(job) => {
                     job();
-                    let mut state = self.lock();
-                    state.lanes.finish(lane);
-                    self.press(&state);
+                    self.finish(lane);
+                }
+                Turn::Batch(seats, batching, threads) => {
+                    let id = Arc::clone(&lane);
+                    let of_lane = Lane { id, threads };
+                    self.lead(&of_lane, || {
+                        batch::run(seats, &batching, self.clock.as_ref());
+                    });
+                    self.finish(lane);
                 }
                 Turn::Help(team, leave) => {
-                    team.attend(|| {
-                        self.pressing.load(Ordering::SeqCst) > 0 || leave.load(Ordering::SeqCst)
-                    });
+                    team.attend(|| self.presses() || leave.load(Ordering::SeqCst));
                     self.lock().lanes.left(&lane);
                 }
             }
         }
     }
 
+    fn finish(&self, lane: Arc<str>) {
+        let mut state = self.lock();
+        state.lanes.finish(lane);
+        self.press(&state);
+    }
+
     /// Waits for a turn; `None` once the pool is closed and empty.
     fn next(&self) -> Option<(Arc<str>, Turn)> {
         let mut state = self.lock();
         loop {
-            if let Some(turn) = state.lanes.next() {
-                self.press(&state);
-                return Some(turn);
-            }
-            if state.closed {
-                return None;
-            }
-            state = self
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            let now = self.clock.monotonic();
+            let closed = state.closed;
+            let later = match state.lanes.next(now, closed) {
+                Found::Turn(lane, turn) => {
+                    self.press(&state);
+                    return Some((lane, turn));
+                }
+                Found::Later(at) => Some(at.saturating_sub(now)),
+                Found::Nothing if closed => return None,
+                Found::Nothing => None,
+            };
+            state = match later {
+                None => {
+                    let waited = self.work.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(time) => {
+                    let waited = self.work.wait_timeout(state, time);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 }

@@ -13,25 +13,27 @@
 //! never says what it is for goes to the table `_unmatched`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use edgeward_base::names::{ModelVersion, TableName};
-use edgeward_kernels::tensor::Tensor;
+use edgeward_kernels::engine::Rows;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Core;
 use super::admission::Permit;
 use super::authorise::{authorise, permit_query};
-use super::call::{Answered, Call, Noted};
-use super::compute::{self, ComputeError, Lane};
+use super::call::{Answered, Call};
+use super::compute::{self, Batching, ComputeError, Lane};
 use super::error::ServeError;
-use super::statistics::Parts;
+use super::measured::Measured;
 use super::traffic::Ended;
+use super::work::{Done, Outcome, Seated, Work};
 use crate::endpoint::{ConfigUpdate, EndpointView, RoutedEndpoint, RoutedEntity};
 use crate::gateway::Caller;
 use crate::inference_table::Row;
-use crate::model::{ScoreError, Scorer};
 
 /// Bodies over this size are parsed and computed on the pool, however fast the model is: reading
 /// them takes longer than a request's thread may be held.
@@ -211,39 +213,35 @@ impl Exchange {
         let Some(entity) = self.entity.clone() else {
             return Err(ServeError::UnknownEndpoint(String::new()));
         };
-        let asked = self.core.clock.monotonic_micros();
         let measured = self.core.measured.of(entity.id.as_str());
-        let inline = measured.pace.inline() && body.len() <= INLINE_BYTES;
-        let core = Arc::clone(&self.core);
-        let of = Arc::clone(&entity);
-        let asking = self
-            .caller
-            .clone()
-            .zip(self.endpoint.as_ref().ok().cloned());
-        let job = move || {
-            let started = core.clock.monotonic_micros();
-            let mut work = Work::new(call, asking);
-            work.parts.queue = started.saturating_sub(asked);
-            let answer = work.compute(&core, &of, &body);
-            let ended = core.clock.monotonic_micros();
-            measured.pace.record(ended.saturating_sub(started));
-            match &answer {
-                Ok(_) => {
-                    let now = core.clock.wall_millis();
-                    measured.statistics.answered(&work.parts, work.rows, now);
-                }
-                Err(_) => measured.statistics.failed(&work.parts),
-            }
-            (work, answer)
+        let asked = self.core.clock.monotonic_micros();
+        measured.asked.store(asked, Ordering::Relaxed);
+        let (inline, batching) = self.place(&entity, &measured, body.len());
+        let work = Work {
+            core: Arc::clone(&self.core),
+            asking: self
+                .caller
+                .clone()
+                .zip(self.endpoint.as_ref().ok().cloned()),
+            entity,
+            measured,
+            body,
+            call,
+            outcome: Outcome {
+                until: asked,
+                ..Outcome::default()
+            },
         };
         let (work, answer) = if inline {
-            compute::guarded(job)?
+            compute::guarded(|| work.alone())?
         } else {
-            self.on_pool(&entity, job).await?
+            self.on_pool(work, batching).await?
         };
-        let (noted, parts) = (work.noted, work.parts);
+        let Outcome {
+            noted, parts, rows, ..
+        } = work.outcome;
         // A body that was refused has no rows, and the model was not asked.
-        self.computed = work.rows > 0;
+        self.computed = rows > 0;
         self.with_row(|row| {
             row.client_request_id = noted.client_request_id;
             row.usage_context = noted.usage_context;
@@ -258,16 +256,47 @@ impl Exchange {
         Ok(answer.map(|body| Answered { body, call })?)
     }
 
-    async fn on_pool<T: Send + 'static>(
+    /// Whether a body of `bytes` is computed on this thread, and if not, whether together with others.
+    fn place(
         &self,
         entity: &RoutedEntity,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, ServeError> {
+        measured: &Measured,
+        bytes: usize,
+    ) -> (bool, Option<Batching>) {
+        let (pace, session) = (&measured.pace, entity.scorer.session());
+        if pace.inline() && !entity.scorer.is_at_zero() {
+            return (bytes <= INLINE_BYTES, None);
+        }
+        // Before the first verdict nobody knows whether a run is worth waiting for.
+        let may = pace.is_settled() && session.rows() == Rows::Independent;
+        let rule = self.endpoint.as_ref().ok().filter(|_| may);
+        let rule = rule.map(|endpoint| self.core.limits.batching(&endpoint.name));
+        let batching = rule.filter(|rule| rule.rows > 1).map(|rule| Batching {
+            rows: rule.rows,
+            delay: rule.delay,
+            costs: Arc::clone(&measured.costs),
+        });
+        (false, batching)
+    }
+
+    async fn on_pool<C: Call>(
+        &self,
+        work: Work<C>,
+        batching: Option<Batching>,
+    ) -> Result<Done<C>, ServeError> {
+        let compute = &self.core.compute;
         let lane = Lane {
-            id: entity.id.to_shared(),
-            threads: self.core.limits.threads_for(entity.workload_size),
+            id: work.entity.id.to_shared(),
+            threads: self.core.limits.threads_for(work.entity.workload_size),
         };
-        self.within(self.core.compute.submit(&lane, job)?).await
+        let Some(batching) = batching else {
+            let job = move || work.alone();
+            return self.within(compute.submit(&lane, job)?).await;
+        };
+        let (answer, answered) = oneshot::channel();
+        let seat = Box::new(Seated { work, answer });
+        let answered = compute.seat(&lane, batching, seat, answered)?;
+        self.within(answered).await
     }
 
     /// Waits for what the pool was given, for as long as the request may take.
@@ -334,66 +363,6 @@ impl Drop for Exchange {
         if let Some(row) = self.row.take() {
             self.hand_over(CLIENT_CLOSED_REQUEST, row);
         }
-    }
-}
-
-/// What a compute thread makes of an invocation.
-#[derive(Debug)]
-struct Work<C> {
-    call: C,
-    /// Who asks what: tokens are counted for them.
-    asking: Option<(Caller, Arc<RoutedEndpoint>)>,
-    noted: Noted,
-    parts: Parts,
-    rows: u64,
-}
-
-impl<C: Call> Work<C> {
-    fn new(call: C, asking: Option<(Caller, Arc<RoutedEndpoint>)>) -> Self {
-        Self {
-            call,
-            asking,
-            noted: Noted::default(),
-            parts: Parts::default(),
-            rows: 0,
-        }
-    }
-
-    fn compute(
-        &mut self,
-        core: &Core,
-        entity: &RoutedEntity,
-        body: &Bytes,
-    ) -> Result<Bytes, ScoreError> {
-        let scorer = &entity.scorer;
-        let now = || core.clock.monotonic_micros();
-        let began = now();
-        let inputs = self.call.read(body, scorer, &mut self.noted);
-        let inputs = inputs.and_then(|inputs| self.spend(core, scorer, &inputs).map(|()| inputs));
-        let read = now();
-        self.parts.input = read.saturating_sub(began);
-        let inputs = inputs?;
-        let rows = inputs.first().and_then(Tensor::rows).unwrap_or(1);
-        self.rows = u64::try_from(rows).unwrap_or(u64::MAX);
-        let outputs = scorer.run(&inputs);
-        let ran = now();
-        self.parts.infer = ran.saturating_sub(read);
-        let answer = self.call.write(scorer, &outputs?);
-        self.parts.output = now().saturating_sub(ran);
-        answer
-    }
-
-    /// Counts the tokens of the call under the endpoint's limits, before they are computed: whoever goes
-    /// away has used them all the same.
-    fn spend(&mut self, core: &Core, scorer: &Scorer, inputs: &[Tensor]) -> Result<(), ScoreError> {
-        if self.noted.input_tokens.is_none() {
-            self.noted.input_tokens = scorer.count_tokens(inputs)?;
-        }
-        if let (Some(tokens), Some((caller, endpoint))) = (self.noted.input_tokens, &self.asking) {
-            let policy = core.policies.of(endpoint.id.as_str());
-            policy.limits.spend(caller, tokens, core.clock.monotonic());
-        }
-        Ok(())
     }
 }
 

@@ -2,17 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 
+use super::compute::Costs;
 use super::pace::Pace;
 use super::statistics::Statistics;
 
 /// What was measured of one served entity.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
+    /// When it was last asked, microseconds of the clock; 0 before the first look at it.
+    pub(super) asked: AtomicU64,
     /// How fast it computes, and so where it may run.
     pub(super) pace: Pace,
+    /// What its runs took, by the size of the batch.
+    pub(super) costs: Arc<Costs>,
     /// How often and how long it computed.
     pub(super) statistics: Statistics,
 }

@@ -27,6 +27,7 @@ pub(super) struct Pace {
     /// Runs of the current window in the upper half, slow ones among them in the lower.
     window: AtomicU64,
     inline: AtomicBool,
+    settled: AtomicBool,
 }
 
 impl Pace {
@@ -34,6 +35,12 @@ impl Pace {
     #[must_use]
     pub(super) fn inline(&self) -> bool {
         self.inline.load(Ordering::Relaxed)
+    }
+
+    /// Whether the first verdict has fallen.
+    #[must_use]
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
     }
 
     /// Counts one run.
@@ -44,8 +51,11 @@ impl Pace {
             .fetch_add((1 << 32) | slow, Ordering::Relaxed)
             .wrapping_add((1 << 32) | slow);
         let (runs, slow) = (packed >> 32, packed & u64::from(u32::MAX));
-        if runs == u64::from(FIRST) && slow == 0 {
-            self.inline.store(true, Ordering::Relaxed);
+        if runs == u64::from(FIRST) {
+            self.settled.store(true, Ordering::Relaxed);
+            if slow == 0 {
+                self.inline.store(true, Ordering::Relaxed);
+            }
         }
         if runs >= u64::from(WINDOW) {
             self.window.store(0, Ordering::Relaxed);

@@ -13,6 +13,7 @@ pub(super) struct Statistics {
     infer: Timed,
     output: Timed,
     rows: AtomicU64,
+    executions: AtomicU64,
     last: AtomicI64,
 }
 
@@ -51,7 +52,12 @@ pub(super) struct Parts {
 
 impl Parts {
     fn all(&self) -> u64 {
-        self.queue + self.input + self.infer + self.output
+        self.queue + self.computing()
+    }
+
+    /// All but the waiting.
+    pub(super) fn computing(&self) -> u64 {
+        self.input + self.infer + self.output
     }
 }
 
@@ -81,6 +87,8 @@ pub struct EntityStatistics {
     pub output: Tally,
     /// Rows of the requests that were answered.
     pub rows: u64,
+    /// Runs of the model: fewer than requests where it answers several at once.
+    pub executions: u64,
     /// When the last request was answered, milliseconds since 1970, UTC; 0 before the first.
     pub last_millis: i64,
 }
@@ -95,6 +103,11 @@ impl Statistics {
         self.output.add(parts.output);
         self.rows.fetch_add(rows, Ordering::Relaxed);
         self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// Counts a run of the model.
+    pub(super) fn executed(&self) {
+        self.executions.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request that got no answer.
@@ -112,6 +125,7 @@ impl Statistics {
             infer: self.infer.read(),
             output: self.output.read(),
             rows: self.rows.load(Ordering::Relaxed),
+            executions: self.executions.load(Ordering::Relaxed),
             last_millis: self.last.load(Ordering::Relaxed),
         }
     }

@@ -16,6 +16,9 @@ use crate::endpoint::{
 };
 use crate::gateway::{PermissionLevel, Policy};
 
+/// What a served entity says whose model was let go: it is ready, and its next request waits a little.
+const SCALED_TO_ZERO: &str = "Scaled to zero";
+
 /// `ServingEndpointDetailed`. `routed` is what serves of the endpoint now, if anything does.
 pub(super) fn detailed(
     view: &EndpointView,
@@ -29,10 +32,11 @@ pub(super) fn detailed(
     }
     endpoint.insert("route_optimized".to_owned(), json!(false));
     if let Some(config) = &view.config {
-        endpoint.insert("config".to_owned(), Value::Object(config_output(config)));
+        let config = config_output(config, routed);
+        endpoint.insert("config".to_owned(), Value::Object(config));
     }
     if let Some(pending) = &view.pending_config {
-        let mut config = config_output(&pending.config);
+        let mut config = config_output(&pending.config, None);
         config.insert("start_time".to_owned(), json!(pending.start_time));
         endpoint.insert("pending_config".to_owned(), Value::Object(config));
     }
@@ -125,17 +129,17 @@ fn own(view: &EndpointView) -> Value {
     })
 }
 
-/// `EndpointCoreConfigOutput`.
-fn config_output(config: &ConfigView) -> Map<String, Value> {
+/// `EndpointCoreConfigOutput`; `routed` is what serves of it.
+fn config_output(config: &ConfigView, routed: Option<&RoutedEndpoint>) -> Map<String, Value> {
     let entities = config.served_entities.iter();
     let mut output = object(json!({
         "config_version": config.config_version,
         "served_entities": entities
             .clone()
-            .map(|entity| served(entity, "entity_name", "entity_version"))
+            .map(|entity| served(entity, routed, ["entity_name", "entity_version"]))
             .collect::<Vec<_>>(),
         "served_models": entities
-            .map(|entity| served(entity, "model_name", "model_version"))
+            .map(|entity| served(entity, routed, ["model_name", "model_version"]))
             .collect::<Vec<_>>(),
         "traffic_config": {
             "routes": config.routes.iter().map(route).collect::<Vec<_>>(),
@@ -147,7 +151,18 @@ fn config_output(config: &ConfigView) -> Map<String, Value> {
     output
 }
 
-fn served(entity: &ServedEntityView, name: &str, version: &str) -> Value {
+fn served(
+    entity: &ServedEntityView,
+    routed: Option<&RoutedEndpoint>,
+    [name, version]: [&str; 2],
+) -> Value {
+    let serving = routed.and_then(|routed| routed.entity(entity.config.name.as_str()));
+    let at_zero = serving.is_some_and(|serving| serving.scorer.is_at_zero());
+    let message = if at_zero {
+        SCALED_TO_ZERO
+    } else {
+        &entity.message
+    };
     let mut output = object(json!({
         "id": entity.id,
         "name": entity.config.name,
@@ -155,7 +170,7 @@ fn served(entity: &ServedEntityView, name: &str, version: &str) -> Value {
         version: entity.config.model.version,
         "state": {
             "deployment": entity.deployment.as_str(),
-            "deployment_state_message": entity.message,
+            "deployment_state_message": message,
         },
         "creator": entity.creator.to_string(),
         "creation_timestamp": entity.creation_timestamp,

@@ -70,8 +70,13 @@ fn table() -> Vec<(ApiError, u16, &'static str)> {
         ),
         (
             AdmitError::OutOfMemory { ceiling: 1 }.into(),
-            503,
-            "TEMPORARILY_UNAVAILABLE",
+            429,
+            "RESOURCE_EXHAUSTED",
+        ),
+        (
+            ServeError::Compute(ComputeError::Displaced).into(),
+            429,
+            "RESOURCE_EXHAUSTED",
         ),
         (
             ServeError::Compute(ComputeError::QueueFull { ceiling: 1 }).into(),

@@ -251,7 +251,7 @@ fn entity_statistics(
         "version": entity.model.version.to_string(),
         "last_inference": counted.last_millis,
         "inference_count": counted.rows,
-        "execution_count": counted.infer.count,
+        "execution_count": counted.executions,
         "inference_stats": {
             "success": tally(counted.success),
             "fail": tally(counted.fail),

@@ -169,7 +169,7 @@ async fn bodies_that_do_not_fit_in_memory_together_are_refused_before_they_are_r
     let gated = GatedStack::start(|wanted| wanted.limits.bytes = ByteCount(1_000)).await;
     let long = vec![1.0; 200];
     assert!(rows(&long).to_string().len() > 1_000);
-    gated.ask(&long).await.error(503, "TEMPORARILY_UNAVAILABLE");
+    gated.ask(&long).await.error(429, "RESOURCE_EXHAUSTED");
     assert_eq!(gated.stack.row().1.request, None);
     assert_eq!(gated.stack.services.serving.admission().bytes().0, 0);
     gated.stack.stop().await;

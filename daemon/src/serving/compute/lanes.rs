@@ -2,18 +2,35 @@
 //!
 //! Pure bookkeeping, under the pool's lock. A lane holds its turns (jobs that run, and those that may
 //! begin) and its helpers; it never has more turns than its share of the threads, and a helper beyond
-//! that share is told to leave: jobs go before help.
+//! that share is told to leave: jobs go before help. A turn is one job, or several requests as a batch;
+//! a lane whose requests wait for others keeps its turn until there are enough, or the first has waited
+//! long enough. When the queue is full, the longest lane gives way to a shorter one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use edgeward_kernels::team::Team;
 
 use super::Lane;
+use super::batch::{Batching, Seat};
 
-/// One job, which answers its caller itself.
-pub(super) type Job = Box<dyn FnOnce() + Send>;
+/// What waits in a lane. Each answers its caller itself.
+pub(super) enum Job {
+    /// One that runs alone.
+    Alone(Box<dyn FnOnce() + Send>),
+    /// One that may run together with others.
+    Seat(Seated),
+}
+
+/// A request that may run together with others.
+pub(super) struct Seated {
+    pub(super) seat: Box<dyn Seat>,
+    pub(super) batching: Batching,
+    /// When it came.
+    pub(super) came: Duration,
+}
 
 /// All lanes.
 #[derive(Debug, Default)]
@@ -30,9 +47,21 @@ pub(super) struct Lanes {
 /// What a thread does next.
 pub(super) enum Turn {
     /// A job.
-    Job(Job),
+    Job(Box<dyn FnOnce() + Send>),
+    /// Requests to be answered together, on as many threads at most.
+    Batch(Vec<Box<dyn Seat>>, Batching, usize),
     /// A call of somebody else, until it is over or the word says to leave.
     Help(Arc<Team>, Arc<AtomicBool>),
+}
+
+/// What a thread finds.
+pub(super) enum Found {
+    /// A turn of that lane.
+    Turn(Arc<str>, Turn),
+    /// Nothing before that time, unless something comes.
+    Later(Duration),
+    /// Nothing.
+    Nothing,
 }
 
 #[derive(Default)]
@@ -66,9 +95,17 @@ impl Lanes {
         self.waiting
     }
 
-    /// Turns that a thread may take now.
-    pub(super) fn ready(&self) -> usize {
-        self.ready.len()
+    /// Turns that a thread may take now, and when the first of the others may be taken.
+    pub(super) fn ready(&self) -> (usize, Option<Duration>) {
+        let held = |lane: &Arc<str>| self.lanes.get(lane).and_then(State::held_until);
+        let until = self.ready.iter().filter_map(held);
+        let (held, soonest) = until.fold((0, None::<Duration>), |(held, soonest), until| {
+            (
+                held + 1,
+                Some(soonest.map_or(until, |soonest| soonest.min(until))),
+            )
+        });
+        (self.ready.len() - held, soonest)
     }
 
     /// Whether no lane has anything.
@@ -77,7 +114,7 @@ impl Lanes {
         self.lanes.is_empty() && self.calls.is_empty()
     }
 
-    /// Queues a job. Whether it may begin now.
+    /// Queues a job. Whether there is a turn now that there was not.
     pub(super) fn push(&mut self, lane: &Lane, job: Job) -> bool {
         self.waiting += 1;
         let state = self.lanes.entry(Arc::clone(&lane.id)).or_default();
@@ -89,18 +126,41 @@ impl Lanes {
             self.ready.push_back(Arc::clone(&lane.id));
         }
         state.count();
-        begins
+        begins || state.is_filled()
+    }
+
+    /// Takes the last job of the longest lane for one of `lane`; `None` where no lane is longer than that
+    /// one would be. Its turn, if it had one, goes when it comes.
+    pub(super) fn displace(&mut self, lane: &str) -> Option<Job> {
+        let own = self.lanes.get(lane).map_or(0, |state| state.jobs.len());
+        let longest = self.lanes.values_mut().max_by_key(|state| state.jobs.len());
+        let displaced = longest
+            .filter(|state| state.jobs.len() > own + 1)?
+            .jobs
+            .pop_back();
+        self.waiting -= usize::from(displaced.is_some());
+        displaced
     }
 
     /// The next turn, and its lane: a job where there is one, else a call that has room for a helper.
-    pub(super) fn next(&mut self) -> Option<(Arc<str>, Turn)> {
-        while let Some(lane) = self.ready.pop_front() {
+    /// Nobody is waited for once the pool is `closed`.
+    pub(super) fn next(&mut self, now: Duration, closed: bool) -> Found {
+        let mut later: Option<Duration> = None;
+        for _ in 0..self.ready.len() {
+            let Some(lane) = self.ready.pop_front() else {
+                break;
+            };
             let state = self.lanes.get_mut(&lane);
-            if let Some(job) = state.and_then(|state| state.jobs.pop_front()) {
-                self.waiting -= 1;
-                return Some((lane, Turn::Job(job)));
+            let held = state.as_ref().and_then(|state| state.held_until());
+            if let Some(until) = held.filter(|until| *until > now && !closed) {
+                later = Some(later.map_or(until, |later| later.min(until)));
+                self.ready.push_back(lane);
+            } else if let Some((turn, jobs)) = state.and_then(State::take) {
+                self.waiting -= jobs;
+                return Found::Turn(lane, turn);
+            } else {
+                self.give_back(&lane);
             }
-            self.give_back(&lane);
         }
         for Call { lane, team } in &self.calls {
             if let Some(state) = self.lanes.get_mut(lane)
@@ -108,10 +168,11 @@ impl Lanes {
             {
                 state.helpers += 1;
                 let leave = Arc::clone(&state.crowded);
-                return Some((Arc::clone(lane), Turn::Help(Arc::clone(team), leave)));
+                let help = Turn::Help(Arc::clone(team), leave);
+                return Found::Turn(Arc::clone(lane), help);
             }
         }
-        None
+        later.map_or(Found::Nothing, Found::Later)
     }
 
     /// Ends a job's turn: the lane's next job takes it, at the end of the line.
@@ -168,6 +229,49 @@ impl Lanes {
 }
 
 impl State {
+    /// The requests at the front that may run together.
+    fn seats(&self) -> usize {
+        let seated = |job: &&Job| matches!(job, Job::Seat(_));
+        self.jobs.iter().take_while(seated).count()
+    }
+
+    /// Until when the first request waits for others, where it does.
+    fn held_until(&self) -> Option<Duration> {
+        let Some(Job::Seat(Seated { batching, came, .. })) = self.jobs.front() else {
+            return None;
+        };
+        let waits = !batching.delay.is_zero() && self.seats() < batching.rows;
+        waits.then(|| came.saturating_add(batching.delay))
+    }
+
+    /// Whether the last job that came was the one that the others waited for.
+    fn is_filled(&self) -> bool {
+        match self.jobs.front() {
+            Some(Job::Seat(first)) if !first.batching.delay.is_zero() => {
+                self.seats() == first.batching.rows
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes what the next turn is made of, and says how many jobs that were.
+    fn take(&mut self) -> Option<(Turn, usize)> {
+        let seats = self.seats();
+        let first = match self.jobs.pop_front()? {
+            Job::Alone(job) => return Some((Turn::Job(job), 1)),
+            Job::Seat(first) => first,
+        };
+        let batching = first.batching;
+        let more = batching.costs.choose(seats, batching.rows).min(seats) - 1;
+        let seated = |job| match job {
+            Job::Seat(seated) => Some(seated.seat),
+            Job::Alone(_) => None,
+        };
+        let mut batch = vec![first.seat];
+        batch.extend(self.jobs.drain(..more).filter_map(seated));
+        Some((Turn::Batch(batch, batching, self.threads), more + 1))
+    }
+
     fn count(&self) {
         let crowded = self.helpers > 0 && self.turns + self.helpers > self.threads;
         self.crowded.store(crowded, Ordering::SeqCst);

@@ -2,12 +2,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::time::Duration;
 
+use edgeward_base::clock::SystemClock;
 use edgeward_kernels::team::{each, threads};
 
 use super::*;
 
 /// How long threads may take to end that have nothing to do.
 const LONG: Duration = Duration::from_secs(180);
+
+/// A pool by the clock of this machine.
+fn started(tasks: &Tasks, threads: usize, ceiling: usize) -> Compute {
+    let clock = SystemClock::shared();
+    Compute::start(tasks, clock, threads, ceiling).unwrap()
+}
 
 fn lane(id: &str, threads: usize) -> Lane {
     Lane {
@@ -34,7 +41,7 @@ fn gated() -> (
 #[tokio::test]
 async fn answers_come_back_and_a_panic_is_its_jobs_own() {
     let tasks = Tasks::new(tokio::runtime::Handle::current());
-    let compute = Compute::start(&tasks, 2, 8).unwrap();
+    let compute = started(&tasks, 2, 8);
     let lane = lane("a", 2);
     assert_eq!(compute.submit(&lane, || 7).unwrap().await, Ok(7));
     let panicked = compute.submit(&lane, || panic!("boom {}", 1)).unwrap();
@@ -57,7 +64,7 @@ async fn answers_come_back_and_a_panic_is_its_jobs_own() {
 #[tokio::test]
 async fn a_full_queue_refuses_and_a_caller_who_left_costs_no_run() {
     let tasks = Tasks::new(tokio::runtime::Handle::current());
-    let compute = Compute::start(&tasks, 1, 2).unwrap();
+    let compute = started(&tasks, 1, 2);
     let lane = lane("a", 1);
     let (job, starts, go) = gated();
     let first = compute.submit(&lane, job).unwrap();
@@ -85,7 +92,7 @@ async fn a_full_queue_refuses_and_a_caller_who_left_costs_no_run() {
 #[tokio::test]
 async fn a_lane_at_its_share_leaves_threads_to_its_neighbours() {
     let tasks = Tasks::new(tokio::runtime::Handle::current());
-    let compute = Compute::start(&tasks, 2, 8).unwrap();
+    let compute = started(&tasks, 2, 8);
     let (slow, starts, go) = gated();
     let first = compute.submit(&lane("slow", 1), slow).unwrap();
     starts.recv().unwrap();
@@ -120,7 +127,7 @@ fn shared(threads: usize, rounds: usize) -> impl FnOnce() -> usize + Send + 'sta
 #[tokio::test]
 async fn idle_threads_help_a_call_whose_lane_has_room() {
     let tasks = Tasks::new(tokio::runtime::Handle::current());
-    let compute = Compute::start(&tasks, 3, 8).unwrap();
+    let compute = started(&tasks, 3, 8);
     for _ in 0..50 {
         let three = compute.submit(&lane("a", 3), shared(3, 20)).unwrap();
         assert_eq!(three.await, Ok(20));
@@ -138,7 +145,7 @@ async fn idle_threads_help_a_call_whose_lane_has_room() {
 #[tokio::test]
 async fn a_helper_leaves_for_a_job_of_its_own_lane_and_of_another() {
     let tasks = Tasks::new(tokio::runtime::Handle::current());
-    let compute = Compute::start(&tasks, 2, 8).unwrap();
+    let compute = started(&tasks, 2, 8);
     for other in ["slow", "fast"] {
         let (held, starts, go) = gated();
         let helped = compute
@@ -163,7 +170,7 @@ async fn a_helper_leaves_for_a_job_of_its_own_lane_and_of_another() {
 #[tokio::test]
 async fn a_lane_with_jobs_enough_gets_no_helpers() {
     let tasks = Tasks::new(tokio::runtime::Handle::current());
-    let compute = Compute::start(&tasks, 3, 8).unwrap();
+    let compute = started(&tasks, 3, 8);
     let (job, starts, go) = gated();
     let first = compute.submit(&lane("a", 2), job).unwrap();
     starts.recv().unwrap();
@@ -185,7 +192,7 @@ async fn a_lane_with_jobs_enough_gets_no_helpers() {
 #[tokio::test]
 async fn a_helper_leaves_when_jobs_fill_the_share_of_its_lane() {
     let tasks = Tasks::new(tokio::runtime::Handle::current());
-    let compute = Compute::start(&tasks, 3, 8).unwrap();
+    let compute = started(&tasks, 3, 8);
     let (held, starts, go) = gated();
     let helped = compute
         .submit(&lane("a", 2), move || {
@@ -218,7 +225,7 @@ async fn a_helper_leaves_when_jobs_fill_the_share_of_its_lane() {
 #[tokio::test]
 async fn a_part_that_panics_is_its_jobs_own() {
     let tasks = Tasks::new(tokio::runtime::Handle::current());
-    let compute = Compute::start(&tasks, 2, 8).unwrap();
+    let compute = started(&tasks, 2, 8);
     for panicking in 0..8 {
         let job = move || each(8, |part| assert_ne!(part, panicking, "a part"));
         let panicked = compute.submit(&lane("a", 2), job).unwrap();
@@ -234,4 +241,37 @@ async fn a_part_that_panics_is_its_jobs_own() {
     tasks.begin_shutdown();
     tasks.join_all(LONG).await.unwrap();
     assert_eq!(tasks.failures(), vec![]);
+}
+
+#[tokio::test]
+async fn the_longest_lane_gives_way_when_the_queue_is_full() {
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let compute = started(&tasks, 1, 4);
+    let (job, starts, go) = gated();
+    let first = compute.submit(&lane("greedy", 1), job).unwrap();
+    starts.recv().unwrap();
+    let mut waiting: Vec<_> = (0..4)
+        .map(|number| Box::pin(compute.submit(&lane("greedy", 1), move || number).unwrap()))
+        .collect();
+    // Its own next job finds the queue full, another lane's first one takes the last place.
+    let full = compute.submit(&lane("greedy", 1), || 4);
+    assert!(matches!(full, Err(ComputeError::QueueFull { ceiling: 4 })));
+    let other = compute.submit(&lane("modest", 1), || 10).unwrap();
+    let displaced = waiting.pop().unwrap().await;
+    assert_eq!(displaced, Err(ComputeError::Displaced));
+    assert_eq!(compute.waiting(), 4);
+    let second = compute.submit(&lane("modest", 1), || 11).unwrap();
+    assert_eq!(waiting.pop().unwrap().await, Err(ComputeError::Displaced));
+    // Two and two: nobody is longer than another.
+    let full = compute.submit(&lane("modest", 1), || 12);
+    assert!(matches!(full, Err(ComputeError::QueueFull { ceiling: 4 })));
+    go.send(()).unwrap();
+    first.await.unwrap();
+    for (number, answer) in waiting.into_iter().enumerate() {
+        assert_eq!(answer.await, Ok(number));
+    }
+    assert_eq!((other.await, second.await), (Ok(10), Ok(11)));
+    tasks.begin_shutdown();
+    tasks.join_all(LONG).await.unwrap();
+    assert!(compute.0.lock().lanes.is_empty());
 }
