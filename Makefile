@@ -3,6 +3,7 @@
 # make bench    the measurements           make samples  train the sample models again
 # make soak     the fault suite at length: hundreds of kills and power cuts, a thousand damaged files, a week offline
 # make setup    only install what the tests need
+# make bench-serving   batching, cold starts, routes: the networks of the zoo behind the server
 # make bench-engines   the CPU engine beside onnxruntime, tract alone and openvino
 # make zoo      networks of the sizes that people bring, built with PyTorch: the long run and the benches look at them
 # make cross    build for another processor: make cross TARGET=aarch64, or armv7, or x86_64
@@ -35,7 +36,7 @@ define stage
 @start=$$SECONDS; $(2); mkdir -p $(BUILT); printf '%6d s  %s\n' $$((SECONDS - start)) '$(1)' | tee -a $(STAGES)
 endef
 
-.PHONY: test setup verify fmt lint bench bench-engines soak samples zoo cross
+.PHONY: test setup verify fmt lint bench bench-engines bench-serving soak samples zoo cross
 
 # Two steps, because the second looks at what the first installed.
 test:
@@ -72,6 +73,13 @@ bench:
 	@$(LINKED) build --release --locked --package edgeward
 	@$(LINKED) bench --workspace --locked
 
+# What batching gives, what the first request of a model at zero takes, and what each route costs.
+bench-serving: export EDGEWARD_BIN := $(BUILT)/release/edgeward
+bench-serving: zoo
+	@$(LINKED) build --release --locked --package edgeward
+	@EDGEWARD_ZOO=$(ZOO) EDGEWARD_PYTHON=$(CURDIR)/.cache/zoo-venv/bin/python \
+		$(LINKED) bench --locked --package edgeward-benches --bench batching --bench cold_start --bench routes
+
 # Our CPU engine beside onnxruntime, tract alone and openvino.
 bench-engines: zoo
 	@EDGEWARD_ZOO=$(ZOO) EDGEWARD_PYTHON=$(CURDIR)/.cache/zoo-venv/bin/python \
@@ -85,7 +93,7 @@ soak:
 	@tests/setup.sh $(SOAK_VENV) soak
 	@$(LINKED) build --release --locked --package edgeward
 	@$(LINKED) test --locked --package edgeward --test process --no-run
-	@for run in kill powercut damage full upgrade clock; do \
+	@for run in kill powercut damage full upgrade clock overload; do \
 		cargo test --quiet --locked --package edgeward --test process "$$run::" -- --nocapture; \
 	done
 	@$(LINKED) test --release --quiet --locked --package edgeward --test offline -- --nocapture

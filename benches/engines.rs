@@ -10,6 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
+use edgeward_benches::recorded;
 use edgeward_harness::workspace;
 
 #[path = "engines/ours.rs"]
@@ -108,7 +109,7 @@ fn name(samples: &Path, folder: &Path) -> String {
 
 /// Lets the engines take turns.
 fn measured(model: &Model, batch: usize, threads: usize) -> Row {
-    let inputs = ours::inputs(&model.folder.join("ort.json"), batch);
+    let inputs = recorded::inputs(&model.folder.join("ort.json"), batch);
     let file = std::env::temp_dir().join(format!("edgeward-engines-{}.json", std::process::id()));
     std::fs::write(&file, serde_json::to_vec(&inputs).unwrap_or_default())
         .unwrap_or_else(|error| panic!("{}: {error}", file.display()));

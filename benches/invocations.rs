@@ -12,11 +12,12 @@
 use std::process::Command;
 
 use edgeward_benches::load::{Round, Subject, round};
+use edgeward_benches::recorded::Body;
 use edgeward_benches::{median, quantile};
 use edgeward_harness::device::{Device, DeviceOptions};
 use edgeward_harness::process::Process;
 use edgeward_harness::workspace;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Requests of one round: enough for 100 ticks of CPU time at 40 us each.
 const REQUESTS: u64 = 25_000;
@@ -71,10 +72,10 @@ fn main() {
 }
 
 /// The body that every subject answers.
-fn body() -> Value {
-    json!({"dataframe_records": [
+fn body() -> Body {
+    Body::json(&json!({"dataframe_records": [
         {"amount": 50000, "merchant_category": "online", "hour": 3, "is_foreign": true}
-    ]})
+    ]}))
 }
 
 fn create_endpoint(device: &mut Device, endpoint: &str, capture: bool) {

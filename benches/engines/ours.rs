@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use edgeward_base::digest::Digest;
 use edgeward_benches::load::timed;
+use edgeward_benches::recorded::extents;
 use edgeward_kernels::engine::{ModelFile, ModelForm, Session};
 use edgeward_kernels::team::Team;
 use edgeward_kernels::tensor::{Tensor, TensorData};
@@ -15,35 +16,6 @@ use serde_json::{Map, Value, json};
 
 /// The word on the command line that makes this program such a process.
 pub(crate) const WORD: &str = "ours";
-
-/// The recorded inputs of a model, `batch` rows of each, taken over and over.
-pub(crate) fn inputs(path: &Path, batch: usize) -> Value {
-    let text = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let recorded: Value =
-        serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let inputs = recorded.get("inputs").and_then(Value::as_object);
-    let inputs = inputs.into_iter().flatten();
-    let rows = inputs.map(|(name, input)| (name.clone(), rows(input, batch)));
-    Value::Object(rows.collect::<Map<String, Value>>())
-}
-
-fn rows(input: &Value, batch: usize) -> Value {
-    let mut shape = extents(input);
-    let data: Vec<Value> = input["data"].as_array().cloned().unwrap_or_default();
-    let width = data.len() / shape.first().copied().unwrap_or(1).max(1);
-    if let Some(extent) = shape.first_mut() {
-        *extent = batch;
-    }
-    let data: Vec<&Value> = data.iter().cycle().take(batch * width).collect();
-    json!({"dtype": input["dtype"], "shape": shape, "data": data})
-}
-
-fn extents(input: &Value) -> Vec<usize> {
-    let extents = input["shape"].as_array().into_iter().flatten();
-    extents
-        .filter_map(|extent| usize::try_from(extent.as_u64()?).ok())
-        .collect()
-}
 
 /// Loads a model, says so, and takes turns until its input ends. `arguments` are those of `peers.py`.
 pub(crate) fn serve(arguments: &[String]) {

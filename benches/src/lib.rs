@@ -7,7 +7,9 @@
 #![expect(clippy::panic, reason = "a measurement that cannot be taken ends")]
 
 pub mod load;
+pub mod recorded;
 pub mod usage;
+pub mod zoo;
 
 /// The middle of some samples; 0 without any.
 #[must_use]

@@ -13,6 +13,7 @@ use edgeward_harness::http::Client;
 use edgeward_harness::workspace;
 use serde_json::{Value, json};
 
+use crate::recorded::Body;
 use crate::usage::cpu_time;
 
 /// A server to be measured: one URL, one body.
@@ -29,7 +30,7 @@ pub struct Subject {
     /// The bearer token, if the server wants one.
     pub token: Option<String>,
     /// The body of the request.
-    pub body: Value,
+    pub body: Body,
 }
 
 impl Subject {
@@ -62,9 +63,9 @@ impl Subject {
             url: device.url(),
             path: "/serving-endpoints/fraud/invocations".to_owned(),
             token: Some(device.token()),
-            body: json!({"dataframe_records": [
+            body: Body::json(&json!({"dataframe_records": [
                 {"amount": 50000, "merchant_category": "online", "hour": 3, "is_foreign": true}
-            ]}),
+            ]})),
         }
     }
 }
@@ -124,7 +125,10 @@ fn drive(subject: &Subject, left: &AtomicU64) -> Vec<f64> {
     if let Some(token) = &subject.token {
         client = client.with_token(token);
     }
-    let body = subject.body.to_string().into_bytes();
+    let headers = subject.body.headers.iter();
+    let headers: Vec<(&str, &str)> = headers
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     let mut wall = Vec::new();
     while left
         .try_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
@@ -132,12 +136,7 @@ fn drive(subject: &Subject, left: &AtomicU64) -> Vec<f64> {
     {
         let start = Instant::now();
         let reply = client
-            .try_send(
-                "POST",
-                &subject.path,
-                &[("Content-Type", "application/json")],
-                &body,
-            )
+            .try_send("POST", &subject.path, &headers, &subject.body.bytes)
             .unwrap_or_else(|error| panic!("{}: {error}", subject.name));
         wall.push(micros(start.elapsed()));
         assert_eq!(reply.status, 200, "{}: {}", subject.name, reply.text());

@@ -21,6 +21,8 @@ mod landing;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod overload;
+#[cfg(test)]
 mod powercut;
 #[cfg(test)]
 mod quickstart;

@@ -162,6 +162,18 @@ class MiniLm(nn.Module):
         return x
 
 
+def perceptron() -> nn.Module:
+    """Three wide layers: 57 MB of weights, all of which pass by at each run, however many rows it has."""
+    return nn.Sequential(nn.Linear(1024, 3072), nn.ReLU(), nn.Linear(3072, 3072), nn.ReLU(), nn.Linear(3072, 512))
+
+
+class Thumbnail(nn.Module):
+    """Every 32nd pixel of an image of bytes: next to no computing, so that what is measured is the way to it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :, ::32, ::32].float() / 255.0
+
+
 def normal(*shape: int) -> np.ndarray:
     """Measurements: three decimals, so that the files stay small and every reader reads the same."""
     return np.round(GENERATOR.normal(size=shape), 3).astype(np.float32)
@@ -180,6 +192,8 @@ ZOO = {
     # onnxruntime's quantiser makes an operator of it that only onnxruntime has.
     "lstm": (lambda: Recurrent(nn.LSTM), lambda: {"X": normal(ROWS, 48, 16)}, {}, None),
     "minilm": (MiniLm, tokens, {1: "S"}, "dynamic"),
+    "perceptron": (perceptron, lambda: {"X": normal(ROWS, 1024)}, {}, None),
+    "thumbnail": (Thumbnail, lambda: {"X": GENERATOR.integers(0, 256, (ROWS, 3, 224, 224), np.uint8)}, {}, None),
 }
 
 
