@@ -12,7 +12,7 @@ use edgeward_kernels::engine::{ModelFile, ModelForm, Session};
 use edgeward_kernels::team::Team;
 use edgeward_kernels::tensor::{Tensor, TensorData};
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The word on the command line that makes this program such a process.
 pub(crate) const WORD: &str = "ours";
