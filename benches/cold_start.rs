@@ -66,6 +66,12 @@ fn measure(network: &str, folder: &Path) {
     zoo::serve(&mut device, network, "cold", &scales);
     let inputs = recorded::inputs(&folder.join("ort.json"), 1);
     let body = recorded::open_inference_binary(&inputs);
+    let subject = zoo::subject(
+        &mut device,
+        network,
+        "/v2/models/cold/infer".to_owned(),
+        body,
+    );
     let mut peer = Peer::start(folder);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -75,12 +81,7 @@ fn measure(network: &str, folder: &Path) {
         // A connection that is there already, as a client's is.
         let mut client = device.client();
         drop(client.get("/v2/health/live"));
-        let headers: Vec<(&str, &str)> =
-            body.headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        let (took, reply) =
-            timed(|| client.try_send("POST", "/v2/models/cold/infer", &headers, &body.bytes));
-        let reply = reply.unwrap_or_else(|error| panic!("no answer: {error}"));
-        assert_eq!(reply.status, 200, "{}", reply.text());
+        let (took, ()) = timed(|| subject.ask(&mut client));
         ours.push(micros(took) / 1e3);
         theirs.push(peer.turn());
     }

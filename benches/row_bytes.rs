@@ -76,10 +76,7 @@ fn measure(rate: u64, interval: &str) -> Option<Measured> {
     device.start();
     let subject = Subject::with_rows(&mut device);
     let mut client = device.client();
-    let mut ask = || {
-        let reply = client.post(&subject.path, &subject.body);
-        assert_eq!(reply.status, 200, "{}", reply.text());
-    };
+    let mut ask = || subject.ask(&mut client);
     ask();
     wait_until_committed(&device, 1);
     let before = written(&disk);

@@ -34,6 +34,21 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// One request, and its whole answer.
+    ///
+    /// # Panics
+    /// When the answer is not 200.
+    pub fn ask(&self, client: &mut Client) {
+        let headers = self.body.headers.iter();
+        let headers: Vec<(&str, &str)> = headers
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let reply = client
+            .try_send("POST", &self.path, &headers, &self.body.bytes)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        assert_eq!(reply.status, 200, "{}: {}", self.name, reply.text());
+    }
+
     /// A running device, with an endpoint made here whose requests become rows.
     ///
     /// # Panics
@@ -125,21 +140,14 @@ fn drive(subject: &Subject, left: &AtomicU64) -> Vec<f64> {
     if let Some(token) = &subject.token {
         client = client.with_token(token);
     }
-    let headers = subject.body.headers.iter();
-    let headers: Vec<(&str, &str)> = headers
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
     let mut wall = Vec::new();
     while left
         .try_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
         .is_ok()
     {
         let start = Instant::now();
-        let reply = client
-            .try_send("POST", &subject.path, &headers, &subject.body.bytes)
-            .unwrap_or_else(|error| panic!("{}: {error}", subject.name));
+        subject.ask(&mut client);
         wall.push(micros(start.elapsed()));
-        assert_eq!(reply.status, 200, "{}: {}", subject.name, reply.text());
     }
     wall
 }
