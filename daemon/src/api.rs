@@ -41,8 +41,10 @@ mod health;
 pub mod listen;
 mod open_inference;
 mod openai;
+mod openapi;
 mod predict;
 mod respond;
+mod routes;
 
 pub use error::ApiError;
 pub use listen::{BindError, Listen, Listener, TlsFiles};

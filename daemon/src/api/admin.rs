@@ -91,7 +91,7 @@ impl Admin {
             .nest(ROOT, routes)
             .fallback(async |uri: Uri| ApiError::no_route(uri.path()))
             .method_not_allowed_fallback(async |method: Method| {
-                ApiError::method_not_allowed(method.as_str())
+                ApiError::method_not_allowed(method.as_str(), None)
             })
             .with_state(services);
         Self(router)
@@ -145,7 +145,10 @@ pub async fn answer<Q: DeserializeOwned, A: Serialize>(
             return Err(ApiError::no_route(head.uri.path()));
         }
         if head.method != Method::POST {
-            return Err(ApiError::method_not_allowed(head.method.as_str()));
+            return Err(ApiError::method_not_allowed(
+                head.method.as_str(),
+                Some("POST"),
+            ));
         }
         let request = serde_json::from_slice(&bytes)
             .map_err(|error| ApiError::bad_request(format!("the request is no verb: {error}")))?;

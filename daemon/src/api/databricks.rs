@@ -7,6 +7,7 @@
 //! - `observe`: metrics and logs
 //! - `limits`: rate limits in JSON
 //! - `permissions`: who may do what
+//! - `provisioned`: endpoints with provisioned throughput
 //! - `openapi`: what an endpoint takes and gives, as a document
 //! - `fields`: reads the fields of a body, and refuses those that would have no effect
 
@@ -18,6 +19,7 @@ mod objects;
 mod observe;
 mod openapi;
 pub(crate) mod permissions;
+mod provisioned;
 mod settings;
 
 pub(crate) use endpoints::unknown;

@@ -55,6 +55,8 @@ pub struct ApiError {
     pub message: String,
     /// Seconds, for what passes by itself.
     pub retry_after: Option<u32>,
+    /// The methods that a route takes, for one that it does not.
+    pub allow: Option<&'static str>,
 }
 
 impl ApiError {
@@ -64,6 +66,7 @@ impl ApiError {
             error_code,
             message: message.into(),
             retry_after: None,
+            allow: None,
         }
     }
 
@@ -92,14 +95,14 @@ impl ApiError {
         )
     }
 
-    /// 405: the route exists, not for this method.
-    pub(crate) fn method_not_allowed(method: &str) -> Self {
+    /// 405: the route exists, not for this method. `allow` is what it takes, where the router does not say it.
+    pub(crate) fn method_not_allowed(method: &str, allow: Option<&'static str>) -> Self {
         let method: String = method.chars().take(40).collect();
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "BAD_REQUEST",
-            format!("this route does not take {method}"),
-        )
+        let message = format!("this route does not take {method}");
+        Self {
+            allow,
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "BAD_REQUEST", message)
+        }
     }
 
     /// 401: no token was sent.

@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
@@ -26,20 +27,30 @@ use crate::telemetry::{Counter, Histogram};
 pub(crate) struct Front {
     services: Services,
     router: Router,
+    /// What the routes are, for everybody.
+    document: Bytes,
 }
 
 impl Front {
     pub(crate) fn new(services: Services) -> Self {
-        let router = endpoints::routes()
+        let (router, document) = endpoints::routes()
             .merge(permissions::routes())
+            .merge(invocations::routes())
             .merge(open_inference::routes())
             .merge(openai::routes())
+            .merge(health::routes())
+            .finish();
+        let router = router
             .fallback(async |uri: Uri| ApiError::no_route(uri.path()))
             .method_not_allowed_fallback(async |method: Method| {
-                ApiError::method_not_allowed(method.as_str())
+                ApiError::method_not_allowed(method.as_str(), None)
             })
             .with_state(services.clone());
-        Self { services, router }
+        Self {
+            services,
+            router,
+            document,
+        }
     }
 
     /// A route behind a token.
@@ -108,13 +119,14 @@ impl Front {
     /// Everything but predictions.
     async fn answer(&self, head: Parts, mut incoming: Incoming) -> Response<Body> {
         let (method, path) = (&head.method, head.uri.path());
-        let probed = health::answer(method, path);
+        let form = ErrorForm::of(path);
+        let probed = health::answer(method, path, &self.document);
         let probed = probed.or_else(|| open_inference::probe(&self.services, method, path));
-        if let Some(answer) = probed {
+        if let Some(mut answer) = probed {
+            respond::dress(&mut answer, form);
             return answer;
         }
         let expects = head.headers.contains_key(EXPECT);
-        let form = ErrorForm::of(head.uri.path());
         // Boxed: a connection's task should be as big as an invocation, not as a creation.
         let answer = Box::pin(self.manage(head, &mut incoming)).await;
         let mut answer = match answer {

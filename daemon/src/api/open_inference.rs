@@ -22,9 +22,11 @@ use edgeward_kernels::tensor::Tensor;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
+use serde_json::json;
 
 use super::encoding::Encoding;
 use super::error::{ApiError, ErrorForm};
+use super::openapi::{OF_PREDICTION, Operation};
 use super::predict::{Dialect, Target, Wanted as Version, decoded};
 use super::respond;
 use crate::model::{ScoreError, Scorer};
@@ -64,6 +66,23 @@ pub(crate) fn target(path: &str) -> Option<Target<'_>> {
         endpoint: decoded(endpoint),
         wanted,
     })
+}
+
+/// What is asked and given.
+fn operation(model: &str, suffix: &str) -> Operation {
+    let about = "Asks a model; raw tensors may follow the JSON of both ways.";
+    let body = json!({
+        "application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}},
+        "application/octet-stream": {},
+    });
+    Operation::post(format!("{model}/infer"), format!("infer{suffix}"), about)
+        .with("Inference-Header-Content-Length")
+        .takes_content(body)
+        .gives("InferAnswer")
+        .gives_content("application/octet-stream", json!({}))
+        .says("Served-Model-Name")
+        .says("Inference-Header-Content-Length")
+        .refuses(OF_PREDICTION)
 }
 
 /// Inferences over HTTP.

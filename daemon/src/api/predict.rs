@@ -98,7 +98,10 @@ async fn predict<D: Dialect>(
 ) -> Result<Answered<D::Call>, ApiError> {
     exchange.identify(auth::authenticate(&head.headers, &services.tokens)?);
     if head.method != Method::POST {
-        return Err(ApiError::method_not_allowed(head.method.as_str()));
+        return Err(ApiError::method_not_allowed(
+            head.method.as_str(),
+            Some("POST"),
+        ));
     }
     exchange.route(target.wanted.choice())?;
     let call = dialect.call(head)?;

@@ -3,11 +3,13 @@
 
 mod admin;
 mod batching;
+mod document;
 mod endpoints;
 mod errors;
 mod invocations;
 mod open_inference;
 mod overload;
 mod policies;
+mod provisioned;
 mod stack;
 mod staging;

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::routing::{get, put};
 use bytes::Bytes;
 use edgeward_base::error::chain;
 use edgeward_base::names::EndpointName;
-use hyper::{HeaderMap, Response, Uri};
+use hyper::{HeaderMap, Response};
 use serde_json::{Value, json};
 
 use super::fields::{self, Fields};
 use super::openapi::get_openapi;
-use super::{objects, observe, settings};
+use super::{objects, observe, provisioned, settings};
 use crate::api::error::ApiError;
+use crate::api::openapi::Operation;
+use crate::api::routes::Routes;
 use crate::api::{Services, access, content_type, respond};
 use crate::endpoint::{About, Creator, EndpointConfigInput, EndpointView, NewEndpoint};
 use crate::gateway::{Caller, PermissionLevel, PrincipalKind, RateLimit};
@@ -31,26 +31,41 @@ const REFUSED: [&str; 5] = [
     "telemetry_config",
 ];
 
+/// What a creation may refuse with besides: a model version that is not there, a registry's own endpoint.
+pub(super) const CREATION: &[u16] = &[404, 409];
+
 /// The routes. Trailing slashes are gone before a request gets here.
-pub(crate) fn routes() -> Router<Services> {
-    let endpoint = || get(get_endpoint).delete(delete);
-    Router::new()
-        .route(ROOT, get(list).post(create))
-        .route(&format!("{ROOT}/{{name}}"), endpoint())
-        .route(&format!("{ROOT}/{{name}}/config"), put(update_config))
-        .route(&format!("{ROOT}/{{name}}/openapi"), get(get_openapi))
-        // `POST .../pt` makes provisioned-throughput endpoints, which are not served here; every
-        // other method means an endpoint that is called `pt`.
-        .route(&format!("{ROOT}/pt"), endpoint_called_pt())
+pub(crate) fn routes() -> Routes {
+    let one = format!("{ROOT}/{{name}}");
+    let list_all = Operation::get(ROOT, "listEndpoints", "The endpoints that you may see.");
+    let make = Operation::post(ROOT, "createEndpoint", "Makes an endpoint.");
+    let show = Operation::get(&one, "getEndpoint", "An endpoint and its state.");
+    let remove = Operation::delete(&one, "deleteEndpoint", "Deletes an endpoint.");
+    let update = "Gives an endpoint another configuration.";
+    let update = Operation::put(format!("{one}/config"), "updateConfig", update);
+    let describe = "What the endpoint takes and gives, as a document of OpenAPI.";
+    let describe = Operation::get(format!("{one}/openapi"), "getOpenApi", describe);
+    Routes::new("serving endpoints")
+        .on(list_all.gives("EndpointList"), list)
+        .on(
+            make.takes("NewEndpoint")
+                .gives("Endpoint")
+                .refuses(CREATION),
+            create,
+        )
+        .on(show.gives("Endpoint"), get_endpoint)
+        .on(remove.gives("Nothing").refuses(&[409]), delete)
+        .on(
+            update
+                .takes("EndpointConfigInput")
+                .gives("Endpoint")
+                .refuses(&[409]),
+            update_config,
+        )
+        .on(describe.gives("OpenApi"), get_openapi)
+        .merge(provisioned::routes())
         .merge(settings::routes())
         .merge(observe::routes())
-}
-
-fn endpoint_called_pt() -> axum::routing::MethodRouter<Services> {
-    let called_pt = || Path("pt".to_owned());
-    get(move |services, caller| get_endpoint(services, caller, called_pt()))
-        .delete(move |services, caller| delete(services, caller, called_pt()))
-        .post(async |uri: Uri| ApiError::no_route(uri.path()))
 }
 
 async fn list(
@@ -71,7 +86,7 @@ async fn list(
     respond::ok(&json!({ "endpoints": endpoints }))
 }
 
-async fn get_endpoint(
+pub(super) async fn get_endpoint(
     State(services): State<Services>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
@@ -86,31 +101,64 @@ async fn create(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, ApiError> {
-    access::require_admin(&caller, "make serving endpoints")?;
-    let mut fields = Fields::of(json_body(&headers, &body)?)?;
-    fields.refuse(&REFUSED)?;
-    let name = fields.text("name")?;
-    let config = fields.value("config");
-    let about = About {
-        description: fields.text("description")?,
-        tags: settings::tags(fields.value("tags"), "tags")?,
-    };
-    let limits = settings::limits_of_creation(&mut fields)?;
-    fields.finish()?;
-    let name = name.ok_or_else(|| fields::error("name", "is required"))?;
-    let name: EndpointName = name
-        .parse()
-        .map_err(|problem| fields::error("name", format!("cannot be used: {problem}")))?;
-    let config = config.ok_or_else(|| fields::error("config", "is required"))?;
-    let config = EndpointConfigInput::from_json(&config)?;
-    let is_program = caller.kind == PrincipalKind::ServicePrincipal;
-    let creator = Creator::of(caller.principal.clone(), is_program);
-    let new = NewEndpoint {
-        about,
-        ..NewEndpoint::new(name, config, creator)
-    };
-    let view = make(&services, new, limits).await?;
-    Ok(respond::ok(&shown(&services, &caller, &view)))
+    access::require_admin(&caller, MAKE)?;
+    let asked = Asked::read(json_body(&headers, &body)?)?;
+    asked.make(&services, &caller).await
+}
+
+/// What only administrators may do.
+pub(super) const MAKE: &str = "make serving endpoints";
+
+/// An endpoint that somebody asks for.
+pub(super) struct Asked {
+    name: EndpointName,
+    about: About,
+    limits: Vec<RateLimit>,
+    /// What it is to serve.
+    pub(super) config: EndpointConfigInput,
+}
+
+impl Asked {
+    /// Reads the body of a creation.
+    pub(super) fn read(body: Value) -> Result<Self, ApiError> {
+        let mut fields = Fields::of(body)?;
+        fields.refuse(&REFUSED)?;
+        let name = fields.text("name")?;
+        let config = fields.value("config");
+        let about = About {
+            description: fields.text("description")?,
+            tags: settings::tags(fields.value("tags"), "tags")?,
+        };
+        let limits = settings::limits_of_creation(&mut fields)?;
+        fields.finish()?;
+        let name = name.ok_or_else(|| fields::error("name", "is required"))?;
+        let name: EndpointName = name
+            .parse()
+            .map_err(|problem| fields::error("name", format!("cannot be used: {problem}")))?;
+        let config = config.ok_or_else(|| fields::error("config", "is required"))?;
+        Ok(Self {
+            name,
+            about,
+            limits,
+            config: EndpointConfigInput::from_json(&config)?,
+        })
+    }
+
+    /// Makes it, and answers with it.
+    pub(super) async fn make(
+        self,
+        services: &Services,
+        caller: &Caller,
+    ) -> Result<Response<Body>, ApiError> {
+        let is_program = caller.kind == PrincipalKind::ServicePrincipal;
+        let creator = Creator::of(caller.principal.clone(), is_program);
+        let new = NewEndpoint {
+            about: self.about,
+            ..NewEndpoint::new(self.name, self.config, creator)
+        };
+        let view = make(services, new, self.limits).await?;
+        Ok(respond::ok(&shown(services, caller, &view)))
+    }
 }
 
 /// Makes an endpoint, which has its limits before it serves.
@@ -140,14 +188,24 @@ async fn update_config(
 ) -> Result<Response<Body>, ApiError> {
     let view = access::require(&services, &caller, &name, PermissionLevel::Manage)?;
     let config = EndpointConfigInput::from_json(&json_body(&headers, &body)?)?;
+    update(&services, &caller, &view, config).await
+}
+
+/// Gives an endpoint another configuration, and answers with it.
+pub(super) async fn update(
+    services: &Services,
+    caller: &Caller,
+    view: &EndpointView,
+    config: EndpointConfigInput,
+) -> Result<Response<Body>, ApiError> {
     let author = caller.principal.clone();
     let updated = services
         .endpoints
         .update_config(view.name.clone(), config, author);
-    Ok(respond::ok(&shown(&services, &caller, &*updated.await?)))
+    Ok(respond::ok(&shown(services, caller, &*updated.await?)))
 }
 
-async fn delete(
+pub(super) async fn delete(
     State(services): State<Services>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
@@ -206,7 +264,7 @@ mod tests {
     #[test]
     fn the_routes_can_be_built() {
         // axum panics on routes that overlap; `pt` overlaps `{name}` on purpose.
-        let router: Router<Services> = routes();
+        let (router, _) = routes().finish();
         assert!(router.has_routes());
         assert_eq!(unknown("x").into_response().status(), 404);
     }

@@ -8,11 +8,14 @@ use bytes::Bytes;
 use edgeward_kernels::tensor::Tensor;
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
+use serde_json::json;
 
 use crate::api::content_type::ScoringFormat;
 use crate::api::error::{ApiError, ErrorForm};
 use crate::api::openai::embeddings::Embedding;
+use crate::api::openapi::{OF_PREDICTION, Operation};
 use crate::api::predict::{Dialect, Target, Wanted, decoded};
+use crate::api::routes::Routes;
 use crate::api::{content_type, respond};
 use crate::model::{ScoreError, Scorer, parse_csv_body, parse_scoring_body};
 use crate::serving::{Answered, Call, Noted};
@@ -39,6 +42,30 @@ pub(crate) fn target(path: &str) -> Option<Target<'_>> {
         endpoint: decoded(endpoint),
         wanted,
     })
+}
+
+/// What is asked and given.
+pub(crate) fn routes() -> Routes {
+    let one = "/serving-endpoints/{name}";
+    let split = "Asks the version that the traffic split picks.";
+    let split = Operation::post(format!("{one}/invocations"), "query", split);
+    let named = "Asks one served entity.";
+    let path = format!("{one}/served-models/{{entity}}/invocations");
+    let named = Operation::post(path, "queryServedEntity", named);
+    let body = json!({
+        "application/json": {"schema": {"$ref": "#/components/schemas/Invocation"}},
+        "text/csv": {"schema": {"type": "string"}},
+    });
+    let filled = |operation: Operation| {
+        operation
+            .takes_content(body.clone())
+            .gives("Predictions")
+            .says("Served-Model-Name")
+            .refuses(OF_PREDICTION)
+    };
+    Routes::new("invocations")
+        .beside(filled(split))
+        .beside(filled(named))
 }
 
 /// Invocations as MLflow's scoring server takes them.

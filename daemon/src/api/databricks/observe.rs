@@ -3,29 +3,36 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::response::IntoResponse as _;
-use axum::routing::get;
 use hyper::Response;
 use hyper::header::CONTENT_TYPE;
 use serde_json::json;
 
 use super::endpoints::ROOT;
 use crate::api::error::ApiError;
+use crate::api::openapi::Operation;
+use crate::api::routes::Routes;
 use crate::api::{Services, access, respond};
 use crate::endpoint::{EndpointView, RoutedEndpoint, ServedEntityView};
 use crate::gateway::{Caller, PermissionLevel};
 use crate::serving::{BOUNDS_MS, Durations};
 use crate::telemetry::recent_events;
 
-pub(super) fn routes() -> Router<Services> {
+pub(super) fn routes() -> Routes {
     let entity = format!("{ROOT}/{{name}}/served-models/{{entity}}");
-    Router::new()
-        .route(&format!("{ROOT}/{{name}}/metrics"), get(metrics))
-        .route(&format!("{entity}/logs"), get(logs))
-        .route(&format!("{entity}/build-logs"), get(build_logs))
+    let measured = "The endpoint's metrics of the last minute, as Prometheus reads them.";
+    let measured = Operation::get(format!("{ROOT}/{{name}}/metrics"), "getMetrics", measured);
+    let said = "The last events of the endpoint.";
+    let said = Operation::get(format!("{entity}/logs"), "getLogs", said);
+    let built = "How the model version came to serve.";
+    let built = Operation::get(format!("{entity}/build-logs"), "getBuildLogs", built);
+    let text = json!({"schema": {"type": "string"}});
+    Routes::new("serving endpoints")
+        .on(measured.gives_content("text/plain", text), metrics)
+        .on(said.gives("Logs"), logs)
+        .on(built.gives("Logs"), build_logs)
 }
 
 /// Prometheus text, version 0.0.4, in the names that the workspace has. The gauges are of the last minute

@@ -10,7 +10,7 @@ use hyper::Response;
 use serde_json::{Map, Value, json};
 
 use crate::api::error::ApiError;
-use crate::api::{Services, access, respond};
+use crate::api::{Services, access, openapi, respond};
 use crate::endpoint::{RoutedEndpoint, RoutedEntity};
 use crate::gateway::{Caller, PermissionLevel};
 use crate::model::{Column, ColumnType, Schema, TensorField};
@@ -60,21 +60,15 @@ fn document(endpoint: &RoutedEndpoint) -> Value {
         schemas.insert(format!("{name}.request"), request(&signature.inputs));
         schemas.insert(format!("{name}.answer"), answer(entity));
     }
-    schemas.insert("error".to_owned(), error());
-    json!({
-        "openapi": "3.1.0",
-        "info": {
-            "title": endpoint.name,
-            "version": endpoint.config_version.to_string(),
-            "description": "Rows in, predictions out.",
-        },
-        "security": [{"token": []}],
-        "paths": paths,
-        "components": {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": schemas,
-        },
-    })
+    schemas.insert("Error".to_owned(), openapi::schema("Error"));
+    let about = json!({
+        "title": endpoint.name,
+        "version": endpoint.config_version.to_string(),
+        "description": "Rows in, predictions out.",
+    });
+    let mut components = Map::new();
+    components.insert("schemas".to_owned(), Value::Object(schemas));
+    openapi::envelope(&about, &json!(paths), components)
 }
 
 /// A `POST` that any of these entities may answer.
@@ -87,7 +81,7 @@ fn operation(id: &str, about: &str, entities: &[&str]) -> Value {
         }
     };
     let refused = |about: &str| {
-        let error = json!({"$ref": "#/components/schemas/error"});
+        let error = json!({"$ref": "#/components/schemas/Error"});
         json!({"description": about, "content": {"application/json": {"schema": error}}})
     };
     json!({"post": {
@@ -118,14 +112,6 @@ fn operation(id: &str, about: &str, entities: &[&str]) -> Value {
             "default": refused("The request was refused, or the box cannot answer now."),
         },
     }})
-}
-
-fn error() -> Value {
-    json!({
-        "type": "object",
-        "properties": {"error_code": {"type": "string"}, "message": {"type": "string"}},
-        "required": ["error_code", "message"],
-    })
 }
 
 /// A body with exactly one of the input forms.

@@ -5,10 +5,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::routing::get;
 use bytes::Bytes;
 use edgeward_base::names::Principal;
 use hyper::{HeaderMap, Response};
@@ -17,6 +15,8 @@ use serde_json::{Value, json};
 use super::endpoints::json_body;
 use super::fields::{self, FieldError, Fields};
 use crate::api::error::ApiError;
+use crate::api::openapi::Operation;
+use crate::api::routes::Routes;
 use crate::api::{Services, access, respond};
 use crate::endpoint::{Creator, EndpointView};
 use crate::gateway::{ADMINS, Caller, Grant, Grantee, MOST_GRANTS, PermissionLevel};
@@ -24,10 +24,18 @@ use crate::gateway::{ADMINS, Caller, Grant, Grantee, MOST_GRANTS, PermissionLeve
 const ROOT: &str = "/api/2.0/permissions/serving-endpoints/{id}";
 
 /// The routes behind a token.
-pub(crate) fn routes() -> Router<Services> {
-    Router::new()
-        .route(ROOT, get(get_permissions).put(set).patch(update))
-        .route(&format!("{ROOT}/permissionLevels"), get(levels))
+pub(crate) fn routes() -> Routes {
+    let show = Operation::get(ROOT, "getPermissions", "Who may do what.");
+    let replace = Operation::put(ROOT, "setPermissions", "Replaces the grants.");
+    let merge = Operation::patch(ROOT, "updatePermissions", "Adds to the grants.");
+    let path = format!("{ROOT}/permissionLevels");
+    let known = Operation::get(path, "getPermissionLevels", "What may be granted.");
+    let changes = |operation: Operation| operation.takes("PermissionsChange").gives("Permissions");
+    Routes::new("permissions")
+        .on(show.gives("Permissions"), get_permissions)
+        .on(changes(replace), set)
+        .on(changes(merge), update)
+        .on(known.gives("PermissionLevels"), levels)
 }
 
 /// The endpoint with that id, if the caller may do `wanted` with it.

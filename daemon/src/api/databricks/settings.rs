@@ -4,10 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::routing::{patch, put};
 use bytes::Bytes;
 use hyper::{HeaderMap, Response};
 use serde_json::{Map, Value, json};
@@ -17,6 +15,8 @@ use super::fields::{self, FieldError, Fields};
 use super::limits::{self, Form};
 use super::objects;
 use crate::api::error::ApiError;
+use crate::api::openapi::Operation;
+use crate::api::routes::Routes;
 use crate::api::{Services, access, respond};
 use crate::endpoint::RoutedEntity;
 use crate::gateway::{Caller, PermissionLevel, RateLimit};
@@ -29,14 +29,38 @@ const REFUSED: [&str; 4] = [
     "fallback_config",
 ];
 
-pub(super) fn routes() -> Router<Services> {
+pub(super) fn routes() -> Routes {
     let below = |path: &str| format!("{ROOT}/{{name}}/{path}");
-    Router::new()
-        .route(&below("tags"), patch(retag))
-        .route(&below("rate-limits"), put(set_rate_limits))
-        .route(&below("ai-gateway"), put(set_ai_gateway))
-        .route(&below("notifications"), patch(set_notifications))
-        .route(&below("telemetry-config"), patch(set_telemetry))
+    let tags = Operation::patch(below("tags"), "updateTags", "Adds and deletes tags.");
+    let limits = "Sets the rate limits, in their older form.";
+    let limits = Operation::put(below("rate-limits"), "setRateLimits", limits);
+    let gateway = "Sets the AI gateway: its rate limits.";
+    let gateway = Operation::put(below("ai-gateway"), "setAiGateway", gateway);
+    let mail = "Sets who is notified: nobody, for a box sends no mail.";
+    let mail = Operation::patch(below("notifications"), "setNotifications", mail);
+    let telemetry = "Leaves telemetry out: rows go where `auto_capture_config` says.";
+    let telemetry = Operation::patch(below("telemetry-config"), "setTelemetryConfig", telemetry);
+    Routes::new("serving endpoints")
+        .on(
+            tags.takes("TagChanges").gives("TagList").refuses(&[409]),
+            retag,
+        )
+        .on(
+            limits.takes("EndpointRateLimits").gives("RateLimits"),
+            set_rate_limits,
+        )
+        .on(
+            gateway.takes("AiGateway").gives("RateLimits"),
+            set_ai_gateway,
+        )
+        .on(
+            mail.takes("NotificationsChange").gives("Notifications"),
+            set_notifications,
+        )
+        .on(
+            telemetry.takes("TelemetryChange").gives("Endpoint"),
+            set_telemetry,
+        )
 }
 
 /// Reads `[{"key": ..., "value": ...}]`.

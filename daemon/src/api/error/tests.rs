@@ -42,7 +42,11 @@ fn table() -> Vec<(ApiError, u16, &'static str)> {
             "RESOURCE_EXHAUSTED",
         ),
         (ApiError::no_route("/x"), 404, "ENDPOINT_NOT_FOUND"),
-        (ApiError::method_not_allowed("PUT"), 405, "BAD_REQUEST"),
+        (
+            ApiError::method_not_allowed("PUT", None),
+            405,
+            "BAD_REQUEST",
+        ),
         (
             ServeError::UnknownEndpoint("x".into()).into(),
             404,

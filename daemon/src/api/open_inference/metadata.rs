@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::routing::{get, post};
+use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use edgeward_base::names::ModelVersion;
 use edgeward_kernels::tensor::{DataType, TensorSpec};
@@ -18,6 +17,8 @@ use super::datatype::Datatype;
 use super::request::extents;
 use crate::api::databricks::unknown;
 use crate::api::error::ApiError;
+use crate::api::openapi::Operation;
+use crate::api::routes::Routes;
 use crate::api::{Services, access, respond};
 use crate::endpoint::{ConfigUpdate, Deployment, EndpointView, RoutedEndpoint, RoutedEntity};
 use crate::gateway::{Caller, PermissionLevel};
@@ -35,44 +36,80 @@ const EXTENSIONS: [&str; 5] = [
 /// How long a request waits for a model that is on its way.
 const LOADING_TIME: Duration = Duration::from_secs(30);
 
-/// The routes behind a token. A model may be named with or without one of its versions.
-pub(crate) fn routes() -> Router<Services> {
-    let mut router = Router::new()
-        .route("/v2", get(server))
-        .route("/v2/models/stats", get(all_statistics))
-        .route("/v2/repository/index", post(index))
-        .route("/v2/repository/models/{model}/load", post(load))
-        .route("/v2/repository/models/{model}/unload", post(unload));
-    for model in [
-        "/v2/models/{model}",
-        "/v2/models/{model}/versions/{version}",
-    ] {
-        router = router
-            .route(model, get(metadata))
-            .route(&format!("{model}/ready"), get(ready))
-            .route(&format!("{model}/config"), get(config))
-            .route(&format!("{model}/stats"), get(statistics));
-    }
-    router
+/// The routes. A model may be named with or without one of its versions.
+pub(crate) fn routes() -> Routes {
+    let repository = "/v2/repository/models/{model}";
+    let about = Operation::get("/v2", "serverMetadata", "What this server is.");
+    let all = "How all models do.";
+    let all = Operation::get("/v2/models/stats", "allStatistics", all);
+    let list = "Every model with each of its versions.";
+    let list = Operation::post("/v2/repository/index", "repositoryIndex", list);
+    let loads = "Answers once the model serves.";
+    let loads = Operation::post(format!("{repository}/load"), "loadModel", loads);
+    let unloads = "Is refused: an endpoint keeps its models loaded.";
+    let unloads = Operation::post(format!("{repository}/unload"), "unloadModel", unloads);
+    let live = Operation::get(LIVE, "live", "Whether the server answers.").open();
+    let readiness = "Whether every model is back after a start.";
+    let readiness = Operation::get(READY, "ready", readiness).open();
+    let routes = Routes::new("Open Inference Protocol")
+        .beside(live.gives("Nothing"))
+        .beside(readiness.gives("Nothing").refuses(&[400]))
+        .on(about.gives("ServerMetadata"), server)
+        .on(all.gives("ModelStatistics"), all_statistics)
+        .on(
+            list.may_take("IndexRequest").gives("RepositoryIndex"),
+            index,
+        )
+        .on(loads.may_take("LoadRequest").gives("Nothing"), load)
+        .on(unloads.may_take("UnloadRequest").gives("Nothing"), unload);
+    let versions = [("", ""), ("/versions/{version}", "OfVersion")];
+    versions
+        .into_iter()
+        .fold(routes, |routes, (version, suffix)| {
+            of_model(routes, &format!("/v2/models/{{model}}{version}"), suffix)
+        })
 }
+
+fn of_model(routes: Routes, model: &str, suffix: &str) -> Routes {
+    let named = |id: &str| format!("{id}{suffix}");
+    let about = "What the model takes and gives.";
+    let about = Operation::get(model, named("modelMetadata"), about);
+    let serves = "Whether the model serves.";
+    let serves = Operation::get(format!("{model}/ready"), named("modelReady"), serves);
+    let configured = "The model's configuration.";
+    let configured = Operation::get(format!("{model}/config"), named("modelConfig"), configured);
+    let counted = "How the model does.";
+    let counted = Operation::get(format!("{model}/stats"), named("modelStatistics"), counted);
+    routes
+        .on(about.gives("ModelMetadata"), metadata)
+        .on(serves.gives("Nothing"), ready)
+        .on(configured.gives("ModelConfig"), config)
+        .on(counted.gives("ModelStatistics"), statistics)
+        .beside(super::operation(model, suffix))
+}
+
+const LIVE: &str = "/v2/health/live";
+const READY: &str = "/v2/health/ready";
 
 /// Answers the probes, which need no token; `None` for any other path.
 pub(crate) fn probe(services: &Services, method: &Method, path: &str) -> Option<Response<Body>> {
     let good = match path {
-        "/v2/health/live" => true,
-        "/v2/health/ready" => {
+        LIVE => true,
+        READY => {
             let restored = services.endpoints.list().restoring() == 0;
             restored && !services.serving.admission().draining()
         }
         _ => return None,
     };
-    let status = match (method, good) {
-        (&Method::GET | &Method::HEAD, true) => StatusCode::OK,
+    if method != Method::GET && method != Method::HEAD {
+        let allowed = Some("GET, HEAD");
+        return Some(ApiError::method_not_allowed(method.as_str(), allowed).into_response());
+    }
+    if !good {
         // 4xx by the protocol; clients repeat a 503.
-        (&Method::GET | &Method::HEAD, false) => StatusCode::BAD_REQUEST,
-        _ => StatusCode::METHOD_NOT_ALLOWED,
-    };
-    Some(respond::raw_json(status, Bytes::from_static(b"{}")))
+        return Some(ApiError::bad_request("the server is not ready").into_response());
+    }
+    Some(respond::raw_json(StatusCode::OK, Bytes::from_static(b"{}")))
 }
 
 /// A model of a path, with its version where the path has one.

@@ -21,6 +21,7 @@ use serde::de::IgnoredAny;
 
 use super::ROOTS;
 use crate::api::error::{ApiError, ErrorForm};
+use crate::api::openapi::{OF_PREDICTION, Operation};
 use crate::api::{Services, auth, content_type, predict, respond};
 use crate::model::{MOST_TEXTS, ScoreError, Scorer};
 use crate::serving::{Answered, Call, Choice, Exchange, Noted};
@@ -33,6 +34,19 @@ pub(crate) fn is_at(path: &str) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     let root = path.strip_suffix("/embeddings");
     root.is_some_and(|root| ROOTS.contains(&root))
+}
+
+/// What is asked and given below that root.
+pub(super) fn operation(root: &str, under: &str) -> Operation {
+    let (path, id) = (
+        format!("{root}/embeddings"),
+        format!("createEmbeddings-{under}"),
+    );
+    Operation::post(path, id, "The vectors of texts.")
+        .takes("EmbeddingsRequest")
+        .gives("Embeddings")
+        .says("Served-Model-Name")
+        .refuses(OF_PREDICTION)
 }
 
 /// Answers a request whose path [is that of embeddings](is_at).
@@ -59,7 +73,10 @@ async fn embed(
 ) -> Result<Answered<Embedding>, ApiError> {
     exchange.identify(auth::authenticate(&head.headers, &services.tokens)?);
     if head.method != Method::POST {
-        return Err(ApiError::method_not_allowed(head.method.as_str()));
+        return Err(ApiError::method_not_allowed(
+            head.method.as_str(),
+            Some("POST"),
+        ));
     }
     content_type::expect_json(&head.headers)?;
     let body = predict::read(services, exchange, head, incoming).await?;

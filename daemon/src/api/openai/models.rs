@@ -2,26 +2,35 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
-use axum::routing::get;
 use hyper::Response;
 use serde_json::{Value, json};
 
-use super::ROOTS;
+use super::{ROOTS, embeddings};
 use crate::api::databricks::unknown;
 use crate::api::error::ApiError;
+use crate::api::openapi::Operation;
+use crate::api::routes::Routes;
 use crate::api::{Services, access, respond};
 use crate::endpoint::{EndpointView, Ready};
 use crate::gateway::{Caller, PermissionLevel};
 
 /// The routes behind a token.
-pub(crate) fn routes() -> Router<Services> {
-    ROOTS.iter().fold(Router::new(), |router, root| {
-        router
-            .route(&format!("{root}/models"), get(list))
-            .route(&format!("{root}/models/{{model}}"), get(one))
+pub(crate) fn routes() -> Routes {
+    ROOTS.iter().fold(Routes::new("OpenAI"), |routes, root| {
+        let under = root.trim_start_matches('/');
+        let all = "The endpoints that serve, as models.";
+        let all = Operation::get(format!("{root}/models"), format!("listModels-{under}"), all);
+        let (path, id) = (
+            format!("{root}/models/{{model}}"),
+            format!("getModel-{under}"),
+        );
+        let single = Operation::get(path, id, "An endpoint that serves, as a model.");
+        routes
+            .on(all.gives("ModelList"), list)
+            .on(single.gives("Model"), one)
+            .beside(embeddings::operation(root, under))
     })
 }
 

@@ -240,8 +240,6 @@ async fn what_is_not_allowed_is_refused_by_name_and_changes_nothing() {
 async fn routes_that_are_not_served_say_so() {
     let stack = Stack::serving_fraud().await;
     for (method, path) in [
-        (Method::POST, format!("{ENDPOINTS}/pt")),
-        (Method::PUT, format!("{ENDPOINTS}/pt/fraud/config")),
         (
             Method::POST,
             "/serving-endpoints/chat/completions".to_owned(),

@@ -102,6 +102,31 @@ impl EndpointConfigInput {
     }
 }
 
+impl EndpointConfigInput {
+    /// Checks what provisioned throughput asks for besides: the model units of every served entity.
+    ///
+    /// # Errors
+    /// [`ValidateConfigError`] for the first entity without any.
+    pub fn require_model_units(&self) -> Result<(), ValidateConfigError> {
+        for (index, entity) in self.served_entities.iter().enumerate() {
+            let field = format!("served_entities[{index}].provisioned_model_units");
+            let allowed = "use a whole number from 1";
+            match entity.provisioned.provisioned_model_units {
+                Some(1..) => {}
+                Some(units) => {
+                    return Err(ValidateConfigError::value(
+                        field,
+                        units.to_string(),
+                        allowed,
+                    ));
+                }
+                None => return Err(ValidateConfigError::Required { field, allowed }),
+            }
+        }
+        Ok(())
+    }
+}
+
 fn served_entities(
     inputs: &[ServedEntityInput],
 ) -> Result<Vec<ServedEntityConfig>, ValidateConfigError> {
