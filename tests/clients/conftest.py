@@ -9,7 +9,9 @@ import time
 import tomllib
 import uuid
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -74,12 +76,18 @@ FORMS = ["dataframe_split", "dataframe_records", "inputs", "instances"]
 
 @pytest.fixture(scope="session")
 def box(tmp_path_factory):
-    """The box of EDGEWARD_URL and EDGEWARD_TOKEN, or a quickstart of EDGEWARD_BIN that must also shut down cleanly."""
+    """The box of EDGEWARD_URL and EDGEWARD_TOKEN, or a quickstart."""
     if url := os.environ.get("EDGEWARD_URL"):
         landing = os.environ.get("EDGEWARD_LANDING")
         yield Box(url, os.environ["EDGEWARD_TOKEN"], landing and Path(landing))
         return
-    folder = tmp_path_factory.mktemp("box")
+    with quickstart(tmp_path_factory.mktemp("box")) as box:
+        yield box
+
+
+@contextmanager
+def quickstart(folder: Path):
+    """A quickstart of EDGEWARD_BIN with its state in `folder`, which must also shut down cleanly."""
     command = [os.environ["EDGEWARD_BIN"], "quickstart", "--output", "json", "--dir", folder / "state"]
     command += ["--listen", "127.0.0.1:0", "--broker-listen", "127.0.0.1:0"]
     with open(folder / "stderr", "wb") as stderr:
@@ -125,6 +133,24 @@ def name() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
+def reached(name: str, count: int):
+    """Says how many cases a bounded run had, and fails when they are fewer than its floor; as tests/harness/src/floors.rs."""
+    floors = tomllib.loads((ROOT / "tests" / "floors.toml").read_text())
+    floors = [floors["soak"], floors] if "EDGEWARD_SOAK" in os.environ else [floors]
+    floor = next(found for found in (reduce(lambda at, key: at.get(key, {}), name.split("."), each) for each in floors) if found)
+    line = f"{name}: {count} (floor {floor})"
+    print(line)
+    append(line)
+    assert count >= floor, f"{name}: {count} cases ran, the floor is {floor}"
+
+
+def append(record: str):
+    """Appends to the report of tests/harness/src/report.rs, which says how a record looks."""
+    if path := os.environ.get("EDGEWARD_REPORT"):
+        with open(path, "a") as report:
+            report.write(f"{record}\n")
+
+
 def pytest_addoption(parser):
     parser.addoption("--floors", type=Path, help="fail when fewer tests pass than [clients] in this TOML file says")
 
@@ -136,7 +162,7 @@ def floors_of(config, reporter) -> list[tuple[str, int, int]]:
         return []
     passed = Counter(client(report) for report in reporter.stats.get("passed", []))
     floors = tomllib.loads(floors_file.read_text())["clients"]
-    return [(name, passed[name], floor) for name, floor in floors.items()]
+    return [(name, passed[name], floor) for name, floor in floors.items() if isinstance(floor, int)]
 
 
 def client(report) -> str:
@@ -156,12 +182,9 @@ def pytest_terminal_summary(terminalreporter, config):
     for report in terminalreporter.stats.get("skipped", []):
         _, _, reason = report.longrepr
         records.append(f"SKIPPED {report.nodeid.replace(': ', ' ')}: {reason.removeprefix('Skipped: ')}")
-    for record in records:
-        terminalreporter.write_line(record)
-    # The report of tests/harness/src/report.rs, which says how a record looks.
-    if path := os.environ.get("EDGEWARD_REPORT"):
-        with open(path, "a") as report:
-            report.writelines(f"{record}\n" for record in records)
+    for line in records:
+        terminalreporter.write_line(line)
+        append(line)
     for name, passed, floor in floors:
         if passed < floor:
             terminalreporter.write_line(f"{name}: {passed} tests passed, the floor is {floor}", red=True)

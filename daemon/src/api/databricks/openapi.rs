@@ -6,6 +6,7 @@
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
+use edgeward_kernels::tensor::DataType;
 use hyper::Response;
 use serde_json::{Map, Value, json};
 
@@ -57,7 +58,10 @@ fn document(endpoint: &RoutedEndpoint) -> Value {
             operation(&format!("query-{name}"), &about, &[name]),
         );
         let signature = entity.scorer.signature();
-        schemas.insert(format!("{name}.request"), request(&signature.inputs));
+        schemas.insert(
+            format!("{name}.request"),
+            request(&signature.inputs, range(entity)),
+        );
         schemas.insert(format!("{name}.answer"), answer(entity));
     }
     schemas.insert("Error".to_owned(), openapi::schema("Error"));
@@ -114,10 +118,32 @@ fn operation(id: &str, about: &str, entities: &[&str]) -> Value {
     }})
 }
 
+/// How large a number of 64 bits may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Range {
+    /// As large as it is.
+    Wide,
+    /// As large as one of 32 bits, because the model takes no others.
+    Narrow,
+}
+
+/// The largest number that is rounded to one of 32 bits, and not to infinity.
+const LARGEST: f64 = 3.402_823_567_797_336_2e38;
+
+fn range(entity: &RoutedEntity) -> Range {
+    let mut inputs = entity.scorer.session().inputs().iter();
+    if inputs.any(|input| input.data_type == DataType::F64) {
+        Range::Wide
+    } else {
+        Range::Narrow
+    }
+}
+
 /// A body with exactly one of the input forms.
-fn request(inputs: &Schema) -> Value {
+fn request(inputs: &Schema, range: Range) -> Value {
     let beside = json!({
-        "params": {"type": ["object", "null"]},
+        // As MLflow does for a model without a schema of them: whatever it is, it is ignored.
+        "params": {},
         "client_request_id": {"type": ["string", "null"]},
         "usage_context": {
             "type": ["object", "null"],
@@ -125,7 +151,7 @@ fn request(inputs: &Schema) -> Value {
         },
     });
     let forms = match inputs {
-        Schema::Columns(columns) => forms_of_columns(columns),
+        Schema::Columns(columns) => forms_of_columns(columns, range),
         Schema::Tensors(tensors) => forms_of_tensors(tensors),
     };
     let form = |(name, schema): (&str, Value)| {
@@ -141,13 +167,13 @@ fn request(inputs: &Schema) -> Value {
     json!({"oneOf": forms.into_iter().map(form).collect::<Vec<_>>()})
 }
 
-fn forms_of_columns(columns: &[Column]) -> Vec<(&'static str, Value)> {
+fn forms_of_columns(columns: &[Column], range: Range) -> Vec<(&'static str, Value)> {
     let names = columns.iter().map(|column| &column.name);
     let named = |is_asked: fn(&Column) -> bool| -> Vec<&String> {
         let asked = columns.iter().filter(|column| is_asked(column));
         asked.map(|column| &column.name).collect()
     };
-    let of_all = |schema: fn(&Column) -> Value| -> Map<String, Value> {
+    let of_all = |schema: &dyn Fn(&Column) -> Value| -> Map<String, Value> {
         let all = columns.iter();
         all.map(|column| (column.name.clone(), schema(column)))
             .collect()
@@ -155,13 +181,20 @@ fn forms_of_columns(columns: &[Column]) -> Vec<(&'static str, Value)> {
     // Columns that the model does not know are ignored; one that a row lacks is null in it.
     let row = json!({
         "type": "object",
-        "properties": of_all(cell),
+        "properties": of_all(&|column| cell(column, range)),
         "required": named(|column| !takes_null(column)),
     });
-    let rows = json!({"type": "array", "items": row, "minItems": 1});
+    // A required column stands in one row at least.
+    let somewhere = named(|column| column.required && takes_null(column));
+    let somewhere = somewhere.into_iter();
+    let somewhere = somewhere.map(|name| json!({"contains": {"required": [name]}}));
+    let mut rows = json!({"type": "array", "items": row, "minItems": 1});
+    if let (Some(rows), false) = (rows.as_object_mut(), somewhere.len() == 0) {
+        rows.insert("allOf".to_owned(), somewhere.collect());
+    }
     let by_column = json!({
         "type": "object",
-        "properties": of_all(|column| json!({"type": "array", "items": cell(column)})),
+        "properties": of_all(&|column| json!({"type": "array", "items": cell(column, range)})),
         "required": named(|column| column.required),
     });
     let split = split(&json!({"examples": names.collect::<Vec<_>>()}));
@@ -230,10 +263,15 @@ fn by_name(tensors: &[TensorField], schema: impl Fn(&TensorField) -> Value) -> V
 
 /// Nested lists of a tensor's shape.
 fn nested(tensor: &TensorField, shape: &[Option<usize>]) -> Value {
-    let element = of_type(
-        ColumnType::of(tensor.data_type),
-        tensor.data_type.is_float(),
-    );
+    let data_type = tensor.data_type;
+    let column_type = ColumnType::of(data_type);
+    let mut element = taken(column_type, data_type.is_float(), Range::Wide);
+    if matches!(column_type, ColumnType::Integer | ColumnType::Long) {
+        // Truth values count as 1 and 0 in the tensors of whole numbers too; columns keep them apart.
+        let kinds = json!(["integer", "boolean"]);
+        element.insert("type".to_owned(), kinds);
+    }
+    let element = Value::Object(element);
     shape.iter().rev().fold(element, |items, extent| {
         let mut list = json!({"type": "array", "items": items});
         if let (Some(extent), Some(list)) = (extent, list.as_object_mut()) {
@@ -245,8 +283,30 @@ fn nested(tensor: &TensorField, shape: &[Option<usize>]) -> Value {
 }
 
 /// A cell of a column.
-fn cell(column: &Column) -> Value {
-    of_type(column.column_type, takes_null(column))
+fn cell(column: &Column, range: Range) -> Value {
+    Value::Object(taken(column.column_type, takes_null(column), range))
+}
+
+/// What is read as a value of that type: a float may be a truth value, and no number may be outside of its type.
+fn taken(column_type: ColumnType, null: bool, range: Range) -> Map<String, Value> {
+    let mut schema = of_type(column_type, null);
+    let (least, most) = match column_type {
+        ColumnType::Integer => (json!(i32::MIN), json!(i32::MAX)),
+        ColumnType::Long => (json!(i64::MIN), json!(i64::MAX)),
+        ColumnType::Float => (json!(-LARGEST), json!(LARGEST)),
+        ColumnType::Double if range == Range::Narrow => (json!(-LARGEST), json!(LARGEST)),
+        _ => (Value::Null, Value::Null),
+    };
+    if !least.is_null() {
+        schema.insert("minimum".to_owned(), least);
+        schema.insert("maximum".to_owned(), most);
+    }
+    if matches!(column_type, ColumnType::Float | ColumnType::Double) {
+        let kinds = ["number", "boolean", "null"];
+        let kinds = kinds.iter().filter(|kind| null || **kind != "null");
+        schema.insert("type".to_owned(), json!(kinds.collect::<Vec<_>>()));
+    }
+    schema
 }
 
 fn takes_null(column: &Column) -> bool {
@@ -254,7 +314,7 @@ fn takes_null(column: &Column) -> bool {
     !column.required || matches!(column.column_type, Float | Double)
 }
 
-fn of_type(column_type: ColumnType, null: bool) -> Value {
+fn of_type(column_type: ColumnType, null: bool) -> Map<String, Value> {
     let (kind, format) = match column_type {
         ColumnType::Boolean => ("boolean", None),
         ColumnType::Integer => ("integer", Some("int32")),
@@ -276,7 +336,7 @@ fn of_type(column_type: ColumnType, null: bool) -> Value {
     if let Some(format) = format {
         schema.insert("format".to_owned(), json!(format));
     }
-    Value::Object(schema)
+    schema
 }
 
 /// `{"predictions": ...}`.
@@ -304,6 +364,21 @@ fn answer(entity: &RoutedEntity) -> Value {
 
 /// A value of an output column: a list where the model gives several numbers a row.
 fn output(column: &Column) -> Value {
-    let one = of_type(column.column_type, true);
+    let one = Value::Object(of_type(column.column_type, true));
     json!({"anyOf": [one, {"type": "array"}]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the rounding is what is looked at"
+    )]
+    fn the_largest_number_is_the_last_that_is_finite() {
+        assert!((LARGEST as f32).is_finite());
+        assert!((LARGEST.next_up() as f32).is_infinite());
+    }
 }
