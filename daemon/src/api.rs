@@ -2,7 +2,8 @@
 //!
 //! Owns the listeners, the routes and every shape of JSON that a client sees. A dialect file turns
 //! a request into one domain call and its result into an answer; it decides nothing. Domain errors
-//! become HTTP in `error` alone.
+//! become HTTP in `error` alone. Each route says what it takes and gives (`routes`), which makes the
+//! document of the server (`openapi`).
 //!
 //! ```text
 //! listen -> front -> health             no token

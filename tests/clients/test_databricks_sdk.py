@@ -20,6 +20,8 @@ from databricks.sdk.service.serving import (
     EndpointCoreConfigInput,
     EndpointStateConfigUpdate,
     EndpointStateReady,
+    PtEndpointCoreConfig,
+    PtServedModel,
     Route,
     ServedEntityInput,
     TrafficConfig,
@@ -146,6 +148,40 @@ def test_update_config_replaces_entities_and_routes(serving, endpoint):
     answer = query(serving, endpoint, "dataframe_split", GOLDEN["fraud", 4])
     assert answer.served_model_name == "new"
     assert GOLDEN["fraud", 4].matches(answer.predictions)
+
+
+def units(version: int, units: int, burst: bool | None = None) -> PtEndpointCoreConfig:
+    model = PtServedModel(
+        name="champion",
+        entity_name="main.default.fraud",
+        entity_version=str(version),
+        provisioned_model_units=units,
+        burst_scaling_enabled=burst,
+    )
+    return PtEndpointCoreConfig(served_entities=[model])
+
+
+def test_provisioned_throughput_is_kept_and_shown(serving, name):
+    made = serving.create_provisioned_throughput_endpoint_and_wait(name, units(3, 50, burst=False), timeout=MINUTE)
+    try:
+        (entity,) = made.config.served_entities
+        assert (entity.provisioned_model_units, entity.burst_scaling_enabled) == (50, False)
+        assert made.state.ready == EndpointStateReady.READY
+        wait = serving.update_provisioned_throughput_endpoint_config(name, units(4, 100))
+        (entity,) = wait.result(MINUTE).config.served_entities
+        assert (entity.entity_version, entity.provisioned_model_units, entity.burst_scaling_enabled) == ("4", 100, None)
+        assert serving.get(name).config.config_version == 2
+        golden = GOLDEN["fraud", 4]
+        assert golden.matches(serving.query(name, dataframe_records=golden.records).predictions)
+    finally:
+        serving.delete(name)
+
+
+def test_provisioned_throughput_wants_model_units(serving, name):
+    with pytest.raises(InvalidParameterValue, match=r"served_entities\[0\].provisioned_model_units` is 0: use a whole number from 1"):
+        serving.create_provisioned_throughput_endpoint(name, units(3, 0))
+    with pytest.raises(ResourceDoesNotExist):
+        serving.get(name)
 
 
 def test_a_refused_update_changes_nothing(serving, endpoint):

@@ -77,7 +77,7 @@ fn operation(model: &str, suffix: &str) -> Operation {
     });
     Operation::post(format!("{model}/infer"), format!("infer{suffix}"), about)
         .with("Inference-Header-Content-Length")
-        .takes_content(body)
+        .takes_content(&body)
         .gives("InferAnswer")
         .gives_content("application/octet-stream", json!({}))
         .says("Served-Model-Name")

@@ -88,7 +88,7 @@ impl Operation {
 
     /// A body of JSON, with the schema of that name.
     pub(crate) fn takes(self, schema: &str) -> Self {
-        self.takes_content(json!({"application/json": {"schema": reference("schemas", schema)}}))
+        self.takes_content(&json!({"application/json": {"schema": reference("schemas", schema)}}))
     }
 
     /// A body that may be left out.
@@ -101,7 +101,7 @@ impl Operation {
     }
 
     /// A body of any of these types.
-    pub(crate) fn takes_content(mut self, content: Value) -> Self {
+    pub(crate) fn takes_content(mut self, content: &Value) -> Self {
         self.body = Some(json!({"required": true, "content": content}));
         self
     }
@@ -171,22 +171,22 @@ impl Operation {
             let answer = reference("responses", &error_name(form, status));
             answers.insert(status.to_string(), answer);
         }
-        let mut operation = json!({
-            "operationId": self.id,
-            "summary": self.summary,
-            "tags": [self.tag],
-            "responses": answers,
-        });
+        let mut operation = Map::new();
+        let mut say = |field: &str, value: Value| operation.insert(field.to_owned(), value);
+        say("operationId", json!(self.id));
+        say("summary", json!(self.summary));
+        say("tags", json!([self.tag]));
         if !parameters.is_empty() {
-            operation["parameters"] = json!(parameters);
+            say("parameters", Value::Array(parameters));
         }
         if let Some(body) = &self.body {
-            operation["requestBody"] = body.clone();
+            say("requestBody", body.clone());
         }
         if self.open {
-            operation["security"] = json!([]);
+            say("security", json!([]));
         }
-        operation
+        say("responses", Value::Object(answers));
+        Value::Object(operation)
     }
 
     fn good(&self) -> Value {
@@ -297,12 +297,15 @@ fn error(form: ErrorForm, status: u16) -> Value {
         504 => "The answer took too long.",
         _ => "A fault of the server or of its disk.",
     };
-    let mut headers = json!({"x-request-id": reference("headers", "x-request-id")});
-    match status {
-        401 => headers["WWW-Authenticate"] = reference("headers", "WWW-Authenticate"),
-        429 | 503 => headers["Retry-After"] = reference("headers", "Retry-After"),
-        _ => {}
-    }
+    let own = match status {
+        401 => Some("WWW-Authenticate"),
+        429 | 503 => Some("Retry-After"),
+        _ => None,
+    };
+    let headers = own.into_iter().chain(["x-request-id"]);
+    let headers: Map<String, Value> = headers
+        .map(|name| (name.to_owned(), reference("headers", name)))
+        .collect();
     let schema = reference("schemas", error_schema(form));
     let content = json!({"application/json": {"schema": schema}});
     json!({"description": about, "headers": headers, "content": content})

@@ -58,7 +58,7 @@ pub(crate) fn routes() -> Routes {
     });
     let filled = |operation: Operation| {
         operation
-            .takes_content(body.clone())
+            .takes_content(&body)
             .gives("Predictions")
             .says("Served-Model-Name")
             .refuses(OF_PREDICTION)

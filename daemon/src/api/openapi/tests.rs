@@ -21,7 +21,7 @@ fn collect(value: &Value, references: &mut Vec<String>) {
             for (name, field) in fields {
                 match field {
                     Value::String(reference) if name == "$ref" => {
-                        references.push(reference.clone())
+                        references.push(reference.clone());
                     }
                     _ => collect(field, references),
                 }
