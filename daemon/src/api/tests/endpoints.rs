@@ -349,8 +349,20 @@ async fn an_endpoint_says_what_it_takes() {
     let forms = request["oneOf"].as_array().unwrap();
     assert_eq!(forms.len(), 4);
     let row = &forms[1]["properties"]["dataframe_records"]["items"];
-    let amount = json!({"type": ["number", "null"], "format": "double"});
-    assert_eq!(row["properties"]["amount"]["type"], amount["type"], "{row}");
+    // Truth values count as numbers where floats are wanted, and the model's own are of 32 bits.
+    let amount = &row["properties"]["amount"];
+    assert_eq!(
+        amount["type"],
+        json!(["number", "boolean", "null"]),
+        "{row}"
+    );
+    assert_eq!(
+        amount["maximum"],
+        json!(3.402_823_567_797_336_2e38),
+        "{row}"
+    );
+    let somewhere = &forms[1]["properties"]["dataframe_records"]["allOf"];
+    assert_eq!(somewhere, &json!([{"contains": {"required": ["amount"]}}]));
     assert_eq!(row["properties"]["merchant_category"]["type"], "string");
     let unknown = stack.get(&format!("{ENDPOINTS}/nobody/openapi")).await;
     unknown.error(404, "RESOURCE_DOES_NOT_EXIST");
