@@ -226,6 +226,24 @@ impl Tasks {
         handle
     }
 
+    /// Runs a future as a task of its own on the event loop that this call comes from: a part of a
+    /// task there, such as one stream of a connection.
+    pub fn spawn_here<F>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        future: F,
+    ) -> TaskHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (handle, task) = self.listed(&name.into(), future);
+        let here = Handle::try_current().unwrap_or_else(|_| self.group.runtime.clone());
+        #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+        drop(here.spawn(task));
+        handle
+    }
+
     /// The future, as a task that is on the list until it ends.
     fn listed<F>(
         &self,

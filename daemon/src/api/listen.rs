@@ -1,16 +1,15 @@
-//! Listeners: from a socket to one HTTP request after the other.
+//! Listeners: from a socket to HTTP requests.
 //!
 //! Owns the bound sockets (TCP, TLS over it, a Unix socket for applications, the admin socket) and
-//! every connection. It knows no route: each request goes to a [`Handler`]. Connections are
-//! bounded; at the bound the kernel's queue holds newcomers. Header and body of an answer leave in
-//! one write and TCP does not wait for more (contract rule 24).
+//! every connection (`connection`), which speaks HTTP/1.1 or HTTP/2. It knows no route: each request
+//! goes to a [`Handler`]. Connections are bounded; at the bound the kernel's queue holds newcomers.
+//! Header and body of an answer leave in one write and TCP does not wait for more (contract rule 24).
 //!
 //! ```text
 //! bound --run--> accepting --shutdown--> closing (each connection ends its request, then closes)
 //!                                            --grace over--> aborted
 //! ```
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -20,20 +19,18 @@ use std::time::Duration;
 
 use axum::body::Body;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::tasks::Tasks;
 
+mod connection;
 mod tls;
 mod unix;
+
+use connection::{Accepted, Connections};
 
 pub use tls::{LoadTlsError, Tls, TlsFiles};
 
@@ -45,13 +42,6 @@ const APPLICATION_SOCKET_MODE: u32 = 0o660;
 
 /// Who may connect to the admin socket: the owner.
 const ADMIN_SOCKET_MODE: u32 = 0o600;
-
-/// A client that sends no complete request head for so long is cut off. Idle connections count,
-/// so this is above the 60 s for which client libraries keep theirs.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// A TLS handshake takes no longer.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept: what fails is a limit (open files), and it does not pass at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -229,12 +219,6 @@ impl Listener {
     }
 }
 
-/// An accepted connection that no event loop has yet.
-enum Accepted {
-    Tcp(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
-}
-
 impl Socket {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
@@ -248,95 +232,3 @@ impl Socket {
     }
 }
 
-/// What every connection of a listener needs.
-struct Connections<H> {
-    handler: Arc<H>,
-    tasks: Tasks,
-    shutdown: CancellationToken,
-    abort: CancellationToken,
-}
-
-impl<H> Clone for Connections<H> {
-    fn clone(&self) -> Self {
-        Self {
-            handler: Arc::clone(&self.handler),
-            tasks: self.tasks.clone(),
-            shutdown: self.shutdown.clone(),
-            abort: self.abort.clone(),
-        }
-    }
-}
-
-impl<H: Handler> Connections<H> {
-    /// Gives a connection to a request thread, which it stays on.
-    fn open(&self, accepted: Accepted, tls: Option<&Tls>, slot: OwnedSemaphorePermit) {
-        let this = self.clone();
-        let acceptor = tls.map(|tls| TlsAcceptor::from(tls.current()));
-        drop(self.tasks.spawn_request("api/connection", async move {
-            if let Err(error) = this.begin(accepted, acceptor).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "connection has no event loop");
-            }
-            drop(slot);
-        }));
-    }
-
-    /// Registers the socket with the event loop of this thread, and serves it.
-    async fn begin(&self, accepted: Accepted, acceptor: Option<TlsAcceptor>) -> io::Result<()> {
-        match (accepted, acceptor) {
-            (Accepted::Tcp(stream), None) => self.serve(TcpStream::from_std(stream)?).await,
-            (Accepted::Tcp(stream), Some(acceptor)) => {
-                self.serve_tls(TcpStream::from_std(stream)?, &acceptor)
-                    .await;
-            }
-            (Accepted::Unix(stream), _) => self.serve(UnixStream::from_std(stream)?).await,
-        }
-        Ok(())
-    }
-
-    async fn serve_tls(&self, stream: TcpStream, acceptor: &TlsAcceptor) {
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-        tokio::select! {
-            outcome = handshake => match outcome {
-                Ok(Ok(stream)) => self.serve(stream).await,
-                Ok(Err(error)) => tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "TLS handshake failed"
-                ),
-                Err(_) => tracing::debug!("TLS handshake took too long"),
-            },
-            () = self.shutdown.cancelled() => {}
-        }
-    }
-
-    /// One connection's life.
-    async fn serve<I>(&self, stream: I)
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT);
-        let service = service_fn(|request| {
-            let handler = Arc::clone(&self.handler);
-            async move { Ok::<_, Infallible>(handler.handle(request).await) }
-        });
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    () = self.abort.cancelled() => return,
-                }
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(error = error.as_ref(), "connection ended early");
-        }
-    }
-}

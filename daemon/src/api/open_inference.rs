@@ -35,9 +35,12 @@ use crate::serving::{Answered, Call, Noted};
 mod answer;
 mod datatype;
 mod metadata;
+mod models;
 mod request;
+mod tensors;
 
-use request::{Request, Wanted};
+use request::Request;
+use tensors::Wanted;
 
 pub(crate) use metadata::{probe, routes};
 

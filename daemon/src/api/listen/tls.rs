@@ -196,7 +196,7 @@ fn configuration(files: &TlsFiles) -> Result<Arc<ServerConfig>, LoadTlsError> {
     let mut configuration = builder
         .with_single_cert(chain, key)
         .map_err(LoadTlsError::Pair)?;
-    configuration.alpn_protocols = vec![b"http/1.1".to_vec()];
+    configuration.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(configuration))
 }
 

@@ -1,10 +1,12 @@
 //! Writes the answer of an inference: a JSON header, and after it the tensors that were wanted raw.
 
+use std::borrow::Cow;
+
 use edgeward_kernels::tensor::{Tensor, TensorData};
 use serde_json::json;
 
 use super::datatype::{Datatype, encode};
-use super::request::Wanted;
+use super::tensors::Wanted;
 use crate::model::{ScoreError, Scorer, write_values};
 
 /// An answer: its bytes, and how many of them are the header when others follow.
@@ -47,6 +49,27 @@ pub(super) fn write(
     Ok(Written { body, header })
 }
 
+/// An output that is wanted, under the model's name for it, as it is to be written.
+pub(super) fn chosen<'t>(
+    wanted: Wanted,
+    scorer: &'t Scorer,
+    outputs: &'t [Tensor],
+) -> Result<(&'t str, Cow<'t, Tensor>), ScoreError> {
+    let session = scorer.session();
+    let spec = session.outputs().get(wanted.output);
+    let (Some(spec), Some(tensor)) = (spec, outputs.get(wanted.output)) else {
+        let name = wanted.output.to_string();
+        return Err(ScoreError::Output { name });
+    };
+    if wanted.classes == 0 {
+        return Ok((&spec.name, Cow::Borrowed(tensor)));
+    }
+    let labels = session.labels().get(wanted.output);
+    let labels = labels.map(Vec::as_slice).unwrap_or_default();
+    let classes = largest(&spec.name, tensor, wanted.classes, labels)?;
+    Ok((&spec.name, Cow::Owned(classes)))
+}
+
 fn write_output(
     body: &mut Vec<u8>,
     raw: &mut Vec<u8>,
@@ -54,23 +77,9 @@ fn write_output(
     scorer: &Scorer,
     outputs: &[Tensor],
 ) -> Result<(), ScoreError> {
-    let session = scorer.session();
-    let spec = session.outputs().get(wanted.output);
-    let (Some(spec), Some(tensor)) = (spec, outputs.get(wanted.output)) else {
-        let name = wanted.output.to_string();
-        return Err(ScoreError::Output { name });
-    };
-    let classes;
-    let tensor = if wanted.classes == 0 {
-        tensor
-    } else {
-        let labels = session.labels().get(wanted.output);
-        let labels = labels.map(Vec::as_slice).unwrap_or_default();
-        classes = largest(&spec.name, tensor, wanted.classes, labels)?;
-        &classes
-    };
+    let (name, tensor) = chosen(wanted, scorer, outputs)?;
     body.extend_from_slice(b"{\"name\":");
-    text(body, &spec.name);
+    text(body, name);
     body.extend_from_slice(b",\"datatype\":");
     text(body, Datatype::name(tensor.data_type()));
     body.extend_from_slice(b",\"shape\":");
@@ -83,7 +92,7 @@ fn write_output(
         body.extend_from_slice(parameters.to_string().as_bytes());
     } else {
         body.extend_from_slice(b",\"data\":");
-        write_values(body, tensor);
+        write_values(body, &tensor);
     }
     body.push(b'}');
     Ok(())

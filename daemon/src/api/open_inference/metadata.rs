@@ -1,40 +1,23 @@
 //! What the server and its models are: metadata, configuration, readiness, statistics, repository.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
-use edgeward_base::names::ModelVersion;
-use edgeward_kernels::tensor::{DataType, TensorSpec};
+use edgeward_kernels::tensor::TensorSpec;
 use hyper::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::datatype::Datatype;
-use super::request::extents;
-use crate::api::databricks::unknown;
+use super::models::{self, Counted, EXTENSIONS, Found};
+use super::tensors::extents_of;
 use crate::api::error::ApiError;
 use crate::api::openapi::Operation;
 use crate::api::routes::Routes;
-use crate::api::{Services, access, respond};
-use crate::endpoint::{ConfigUpdate, Deployment, EndpointView, RoutedEndpoint, RoutedEntity};
-use crate::gateway::{Caller, PermissionLevel};
-use crate::serving::{ServeError, Tally, level_of};
-
-/// What is spoken beyond the core of the protocol.
-const EXTENSIONS: [&str; 5] = [
-    "binary_tensor_data",
-    "classification",
-    "model_configuration",
-    "model_repository",
-    "statistics",
-];
-
-/// How long a request waits for a model that is on its way.
-const LOADING_TIME: Duration = Duration::from_secs(30);
+use crate::api::{Services, respond};
+use crate::gateway::Caller;
+use crate::serving::Tally;
 
 /// The routes. A model may be named with or without one of its versions.
 pub(crate) fn routes() -> Routes {
@@ -95,10 +78,7 @@ const READY: &str = "/v2/health/ready";
 pub(crate) fn probe(services: &Services, method: &Method, path: &str) -> Option<Response<Body>> {
     let good = match path {
         LIVE => true,
-        READY => {
-            let restored = services.endpoints.list().restoring() == 0;
-            restored && !services.serving.admission().draining()
-        }
+        READY => models::ready(services),
         _ => return None,
     };
     if method != Method::GET && method != Method::HEAD {
@@ -119,51 +99,10 @@ struct Named {
     version: Option<String>,
 }
 
-/// A model that serves: its endpoint, and the entities that the path means.
-struct Found {
-    endpoint: Arc<RoutedEndpoint>,
-    entities: Vec<Arc<RoutedEntity>>,
-}
-
-impl Found {
-    fn of(services: &Services, caller: &Caller, named: &Named) -> Result<Self, ApiError> {
-        let level = PermissionLevel::View;
-        let view = access::require(services, caller, &named.model, level)?;
-        let snapshot = services.endpoints.snapshot();
-        let endpoint = snapshot.endpoint(&named.model).cloned();
-        let endpoint = endpoint.ok_or_else(|| {
-            let (name, reason) = (&view.name, reason(&view));
-            ApiError::bad_request(format!("serving endpoint {name} is not ready{reason}"))
-        })?;
-        let version = named.version.as_deref();
-        let asked = version.map(|version| version.parse::<ModelVersion>().ok());
-        let entities: Vec<Arc<RoutedEntity>> = endpoint
-            .entities()
-            .iter()
-            .filter(|entity| asked.is_none_or(|asked| asked == Some(entity.model.version)))
-            .cloned()
-            .collect();
-        if entities.is_empty() {
-            return Err(ApiError::from(ServeError::UnknownVersion {
-                endpoint: endpoint.name.clone(),
-                version: version.unwrap_or_default().chars().take(80).collect(),
-            }));
-        }
-        Ok(Self { endpoint, entities })
+impl Named {
+    fn find(&self, services: &Services, caller: &Caller) -> Result<Found, ApiError> {
+        Found::of(services, caller, &self.model, self.version.as_deref())
     }
-
-    /// The entity that speaks for the others: the first of the configuration.
-    fn first(&self) -> Result<&RoutedEntity, ApiError> {
-        let first = self.entities.first();
-        first
-            .map(Arc::as_ref)
-            .ok_or_else(|| unknown(self.endpoint.name.as_str()))
-    }
-}
-
-fn reason(view: &EndpointView) -> String {
-    let failure = view.failure.as_ref();
-    failure.map_or_else(String::new, |failure| format!(": {failure}"))
 }
 
 async fn server() -> Response<Body> {
@@ -179,7 +118,7 @@ async fn ready(
     Extension(caller): Extension<Caller>,
     Path(named): Path<Named>,
 ) -> Result<Response<Body>, ApiError> {
-    Found::of(&services, &caller, &named)?;
+    named.find(&services, &caller)?;
     Ok(respond::ok(&json!({})))
 }
 
@@ -188,23 +127,19 @@ async fn metadata(
     Extension(caller): Extension<Caller>,
     Path(named): Path<Named>,
 ) -> Result<Response<Body>, ApiError> {
-    let found = Found::of(&services, &caller, &named)?;
+    let found = named.find(&services, &caller)?;
     let first = found.first()?;
     let session = first.scorer.session();
     let tensors = |specs: &[TensorSpec]| -> Vec<Value> {
         let tensor = |spec: &TensorSpec| {
             let datatype = Datatype::name(spec.data_type);
-            json!({"name": spec.name, "datatype": datatype, "shape": extents(spec)})
+            json!({"name": spec.name, "datatype": datatype, "shape": extents_of(spec)})
         };
         specs.iter().map(tensor).collect()
     };
-    let mut versions: Vec<ModelVersion> = found.entities.iter().map(|e| e.model.version).collect();
-    versions.sort_unstable();
-    versions.dedup();
-    let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
     Ok(respond::ok(&json!({
         "name": found.endpoint.name,
-        "versions": versions,
+        "versions": found.versions(),
         "platform": first.scorer.engine(),
         "inputs": tensors(session.inputs()),
         "outputs": tensors(session.outputs()),
@@ -216,19 +151,15 @@ async fn config(
     Extension(caller): Extension<Caller>,
     Path(named): Path<Named>,
 ) -> Result<Response<Body>, ApiError> {
-    let found = Found::of(&services, &caller, &named)?;
+    let found = named.find(&services, &caller)?;
     let first = found.first()?;
     let session = first.scorer.session();
     let tensors = |specs: &[TensorSpec]| -> Vec<Value> {
         let tensor = |spec: &TensorSpec| {
-            let data_type = match spec.data_type {
-                DataType::String => "STRING",
-                other => Datatype::name(other),
-            };
             json!({
                 "name": spec.name,
-                "data_type": format!("TYPE_{data_type}"),
-                "dims": extents(spec),
+                "data_type": format!("TYPE_{}", models::type_name(spec)),
+                "dims": extents_of(spec),
             })
         };
         specs.iter().map(tensor).collect()
@@ -249,9 +180,8 @@ async fn statistics(
     Extension(caller): Extension<Caller>,
     Path(named): Path<Named>,
 ) -> Result<Response<Body>, ApiError> {
-    let found = Found::of(&services, &caller, &named)?;
-    let of = |entity: &Arc<RoutedEntity>| entity_statistics(&services, &found.endpoint, entity);
-    let all: Vec<Value> = found.entities.iter().map(of).collect();
+    let found = named.find(&services, &caller)?;
+    let all: Vec<Value> = found.statistics(&services).iter().map(counted).collect();
     Ok(respond::ok(&json!({ "model_stats": all })))
 }
 
@@ -259,43 +189,26 @@ async fn all_statistics(
     State(services): State<Services>,
     Extension(caller): Extension<Caller>,
 ) -> Response<Body> {
-    let snapshot = services.endpoints.snapshot();
-    let seen = |endpoint: &&Arc<RoutedEndpoint>| {
-        let (id, creator) = (endpoint.id.as_str(), &endpoint.creator);
-        level_of(&services.policies, &caller, id, creator) >= Some(PermissionLevel::View)
-    };
-    let mut endpoints: Vec<&Arc<RoutedEndpoint>> = snapshot.endpoints().filter(seen).collect();
-    endpoints.sort_by(|a, b| a.name.cmp(&b.name));
-    let of = |endpoint: &Arc<RoutedEndpoint>| -> Vec<Value> {
-        let entities = endpoint.entities().iter();
-        entities
-            .map(|entity| entity_statistics(&services, endpoint, entity))
-            .collect()
-    };
-    let all: Vec<Value> = endpoints.into_iter().flat_map(of).collect();
+    let all = models::all_statistics(&services, &caller);
+    let all: Vec<Value> = all.iter().map(counted).collect();
     respond::ok(&json!({ "model_stats": all }))
 }
 
-fn entity_statistics(
-    services: &Services,
-    endpoint: &RoutedEndpoint,
-    entity: &RoutedEntity,
-) -> Value {
-    let counted = services.serving.statistics(entity);
+fn counted(Counted { name, version, counts }: &Counted) -> Value {
     let tally = |tally: Tally| json!({"count": tally.count, "ns": tally.micros * 1_000});
     json!({
-        "name": endpoint.name,
-        "version": entity.model.version.to_string(),
-        "last_inference": counted.last_millis,
-        "inference_count": counted.rows,
-        "execution_count": counted.executions,
+        "name": name,
+        "version": version.to_string(),
+        "last_inference": counts.last_millis,
+        "inference_count": counts.rows,
+        "execution_count": counts.executions,
         "inference_stats": {
-            "success": tally(counted.success),
-            "fail": tally(counted.fail),
-            "queue": tally(counted.queue),
-            "compute_input": tally(counted.input),
-            "compute_infer": tally(counted.infer),
-            "compute_output": tally(counted.output),
+            "success": tally(counts.success),
+            "fail": tally(counts.fail),
+            "queue": tally(counts.queue),
+            "compute_input": tally(counts.input),
+            "compute_infer": tally(counts.infer),
+            "compute_output": tally(counts.output),
             "cache_hit": tally(Tally::default()),
             "cache_miss": tally(Tally::default()),
         },
@@ -316,31 +229,17 @@ async fn index(
         Some(_) => return Err(ApiError::bad_request("ready must be true or false")),
     };
     no_more(&fields, "ready")?;
-    let views = services.endpoints.list();
-    let mut entries = Vec::new();
-    let seen = |view: &&Arc<EndpointView>| access::may_view(&services, &caller, view);
-    for view in views.iter().filter(seen) {
-        let pending = view.pending_config.as_ref().map(|pending| &pending.config);
-        let Some(shown) = view.config.as_ref().or(pending) else {
-            continue;
-        };
-        for entity in &shown.served_entities {
-            let (state, reason) = match entity.deployment {
-                Deployment::Ready => ("READY", String::new()),
-                Deployment::Creating | Deployment::Recovering => ("LOADING", String::new()),
-                Deployment::Failed | Deployment::Aborted => ("UNAVAILABLE", entity.message.clone()),
-            };
-            if only_ready && state != "READY" {
-                continue;
-            }
-            entries.push(json!({
-                "name": view.name,
-                "version": entity.config.model.version.to_string(),
-                "state": state,
-                "reason": reason,
-            }));
-        }
-    }
+    let entries = models::index(&services, &caller, only_ready).into_iter();
+    let entries: Vec<Value> = entries
+        .map(|entry| {
+            json!({
+                "name": entry.name,
+                "version": entry.version.to_string(),
+                "state": entry.state,
+                "reason": entry.reason,
+            })
+        })
+        .collect();
     Ok(respond::ok(&entries))
 }
 
@@ -356,49 +255,19 @@ async fn load(
     match fields.remove("parameters") {
         None => {}
         Some(Value::Object(parameters)) if parameters.is_empty() => {}
-        Some(_) => {
-            return Err(ApiError::bad_request(
-                "parameters: config and files cannot be given here: import a model version and change \
-                 the serving endpoint's configuration",
-            ));
-        }
+        Some(_) => return Err(models::own_configuration()),
     }
     no_more(&fields, "parameters")?;
-    access::require(&services, &caller, &named.model, PermissionLevel::View)?;
-    let mut changes = services.endpoints.watch();
-    let settled =
-        changes.wait_for(|views| views.get(&named.model).is_none_or(|view| settled(view)));
-    let settled = tokio::time::timeout(LOADING_TIME, settled).await;
-    if !matches!(settled, Ok(Ok(_))) {
-        return Err(ApiError::unavailable("the model is still loading"));
-    }
-    Found::of(&services, &caller, &named)?;
+    models::load(&services, &caller, &named.model).await?;
     Ok(respond::ok(&json!({})))
 }
 
-/// Whether none of an endpoint's models is on its way.
-fn settled(view: &EndpointView) -> bool {
-    let config = view
-        .config
-        .iter()
-        .flat_map(|config| &config.served_entities);
-    let mut standing = config.map(|entity| entity.deployment);
-    let loading = |deployment| matches!(deployment, Deployment::Creating | Deployment::Recovering);
-    view.state.config_update != ConfigUpdate::InProgress && !standing.any(loading)
-}
-
-/// A served entity is loaded for as long as its endpoint has it: unloading it alone would leave an endpoint
-/// that says it serves and does not.
 async fn unload(
     State(services): State<Services>,
     Extension(caller): Extension<Caller>,
     Path(named): Path<Named>,
-) -> Result<Response<Body>, ApiError> {
-    access::require(&services, &caller, &named.model, PermissionLevel::Manage)?;
-    Err(ApiError::bad_request(format!(
-        "serving endpoint {} keeps its models loaded: delete it, or change its configuration",
-        named.model
-    )))
+) -> ApiError {
+    models::unload(&services, &caller, &named.model)
 }
 
 /// A body that is an object, or nothing.
