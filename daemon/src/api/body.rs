@@ -117,7 +117,7 @@ async fn collect(
 }
 
 /// Expands a piece without holding the thread: every so many bytes others have their turn.
-async fn expand(
+pub(crate) async fn expand(
     decoder: &mut Decoder,
     piece: &Bytes,
     gathered: &mut Gathered<'_>,
@@ -136,7 +136,7 @@ async fn expand(
 }
 
 /// The pieces of a body, within what it may take.
-struct Gathered<'p> {
+pub(crate) struct Gathered<'p> {
     first: Bytes,
     rest: BytesMut,
     total: u64,
@@ -146,7 +146,7 @@ struct Gathered<'p> {
 }
 
 impl<'p> Gathered<'p> {
-    fn new(reserved: u64, limit: ByteCount, permit: Option<&'p mut Permit>) -> Self {
+    pub(crate) fn new(reserved: u64, limit: ByteCount, permit: Option<&'p mut Permit>) -> Self {
         Self {
             first: Bytes::new(),
             rest: BytesMut::new(),
@@ -157,7 +157,7 @@ impl<'p> Gathered<'p> {
         }
     }
 
-    fn push(&mut self, piece: Bytes) -> Result<(), ReadBodyError> {
+    pub(crate) fn push(&mut self, piece: Bytes) -> Result<(), ReadBodyError> {
         let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         self.total = self.total.saturating_add(length);
         if self.total > self.limit.0 {
@@ -182,7 +182,7 @@ impl<'p> Gathered<'p> {
         Ok(())
     }
 
-    fn whole(self) -> Bytes {
+    pub(crate) fn whole(self) -> Bytes {
         if !self.rest.is_empty() {
             self.rest.freeze()
         } else if self.first.len() <= COPIED_BYTES {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
 use hyper::HeaderMap;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue};
 
 /// How much of a compressed body is expanded at once: at the most that deflate can shrink, 64 KiB.
 pub(crate) const STEP: usize = 64;
@@ -41,7 +41,18 @@ impl Encoding {
     /// # Errors
     /// [`EncodingError`] for any other way, and for more than one.
     pub(crate) fn of_request(headers: &HeaderMap) -> Result<Option<Self>, EncodingError> {
-        let Some(value) = headers.get(CONTENT_ENCODING) else {
+        Self::named(headers, &CONTENT_ENCODING)
+    }
+
+    /// The same, of a body that another header says it of.
+    ///
+    /// # Errors
+    /// [`EncodingError`].
+    pub(crate) fn named(
+        headers: &HeaderMap,
+        header: &HeaderName,
+    ) -> Result<Option<Self>, EncodingError> {
+        let Some(value) = headers.get(header) else {
             return Ok(None);
         };
         let text = String::from_utf8_lossy(value.as_bytes());
@@ -80,7 +91,7 @@ impl Encoding {
     }
 
     /// The body compressed, where that is worth it.
-    pub(crate) fn compress(self, body: &Bytes) -> Option<Bytes> {
+    pub(crate) fn compress(self, body: &[u8]) -> Option<Bytes> {
         if body.len() < LEAST_COMPRESSED {
             return None;
         }
@@ -149,7 +160,7 @@ impl Decoder {
 mod tests {
     use super::*;
 
-    fn headers(name: hyper::header::HeaderName, value: &str) -> HeaderMap {
+    fn headers(name: HeaderName, value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().unwrap());
         headers

@@ -17,6 +17,7 @@
 //! | 429 | RESOURCE_EXHAUSTED, REQUEST_LIMIT_EXCEEDED of a rate limit |
 //! | 503 | TEMPORARILY_UNAVAILABLE |
 //! | 500, 504 | INTERNAL_ERROR, DEADLINE_EXCEEDED |
+//! | 501 | NOT_IMPLEMENTED, of gRPC alone |
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -30,6 +31,7 @@ use super::body::ReadBodyError;
 use super::content_type::ContentTypeError;
 use super::databricks::FieldError;
 use super::encoding::EncodingError;
+use super::open_inference::grpc::ReadMessageError;
 use crate::endpoint::{EndpointError, ValidateConfigError};
 use crate::gateway::{
     ChangePolicyError, CreateTokenError, LoginError, OverLimit, RevokeTokenError,
@@ -38,6 +40,7 @@ use crate::model::{ImportModelError, Mistake, ScoreError};
 use crate::serving::{AdmitError, ComputeError, ServeError};
 use crate::store::ReadStoreError;
 
+mod grpc;
 #[cfg(test)]
 mod tests;
 
@@ -117,6 +120,16 @@ impl ApiError {
     /// 403: the token is none of this server, or good and not for this.
     pub(crate) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "PERMISSION_DENIED", message)
+    }
+
+    /// 415: the body is not of the kind that the route takes.
+    pub(crate) fn unsupported_media(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "BAD_REQUEST", message)
+    }
+
+    /// 501: known to clients, and not done here; of gRPC alone.
+    pub(crate) fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", message)
     }
 
     /// 409: what stands now does not allow it.
@@ -273,21 +286,13 @@ impl From<FieldError> for ApiError {
 
 impl From<ContentTypeError> for ApiError {
     fn from(error: ContentTypeError) -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "BAD_REQUEST",
-            error.to_string(),
-        )
+        Self::unsupported_media(error.to_string())
     }
 }
 
 impl From<EncodingError> for ApiError {
     fn from(error: EncodingError) -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "BAD_REQUEST",
-            error.to_string(),
-        )
+        Self::unsupported_media(error.to_string())
     }
 }
 
@@ -305,6 +310,15 @@ impl From<ReadBodyError> for ApiError {
             ReadBodyError::Encoding(_) | ReadBodyError::Broken(_) => {
                 Self::bad_request(chain(&error))
             }
+        }
+    }
+}
+
+impl From<ReadMessageError> for ApiError {
+    fn from(error: ReadMessageError) -> Self {
+        match error {
+            ReadMessageError::Body(error) => error.into(),
+            ReadMessageError::Framing(_) => Self::bad_request(error.to_string()),
         }
     }
 }

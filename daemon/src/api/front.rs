@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, Uri};
 use tower::ServiceExt as _;
 
 use super::databricks::invocations::{self, Invocations};
@@ -16,12 +16,12 @@ use super::databricks::{endpoints, permissions};
 use super::encoding::Encoding;
 use super::error::{ApiError, ErrorForm};
 use super::listen::Handler;
-use super::open_inference::{self, OpenInference};
+use super::open_inference::{self, OpenInference, grpc};
 use super::openai::{self, embeddings};
 use super::{
     MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, Services, auth, body, health, predict, respond,
 };
-use crate::telemetry::{Counter, Histogram};
+use crate::telemetry::Histogram;
 
 /// Answers the requests of the public listeners.
 pub(crate) struct Front {
@@ -60,6 +60,9 @@ impl Front {
         incoming: &mut Incoming,
     ) -> Result<Response<Body>, ApiError> {
         let caller = auth::authenticate(&head.headers, &self.services.tokens)?;
+        if let Some(refused) = grpc::refusal(head.uri.path()) {
+            return Err(refused);
+        }
         let declared = body::declared(incoming);
         body::check_length(declared, MANAGEMENT_BODY)?;
         let mut permit = self.services.serving.admission().admit(declared)?;
@@ -84,12 +87,16 @@ impl Handler for Front {
         } = &self.services;
         let arrived = serving.clock().monotonic();
         let (head, mut incoming) = request.into_parts();
+        if grpc::is_at(&head) {
+            // Boxed, as below.
+            return Box::pin(grpc::answer(&self.services, head, incoming)).await;
+        }
         let Some(answer) = self.predict(&head, &mut incoming).await else {
             let answer = self.answer(head, incoming).await;
-            metrics.add(counter_of(answer.status()), 1);
+            metrics.add(respond::counter_of(answer.status()), 1);
             return answer;
         };
-        metrics.add(counter_of(answer.status()), 1);
+        metrics.add(respond::counter_of(answer.status()), 1);
         let took = serving.clock().monotonic().saturating_sub(arrived);
         metrics.observe(Histogram::Invocation, took);
         answer
@@ -141,16 +148,6 @@ impl Front {
         respond::dress(&mut answer, form);
         respond::name_request(&mut answer, self.services.serving.request_id());
         answer
-    }
-}
-
-fn counter_of(status: StatusCode) -> Counter {
-    if status.is_server_error() {
-        Counter::ResponsesServerError
-    } else if status.is_client_error() {
-        Counter::ResponsesClientError
-    } else {
-        Counter::ResponsesGood
     }
 }
 

@@ -30,7 +30,7 @@ mod connection;
 mod tls;
 mod unix;
 
-use connection::{Accepted, Connections};
+use connection::{Accepted, Connections, HEAD_TIMEOUT};
 
 pub use tls::{LoadTlsError, Tls, TlsFiles};
 
@@ -181,6 +181,7 @@ impl Listener {
             tasks,
             shutdown,
             abort: abort.clone(),
+            head_timeout: HEAD_TIMEOUT,
         };
         self.accept(&connections, &slots).await;
         if let Some(path) = &self.path {
@@ -231,4 +232,3 @@ impl Socket {
         }
     }
 }
-

@@ -1,14 +1,15 @@
-//! The Open Inference Protocol, version 2, over HTTP: what clients of Triton and `KServe` speak.
+//! The Open Inference Protocol, version 2: what clients of Triton and `KServe` speak, over HTTP and gRPC.
 //!
 //! A model is a serving endpoint, a version the entity version that one of its served entities has;
 //! without one the traffic split decides. Tensors are those of the model itself, under its own names,
 //! whatever the signature calls columns.
 //!
-//! - `metadata`: what a server and its models are, and how they do
+//! - `models`: what a server and its models are, and how they do; `metadata` says it over HTTP
 //! - `request`, `answer`: the JSON of an inference and the raw tensors behind it
-//! - `datatype`: element types and their bytes
+//! - `tensors`: the tensors of a request beside those of its model; `datatype`: element types and their bytes
+//! - `grpc`: all of it in messages
 //!
-//! # Bodies
+//! # Bodies of HTTP
 //!
 //! JSON, and after it, where the header `Inference-Header-Content-Length` says how long the JSON is, the
 //! raw tensors in the order in which the JSON announces them with `binary_data_size`. Both ways may be
@@ -34,6 +35,7 @@ use crate::serving::{Answered, Call, Noted};
 
 mod answer;
 mod datatype;
+pub(crate) mod grpc;
 mod metadata;
 mod models;
 mod request;

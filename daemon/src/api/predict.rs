@@ -18,7 +18,7 @@ use super::error::{ApiError, ErrorForm};
 use super::{Services, auth, body, respond};
 use crate::serving::{Answered, Call, Choice, Exchange};
 
-const SERVED_MODEL_NAME: HeaderName = HeaderName::from_static("served-model-name");
+pub(crate) const SERVED_MODEL_NAME: HeaderName = HeaderName::from_static("served-model-name");
 
 /// What the path of a prediction names.
 #[derive(Debug, PartialEq, Eq)]

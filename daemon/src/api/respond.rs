@@ -12,6 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::error::{ApiError, ErrorForm};
+use crate::telemetry::Counter;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -81,5 +82,16 @@ pub(crate) fn dress(response: &mut Response<Body>, form: ErrorForm) {
         let body = error.body(form);
         response.headers_mut().remove(CONTENT_LENGTH);
         *response.body_mut() = body.into();
+    }
+}
+
+/// Where an answer of that status is counted.
+pub(crate) fn counter_of(status: StatusCode) -> Counter {
+    if status.is_server_error() {
+        Counter::ResponsesServerError
+    } else if status.is_client_error() {
+        Counter::ResponsesClientError
+    } else {
+        Counter::ResponsesGood
     }
 }

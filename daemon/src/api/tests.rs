@@ -6,6 +6,7 @@ mod batching;
 mod document;
 mod endpoints;
 mod errors;
+mod grpc;
 mod invocations;
 mod open_inference;
 mod overload;

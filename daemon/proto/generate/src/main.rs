@@ -17,11 +17,22 @@ const MESSAGES: &str = "daemon/src/api/open_inference/grpc/messages.rs";
 /// What is read by hand, for the sake of memory: see `grpc/contents.rs`.
 const CONTENTS: &str = "crate::api::open_inference::grpc::contents::Contents";
 
+/// Messages of the protocol that are never looked at.
+const UNREAD: [&str; 3] = [
+    ".inference.ServerLiveRequest",
+    ".inference.ServerReadyRequest",
+    ".inference.RepositoryModelUnloadResponse",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile([PROTO], ["daemon/proto"])?;
     let folder = env::temp_dir().join(format!("generate-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
-    prost_build::Config::new()
+    let mut config = prost_build::Config::new();
+    for message in UNREAD {
+        config.type_attribute(message, "#[expect(dead_code, reason = \"has no field to read\")]");
+    }
+    config
         .out_dir(&folder)
         .bytes(["."])
         .btree_map(["."])

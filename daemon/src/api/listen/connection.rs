@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use hyper::Version;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::rt::Executor;
 use hyper::service::service_fn;
-use hyper::Version;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -33,7 +33,7 @@ use crate::tasks::Tasks;
 
 /// A client that sends no complete request head for so long is cut off. Idle connections count,
 /// so this is above the 60 s for which client libraries keep theirs.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// A TLS handshake takes no longer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,6 +73,8 @@ pub(super) struct Connections<H> {
     pub(super) tasks: Tasks,
     pub(super) shutdown: CancellationToken,
     pub(super) abort: CancellationToken,
+    /// [`HEAD_TIMEOUT`], but for tests.
+    pub(super) head_timeout: Duration,
 }
 
 impl<H> Clone for Connections<H> {
@@ -82,6 +84,7 @@ impl<H> Clone for Connections<H> {
             tasks: self.tasks.clone(),
             shutdown: self.shutdown.clone(),
             abort: self.abort.clone(),
+            head_timeout: self.head_timeout,
         }
     }
 }
@@ -129,7 +132,7 @@ impl<H: Handler> Connections<H> {
     }
 
     /// One connection's life.
-    async fn serve<I>(&self, stream: I)
+    pub(super) async fn serve<I>(&self, stream: I)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -150,7 +153,7 @@ impl<H: Handler> Connections<H> {
             () = async {
                 tokio::select! {
                     () = self.shutdown.cancelled() => {}
-                    () = activity.idle() => {}
+                    () = activity.idle(self.head_timeout) => {}
                 }
             } => {
                 connection.as_mut().graceful_shutdown();
@@ -170,7 +173,7 @@ impl<H: Handler> Connections<H> {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT);
+            .header_read_timeout(self.head_timeout);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -210,11 +213,11 @@ struct Activity {
 
 impl Activity {
     /// Waits until a client of HTTP/2, or one that has not begun to speak, has asked for nothing for
-    /// as long as it may: at least [`HEAD_TIMEOUT`], at most twice that.
-    async fn idle(&self) {
+    /// as long as it may: at least `timeout`, at most twice that.
+    async fn idle(&self, timeout: Duration) {
         loop {
             let begun = self.begun.load(Ordering::Relaxed);
-            tokio::time::sleep(HEAD_TIMEOUT).await;
+            tokio::time::sleep(timeout).await;
             if self.one.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }

@@ -194,7 +194,13 @@ async fn all_statistics(
     respond::ok(&json!({ "model_stats": all }))
 }
 
-fn counted(Counted { name, version, counts }: &Counted) -> Value {
+fn counted(
+    Counted {
+        name,
+        version,
+        counts,
+    }: &Counted,
+) -> Value {
     let tally = |tally: Tally| json!({"count": tally.count, "ns": tally.micros * 1_000});
     json!({
         "name": name,

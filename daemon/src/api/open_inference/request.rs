@@ -70,10 +70,7 @@ impl<'a> Request<'a> {
         specs: &[TensorSpec],
         mut raw: &[u8],
     ) -> Result<Vec<Tensor>, ScoreError> {
-        let inputs = self
-            .inputs
-            .iter()
-            .map(|input| (input.name.as_ref(), input));
+        let inputs = self.inputs.iter().map(|input| (input.name.as_ref(), input));
         let tensors = gather(specs, inputs, |input, spec| input.tensor(spec, &mut raw))?;
         if raw.is_empty() {
             return Ok(tensors);

@@ -16,8 +16,9 @@ use edgeward_wire::ack::{RejectCode, Rejection};
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http2;
 use hyper::{HeaderMap, Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -295,6 +296,16 @@ impl Stack {
     pub(super) async fn connect(&self) -> SendRequest<Body> {
         let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        drop(self.tasks.spawn("client", connection));
+        sender
+    }
+
+    /// A connection of HTTP/2 to the TCP listener.
+    pub(super) async fn connect_two(&self) -> http2::SendRequest<Body> {
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
         drop(self.tasks.spawn("client", connection));
         sender
     }

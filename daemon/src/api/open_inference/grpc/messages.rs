@@ -3,6 +3,7 @@
 //! blake3 of that file: 02fbe40e293862f0c2c2fbf6209265ef7c1a9891ae76d1b1808c8308ffc63b0f
 
 /// Asks whether the process runs.
+#[expect(dead_code, reason = "has no field to read")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerLiveRequest {}
 /// Says so.
@@ -13,6 +14,7 @@ pub struct ServerLiveResponse {
     pub live: bool,
 }
 /// Asks whether the process takes requests.
+#[expect(dead_code, reason = "has no field to read")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerReadyRequest {}
 /// Says so.
@@ -143,18 +145,14 @@ pub struct ModelInferRequest {
     pub id: ::prost::alloc::string::String,
     /// None is known.
     #[prost(btree_map = "string, message", tag = "4")]
-    pub parameters: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        InferParameter,
-    >,
+    pub parameters:
+        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, InferParameter>,
     /// One tensor for each input of the model.
     #[prost(message, repeated, tag = "5")]
     pub inputs: ::prost::alloc::vec::Vec<model_infer_request::InferInputTensor>,
     /// The outputs that are wanted; all when there is none.
     #[prost(message, repeated, tag = "6")]
-    pub outputs: ::prost::alloc::vec::Vec<
-        model_infer_request::InferRequestedOutputTensor,
-    >,
+    pub outputs: ::prost::alloc::vec::Vec<model_infer_request::InferRequestedOutputTensor>,
     /// The elements of each input, in their order: little-endian, row-major.
     #[prost(bytes = "bytes", repeated, tag = "7")]
     pub raw_input_contents: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
@@ -181,9 +179,7 @@ pub mod model_infer_request {
         >,
         /// Its elements, unless they are raw.
         #[prost(message, optional, tag = "5")]
-        pub contents: ::core::option::Option<
-            crate::api::open_inference::grpc::contents::Contents,
-        >,
+        pub contents: ::core::option::Option<crate::api::open_inference::grpc::contents::Contents>,
     }
     /// An output that is wanted.
     #[derive(Clone, PartialEq, ::prost::Message)]
@@ -390,10 +386,11 @@ pub struct ModelStatisticsResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelRepositoryParameter {
     /// One of its kinds.
-    #[prost(oneof = "model_repository_parameter::ParameterChoice", tags = "1, 2, 3, 4")]
-    pub parameter_choice: ::core::option::Option<
-        model_repository_parameter::ParameterChoice,
-    >,
+    #[prost(
+        oneof = "model_repository_parameter::ParameterChoice",
+        tags = "1, 2, 3, 4"
+    )]
+    pub parameter_choice: ::core::option::Option<model_repository_parameter::ParameterChoice>,
 }
 /// Nested message and enum types in `ModelRepositoryParameter`.
 pub mod model_repository_parameter {
@@ -486,6 +483,7 @@ pub struct RepositoryModelUnloadRequest {
     >,
 }
 /// Never sent.
+#[expect(dead_code, reason = "has no field to read")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RepositoryModelUnloadResponse {}
 /// The types of elements.
