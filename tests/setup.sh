@@ -54,8 +54,9 @@ elif [ ${#missing[@]} -gt 0 ]; then
     echo "setup: as root, 'make setup' installs them; or: apt-get install ${missing[*]}"
 fi
 
+# The second stands in the first, so that it goes with it.
 status=0
-tests/python/venv.sh "$1" "tests/python/$requirements" || status=$?
+tests/python/venv.sh "$1" "tests/python/$requirements" && tests/python/venv.sh "$1/grpc" tests/python/grpc.txt || status=$?
 case $status in
     0) ;;
     3) echo "setup: ${needed_for[python3-venv]}" ;;

@@ -1,4 +1,4 @@
-//! Api: HTTP dialects to the domain and back.
+//! Api: dialects of HTTP and gRPC to the domain and back.
 //!
 //! Owns the listeners, the routes and every shape of JSON that a client sees. A dialect file turns
 //! a request into one domain call and its result into an answer; it decides nothing. Domain errors
@@ -9,6 +9,7 @@
 //! listen -> front -> health             no token
 //!                 -> predict            the hot path: one exchange, one row
 //!                      databricks::invocations, open_inference, openai::embeddings
+//!                 -> open_inference::grpc   the same over gRPC, and what it asks beside
 //!                 -> a router           behind a token
 //!                      databricks::endpoints, open_inference, openai
 //!        -> admin                       the admin socket: the file's mode is the key

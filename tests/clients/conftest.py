@@ -151,7 +151,24 @@ def append(record: str):
             report.write(f"{record}\n")
 
 
+# Clients whose packages do not go with those of the others.
+APART = {"tritonclient_grpc": "grpc"}
+
+
+def environment_of(name: str) -> str:
+    """The environment that the tests of a client run in."""
+    return APART.get(name, "common")
+
+
+def pytest_ignore_collect(collection_path: Path, config):
+    if not collection_path.name.startswith("test_"):
+        return None
+    wanted = config.getoption("--environment")
+    return True if wanted and environment_of(collection_path.stem.removeprefix("test_")) != wanted else None
+
+
 def pytest_addoption(parser):
+    parser.addoption("--environment", help="only the clients of this environment: common or grpc")
     parser.addoption("--floors", type=Path, help="fail when fewer tests pass than [clients] in this TOML file says")
 
 
@@ -161,7 +178,9 @@ def floors_of(config, reporter) -> list[tuple[str, int, int]]:
     if floors_file is None:
         return []
     passed = Counter(client(report) for report in reporter.stats.get("passed", []))
+    here = config.getoption("--environment")
     floors = tomllib.loads(floors_file.read_text())["clients"]
+    floors = {name: floor for name, floor in floors.items() if here in (None, environment_of(name))}
     return [(name, passed[name], floor) for name, floor in floors.items() if isinstance(floor, int)]
 
 
