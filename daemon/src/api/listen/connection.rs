@@ -205,8 +205,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 struct Activity {
     /// Requests that are not answered whole.
     running: AtomicUsize,
-    /// Requests so far.
-    begun: AtomicUsize,
+    /// Beginnings and ends of requests so far.
+    changes: AtomicUsize,
     /// HTTP/1.1 is spoken, and hyper's own time for a head holds.
     one: AtomicBool,
 }
@@ -216,13 +216,13 @@ impl Activity {
     /// as long as it may: at least `timeout`, at most twice that.
     async fn idle(&self, timeout: Duration) {
         loop {
-            let begun = self.begun.load(Ordering::Relaxed);
+            let changes = self.changes.load(Ordering::Relaxed);
             tokio::time::sleep(timeout).await;
             if self.one.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
             if self.running.load(Ordering::Relaxed) == 0
-                && self.begun.load(Ordering::Relaxed) == begun
+                && self.changes.load(Ordering::Relaxed) == changes
             {
                 return;
             }
@@ -237,7 +237,7 @@ struct Busy(Arc<Activity>);
 impl Busy {
     fn new(activity: &Arc<Activity>, version: Version) -> Self {
         activity.running.fetch_add(1, Ordering::Relaxed);
-        activity.begun.fetch_add(1, Ordering::Relaxed);
+        activity.changes.fetch_add(1, Ordering::Relaxed);
         let one = version < Version::HTTP_2;
         activity.one.store(one, Ordering::Relaxed);
         Self(Arc::clone(activity))
@@ -246,6 +246,7 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
         self.0.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

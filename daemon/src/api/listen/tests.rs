@@ -551,8 +551,9 @@ async fn a_request_that_waits_for_its_answer_keeps_its_connection() {
     let (mut sender, connection) = two(client).await;
     let asked = async {
         let answer = ask_two(&mut sender, "/slow").await;
+        let again = ask_two(&mut sender, "/again").await;
         drop(sender);
-        answer
+        (answer, again)
     };
     let opening = async {
         handler.asked.acquire().await.unwrap().forget();
@@ -561,10 +562,12 @@ async fn a_request_that_waits_for_its_answer_keeps_its_connection() {
             let (_silent, server) = UnixStream::pair().unwrap();
             connections.serve(server).await;
         }
-        handler.gate.add_permits(1);
+        handler.gate.add_permits(2);
     };
-    let (answer, _, (), ()) = tokio::join!(asked, connection, opening, connections.serve(server));
+    let ((answer, again), _, (), ()) =
+        tokio::join!(asked, connection, opening, connections.serve(server));
     assert_eq!(answer.unwrap(), "/slow");
+    assert_eq!(again.unwrap(), "/again");
 }
 
 #[tokio::test]
