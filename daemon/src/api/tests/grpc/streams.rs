@@ -32,7 +32,17 @@ async fn each_message_of_a_stream_has_its_answer_and_its_row() {
         true,
     );
     let broken = framed(&gzip[5..50], true);
-    let body = [good.clone(), unknown, broken, framed(b"\xff", false), good].concat();
+    // Refused at its first bytes: the others are passed over.
+    let garbage = framed(&[b'x'; 100], true);
+    let body = [
+        good.clone(),
+        unknown,
+        broken,
+        framed(b"\xff", false),
+        garbage,
+        good,
+    ]
+    .concat();
     // As it comes off a network: in pieces that begin and end anywhere.
     let (sender, pieces) = held();
     let token = format!("Bearer {}", stack.token);
@@ -51,20 +61,21 @@ async fn each_message_of_a_stream_has_its_answer_and_its_row() {
         .iter()
         .map(|answer| answer.error_message.as_str())
         .collect();
-    assert_eq!(errors.len(), 5);
-    assert!(errors[0].is_empty() && errors[4].is_empty(), "{errors:?}");
+    assert_eq!(errors.len(), 6, "{errors:?}");
+    assert!(errors[0].is_empty() && errors[5].is_empty(), "{errors:?}");
     assert!(
         errors[1].contains("\"stranger\" does not exist"),
         "{errors:?}"
     );
     assert!(errors[2].contains("cannot be expanded"), "{errors:?}");
     assert!(errors[3].contains("no ModelInferRequest"), "{errors:?}");
+    assert!(errors[4].contains("cannot be expanded"), "{errors:?}");
     let first = answers[0].infer_response.as_ref().unwrap();
-    assert_eq!(answers[4].infer_response.as_ref(), Some(first));
+    assert_eq!(answers[5].infer_response.as_ref(), Some(first));
     assert_eq!(first.id, "r-7");
     let rows = stack.rows();
     let statuses: Vec<u16> = rows.iter().map(|(_, row)| row.status_code).collect();
-    assert_eq!(statuses, [200, 404, 400, 400, 200]);
+    assert_eq!(statuses, [200, 404, 400, 400, 400, 200]);
     let (request, response) = texts(&rows[0].1);
     assert_eq!(request["header"]["id"], "r-7");
     assert_eq!(response["header"]["model_version"], "3");
