@@ -254,6 +254,24 @@ impl Serving {
         known.map_or_else(EndpointTraffic::default, |known| known.read(second))
     }
 
+    /// Loads the model of an entity, if it was let go.
+    ///
+    /// # Errors
+    /// [`ServeError`] when it cannot be loaded, or when no thread can be waited for.
+    pub async fn wake(&self, entity: &RoutedEntity) -> Result<(), ServeError> {
+        if !entity.scorer.is_at_zero() {
+            return Ok(());
+        }
+        let core = &self.0;
+        let lane = Lane {
+            id: entity.id.to_shared(),
+            threads: core.limits.threads_for(entity.workload_size),
+        };
+        let scorer = Arc::clone(&entity.scorer);
+        let woken = core.compute.submit(&lane, move || scorer.wake())?;
+        Ok(woken.await??)
+    }
+
     /// An id for a request that is no invocation.
     #[must_use]
     pub fn request_id(&self) -> Uuid {

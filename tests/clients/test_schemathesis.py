@@ -34,14 +34,13 @@ HANGS_ON_MORE = [
     "queryServedEntity",
     "infer",
     "inferOfVersion",
-    "unloadModel",
     "createEmbeddings-v1",
     "createEmbeddings-serving-endpoints",
 ]
 
 
-# What a box without a model of texts, and one that keeps its models loaded, answers well to nobody.
-NEVER_GOOD = {"POST /v1/embeddings", "POST /serving-endpoints/embeddings", "POST /v2/repository/models/{model}/unload"}
+# What a box without a model of texts answers well to nobody.
+NEVER_GOOD = {"POST /v1/embeddings", "POST /serving-endpoints/embeddings"}
 
 FRAUD = {"name": "champion", "entity_name": "main.default.fraud", "entity_version": "3"}
 

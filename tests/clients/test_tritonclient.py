@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import requests
 import tritonclient.http as triton
 from conftest import GOLDEN
 from tritonclient.utils import InferenceServerException
@@ -138,15 +139,26 @@ def test_statistics_count(client, headers):
     assert {"tumour", "fraud-detection", "digits", "diabetes"} <= {model["name"] for model in every}
 
 
-def test_repository(client, headers):
+def message(box):
+    """What the endpoint's one served entity says of its state."""
+    headers = {"Authorization": f"Bearer {box.token}"}
+    endpoint = requests.get(f"{box.url}/api/2.0/serving-endpoints/tumour", headers=headers, timeout=60).json()
+    return endpoint["config"]["served_entities"][0]["state"]["deployment_state_message"]
+
+
+def test_repository(box, client, headers):
     index = client.get_model_repository_index(headers=headers())
     assert {"name": "fraud-detection", "version": "3", "state": "READY", "reason": ""} in index
     client.load_model("tumour", headers=headers())
     with pytest.raises(InferenceServerException, match=r"^\[400\].*import a model version"):
         client.load_model("tumour", headers=headers(), config="{}")
-    with pytest.raises(InferenceServerException, match=r"^\[400\].*delete it"):
-        client.unload_model("tumour", headers=headers())
+    # Its memory goes, and comes back with the next request.
+    client.unload_model("tumour", headers=headers())
     assert client.is_model_ready("tumour", headers=headers())
+    assert message(box) == "Scaled to zero"
+    answer = client.infer("tumour", tumour(), headers=headers())
+    assert answer.as_numpy("malignant_probability") == pytest.approx(TUMOUR.predictions, rel=1e-5, abs=1e-6)
+    assert message(box) == ""
 
 
 @pytest.mark.parametrize(

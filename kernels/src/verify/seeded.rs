@@ -1,5 +1,7 @@
 //! Rows made from input specs, the same on every machine, for models that brought none.
 
+use std::ops::Range;
+
 use crate::tensor::{DataType, Tensor, TensorData, TensorSpec};
 
 /// How many rows are made where the batch is free.
@@ -11,13 +13,23 @@ const FREE_EXTENT: usize = 16;
 /// Integers stay below this, so that they are valid positions in small tables.
 const INTEGERS: u64 = 8;
 
-/// One tensor per spec: floats in -1 to 1, integers from 0 to 7, short strings.
+/// One tensor per spec: floats in -1 to 1, integers from 0 to 7, short strings. A mask, which is what its
+/// name says, is all ones: any other number there means nothing to a model, and adds ten thousands to what
+/// it computes.
 pub(super) fn inputs(specs: &[TensorSpec]) -> Vec<Tensor> {
     let mut random = SplitMix(0x0EDD_1E5E_ED00_0001);
-    specs.iter().map(|spec| input(spec, &mut random)).collect()
+    let of = |spec: &TensorSpec| {
+        let many = if spec.name.contains("mask") {
+            1..2
+        } else {
+            0..INTEGERS
+        };
+        input(spec, &many, &mut random)
+    };
+    specs.iter().map(of).collect()
 }
 
-fn input(spec: &TensorSpec, random: &mut SplitMix) -> Tensor {
+fn input(spec: &TensorSpec, integers: &Range<u64>, random: &mut SplitMix) -> Tensor {
     let extent = |(axis, dim): (usize, &Option<usize>)| {
         dim.unwrap_or(if axis == 0 { ROWS } else { FREE_EXTENT })
     };
@@ -25,14 +37,14 @@ fn input(spec: &TensorSpec, random: &mut SplitMix) -> Tensor {
     let count = shape.iter().product();
     let data = match spec.data_type {
         DataType::Bool => TensorData::Bool(random.many(count, |bits| bits & 1 == 1)),
-        DataType::U8 => TensorData::U8(random.small(count)),
-        DataType::U16 => TensorData::U16(random.small(count)),
-        DataType::U32 => TensorData::U32(random.small(count)),
-        DataType::U64 => TensorData::U64(random.small(count)),
-        DataType::I8 => TensorData::I8(random.small(count)),
-        DataType::I16 => TensorData::I16(random.small(count)),
-        DataType::I32 => TensorData::I32(random.small(count)),
-        DataType::I64 => TensorData::I64(random.small(count)),
+        DataType::U8 => TensorData::U8(random.small(count, integers)),
+        DataType::U16 => TensorData::U16(random.small(count, integers)),
+        DataType::U32 => TensorData::U32(random.small(count, integers)),
+        DataType::U64 => TensorData::U64(random.small(count, integers)),
+        DataType::I8 => TensorData::I8(random.small(count, integers)),
+        DataType::I16 => TensorData::I16(random.small(count, integers)),
+        DataType::I32 => TensorData::I32(random.small(count, integers)),
+        DataType::I64 => TensorData::I64(random.small(count, integers)),
         DataType::F32 => TensorData::F32(random.many(count, unit)),
         DataType::F64 => TensorData::F64(random.many(count, |bits| f64::from(unit(bits)))),
         DataType::String => {
@@ -64,9 +76,10 @@ impl SplitMix {
         (0..count).map(|_| make(self.next())).collect()
     }
 
-    fn small<T: TryFrom<u64> + Default>(&mut self, count: usize) -> Vec<T> {
+    fn small<T: TryFrom<u64> + Default>(&mut self, count: usize, from: &Range<u64>) -> Vec<T> {
+        let many = (from.end - from.start).max(1);
         self.many(count, |bits| {
-            T::try_from(bits % INTEGERS).unwrap_or_default()
+            T::try_from(from.start + bits % many).unwrap_or_default()
         })
     }
 }

@@ -18,11 +18,7 @@ const MESSAGES: &str = "daemon/src/api/open_inference/grpc/messages.rs";
 const CONTENTS: &str = "crate::api::open_inference::grpc::contents::Contents";
 
 /// Messages of the protocol that are never looked at.
-const UNREAD: [&str; 3] = [
-    ".inference.ServerLiveRequest",
-    ".inference.ServerReadyRequest",
-    ".inference.RepositoryModelUnloadResponse",
-];
+const UNREAD: [&str; 2] = [".inference.ServerLiveRequest", ".inference.ServerReadyRequest"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile([PROTO], ["daemon/proto"])?;

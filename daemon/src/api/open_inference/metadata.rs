@@ -29,7 +29,7 @@ pub(crate) fn routes() -> Routes {
     let list = Operation::post("/v2/repository/index", "repositoryIndex", list);
     let loads = "Answers once the model serves.";
     let loads = Operation::post(format!("{repository}/load"), "loadModel", loads);
-    let unloads = "Is refused: an endpoint keeps its models loaded.";
+    let unloads = "Gives the model's memory back until the next request.";
     let unloads = Operation::post(format!("{repository}/unload"), "unloadModel", unloads);
     let live = Operation::get(LIVE, "live", "Whether the server answers.").open();
     let readiness = "Whether every model is back after a start.";
@@ -272,8 +272,24 @@ async fn unload(
     State(services): State<Services>,
     Extension(caller): Extension<Caller>,
     Path(named): Path<Named>,
-) -> ApiError {
-    models::unload(&services, &caller, &named.model)
+    body: Bytes,
+) -> Result<Response<Body>, ApiError> {
+    let mut fields = object(&body)?;
+    let parameters = fields.remove("parameters");
+    no_more(&fields, "parameters")?;
+    let known =
+        |(name, value): (&String, &Value)| name == models::UNLOAD_DEPENDENTS && value.is_boolean();
+    match &parameters {
+        None => {}
+        Some(Value::Object(given)) if given.iter().all(known) => {}
+        Some(_) => {
+            return Err(ApiError::bad_request(
+                "parameters must be an object of unload_dependents, true or false",
+            ));
+        }
+    }
+    models::unload(&services, &caller, &named.model)?;
+    Ok(respond::ok(&json!({})))
 }
 
 /// A body that is an object, or nothing.

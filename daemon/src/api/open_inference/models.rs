@@ -202,11 +202,15 @@ pub(super) async fn load(
     access::require(services, caller, model, PermissionLevel::View)?;
     let mut changes = services.endpoints.watch();
     let settled = changes.wait_for(|views| views.get(model).is_none_or(|view| settled(view)));
-    let settled = tokio::time::timeout(LOADING_TIME, settled).await;
-    if !matches!(settled, Ok(Ok(_))) {
+    let settled = async { settled.await.is_ok() };
+    if tokio::time::timeout(LOADING_TIME, settled).await != Ok(true) {
         return Err(ApiError::unavailable("the model is still loading"));
     }
-    Found::of(services, caller, model, None).map(drop)
+    let found = Found::of(services, caller, model, None)?;
+    for entity in &found.entities {
+        services.serving.wake(entity).await?;
+    }
+    Ok(())
 }
 
 /// Whether none of an endpoint's models is on its way.
@@ -220,13 +224,19 @@ fn settled(view: &EndpointView) -> bool {
     view.state.config_update != ConfigUpdate::InProgress && !standing.any(loading)
 }
 
-/// What is said to whoever wants to unload a model. A served entity is loaded for as long as its endpoint
-/// has it: unloading it alone would leave an endpoint that says it serves and does not.
-pub(super) fn unload(services: &Services, caller: &Caller, model: &str) -> ApiError {
-    match access::require(services, caller, model, PermissionLevel::Manage) {
-        Err(error) => error,
-        Ok(_) => ApiError::bad_request(format!(
-            "serving endpoint {model} keeps its models loaded: delete it, or change its configuration"
-        )),
+/// The one parameter of a request to unload a model. No model here depends on another, so it says nothing.
+pub(super) const UNLOAD_DEPENDENTS: &str = "unload_dependents";
+
+/// Lets the models of an endpoint go, as when they scale to zero: it serves on, and the next request, or a
+/// request to load them, brings them back.
+///
+/// # Errors
+/// 403 without the permission to manage the endpoint, and those of [`Found::of`].
+pub(super) fn unload(services: &Services, caller: &Caller, model: &str) -> Result<(), ApiError> {
+    access::require(services, caller, model, PermissionLevel::Manage)?;
+    let found = Found::of(services, caller, model, None)?;
+    for entity in &found.entities {
+        entity.scorer.scale_to_zero();
     }
+    Ok(())
 }

@@ -354,11 +354,40 @@ async fn the_repository_says_what_is_served_and_changes_nothing() {
         "import a model version",
     );
     let unload = "/v2/repository/models/fraud/unload";
-    error(
-        &stack.send(Method::POST, unload, &json!({})).await,
-        400,
-        "delete it",
+    let at_zero = || {
+        let snapshot = stack.services.endpoints.snapshot();
+        let entities = snapshot.endpoint("fraud").unwrap().entities();
+        entities
+            .iter()
+            .filter(|entity| entity.scorer.is_at_zero())
+            .count()
+    };
+    let asked = json!({"parameters": {"unload_dependents": false}});
+    assert_eq!(
+        (
+            stack.send(Method::POST, unload, &asked).await.status,
+            at_zero()
+        ),
+        (200, 2)
     );
+    assert_eq!(
+        (
+            stack.send(Method::POST, load, &json!({})).await.status,
+            at_zero()
+        ),
+        (200, 0)
+    );
+    for wrong in [
+        json!({"parameters": {"force": true}}),
+        json!({"parameters": {"unload_dependents": 1}}),
+    ] {
+        error(
+            &stack.send(Method::POST, unload, &wrong).await,
+            400,
+            "true or false",
+        );
+    }
+    assert_eq!(at_zero(), 0);
 
     for (path, message) in [
         ("/v2/models/stranger", "\"stranger\" does not exist"),

@@ -27,7 +27,7 @@ const SIZES: [usize; 4] = [1, 4, 16, 64];
 const PAYS_PERCENT: u64 = 90;
 
 /// One choice in so many tries a size that did not pay, because a box changes.
-const CHOICES_PER_TRIAL: u64 = 256;
+const CHOICES_PER_TRIAL: u64 = 1024;
 
 /// How the requests of a lane may be put together.
 #[derive(Clone, Debug)]

@@ -71,3 +71,18 @@ fn fixed_extents_and_scalars_are_kept() {
     assert_eq!(made[0].shape(), &[2, 5]);
     assert_eq!(made[1].shape(), &[] as &[usize]);
 }
+
+#[test]
+fn a_mask_is_all_ones() {
+    let spec = |name: &str| TensorSpec {
+        name: name.to_owned(),
+        data_type: DataType::I64,
+        shape: vec![None, None],
+    };
+    let made = inputs(&[spec("input_ids"), spec("attention_mask")]);
+    let TensorData::I64(mask) = made[1].data() else {
+        unreachable!()
+    };
+    assert!(mask.iter().all(|value| *value == 1));
+    assert_ne!(made[0].data(), made[1].data());
+}

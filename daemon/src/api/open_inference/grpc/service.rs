@@ -19,8 +19,9 @@ use super::messages::{
     ModelMetadataRequest, ModelMetadataResponse, ModelOutput, ModelReadyRequest,
     ModelReadyResponse, ModelStatistics, ModelStatisticsRequest, ModelStatisticsResponse,
     RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
-    RepositoryModelLoadResponse, RepositoryModelUnloadRequest, ServerLiveResponse,
-    ServerMetadataRequest, ServerMetadataResponse, ServerReadyResponse, StatisticDuration,
+    RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse,
+    ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyResponse,
+    StatisticDuration,
 };
 use super::{SERVICE, Terms, within};
 use crate::api::body::ReadBodyError;
@@ -247,11 +248,18 @@ impl Asked<'_> {
     async fn unload(mut self) -> Result<Bytes, ApiError> {
         let asked: RepositoryModelUnloadRequest = self.read().await?;
         one_repository(&asked.repository_name)?;
-        Err(models::unload(
-            self.services,
-            &self.caller,
-            &asked.model_name,
-        ))
+        let other = asked
+            .parameters
+            .keys()
+            .find(|name| *name != models::UNLOAD_DEPENDENTS);
+        if let Some(other) = other {
+            let other: String = other.chars().take(80).collect();
+            return Err(ApiError::bad_request(format!(
+                "parameters: {other:?}: unload_dependents is known"
+            )));
+        }
+        models::unload(self.services, &self.caller, &asked.model_name)?;
+        Ok(frame(&RepositoryModelUnloadResponse {}, None))
     }
 }
 
@@ -282,7 +290,7 @@ fn counted(
         version: version.to_string(),
         last_inference: u64::try_from(counts.last_millis).unwrap_or_default(),
         inference_count: counts.rows,
-        execution_count: counts.infer.count,
+        execution_count: counts.executions,
         inference_stats: Some(InferStatistics {
             success: tally(counts.success),
             fail: tally(counts.fail),

@@ -1,12 +1,14 @@
 //! Calls that are no inferences, who may make them, and what every call has in common.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::api::open_inference::grpc::messages::{
     DataType, ModelConfigRequest, ModelConfigResponse, ModelMetadataRequest, ModelMetadataResponse,
     ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
     RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
-    RepositoryModelLoadResponse, RepositoryModelUnloadRequest, ServerMetadataRequest,
-    ServerMetadataResponse, ServerReadyResponse,
+    RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse,
+    ServerMetadataRequest, ServerMetadataResponse, ServerReadyResponse,
 };
 
 fn ready(name: &str, version: &str) -> ModelReadyRequest {
@@ -111,7 +113,15 @@ async fn the_repository_says_what_is_served_and_changes_nothing() {
         ..RepositoryModelUnloadRequest::default()
     };
     let given = call(&stack, "RepositoryModelUnload", &unload).await;
-    given.refused(Code::InvalidArgument, "delete it");
+    let RepositoryModelUnloadResponse {} = given.message();
+    let scorer = |stack: &Stack| {
+        let snapshot = stack.services.endpoints.snapshot();
+        Arc::clone(&snapshot.endpoint("fraud").unwrap().entities()[0].scorer)
+    };
+    assert!(scorer(&stack).is_at_zero());
+    let given = call(&stack, "ModelInfer", &raw()).await;
+    let ModelInferResponse { .. } = given.message();
+    assert!(!scorer(&stack).is_at_zero());
     stack.stop().await;
 }
 
