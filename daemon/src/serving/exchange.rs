@@ -226,6 +226,7 @@ impl Exchange {
             entity,
             measured,
             body,
+            permit: self.permit.take(),
             call,
             outcome: Outcome {
                 until: asked,
@@ -237,6 +238,7 @@ impl Exchange {
         } else {
             self.on_pool(work, batching).await?
         };
+        self.permit = work.permit;
         let Outcome {
             noted, parts, rows, ..
         } = work.outcome;

@@ -11,6 +11,7 @@ use edgeward_kernels::tensor::Tensor;
 use tokio::sync::oneshot;
 
 use super::Core;
+use super::admission::Permit;
 use super::call::{Call, Noted};
 use super::compute::{ComputeError, Ran, Seat, guarded};
 use super::measured::Measured;
@@ -28,6 +29,8 @@ pub(super) struct Work<C> {
     /// Who asks what: tokens are counted for them.
     pub(super) asking: Option<(Caller, Arc<RoutedEndpoint>)>,
     pub(super) body: Bytes,
+    /// Counts the body for as long as it is held, whether or not its caller still waits.
+    pub(super) permit: Option<Permit>,
     pub(super) call: C,
     pub(super) outcome: Outcome,
 }

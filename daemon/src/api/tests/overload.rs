@@ -264,11 +264,22 @@ async fn a_client_that_leaves_is_a_row_with_status_499() {
     stream.write_all(request.as_bytes()).await.unwrap();
     gated.model_runs().await;
     drop(stream);
-    while gated.stack.services.serving.admission().requests() > 0 {
+    let (_, row) = loop {
+        if let Some(row) = gated.stack.rows().pop() {
+            break row;
+        }
+        tokio::task::yield_now().await;
+    };
+    // Its body is still held, and so it is counted.
+    let admission = gated.stack.services.serving.admission();
+    assert_eq!(
+        (admission.requests(), admission.bytes().0),
+        (1, body.len() as u64)
+    );
+    gated.let_go();
+    while admission.requests() > 0 {
         tokio::task::yield_now().await;
     }
-    gated.let_go();
-    let (_, row) = gated.stack.row();
     assert_eq!((row.status_code, row.response), (499, None));
     assert_eq!(row.request.unwrap(), body);
     gated.stack.stop().await;
