@@ -39,7 +39,7 @@ fn main() {
 
 fn measure(network: &str) {
     let mut device = Device::new(&DeviceOptions {
-        config: "[[endpoint.batching]]\nendpoint = \"alone\"\nrows = 1\n".to_owned(),
+        config: "[[endpoint.batching]]\nendpoint = \"alone\"\nrequests = 1\n".to_owned(),
         ..DeviceOptions::default()
     });
     device.start();

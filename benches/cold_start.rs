@@ -11,8 +11,10 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use edgeward_benches::load::{micros, timed};
+use edgeward_benches::usage::pss_kib;
 use edgeward_benches::{median, recorded, zoo};
 use edgeward_harness::device::{Device, DeviceOptions};
 use edgeward_harness::http::Client;
@@ -29,6 +31,8 @@ const NETWORKS: [&str; 7] = [
     "perceptron",
 ];
 const ROUNDS: usize = 7;
+/// What giving memory back takes at most.
+const GIVEN_BACK: Duration = Duration::from_millis(500);
 /// The profile `generic-cpu`, with a model gone as soon as a profile allows.
 const PROFILE: &str = include_str!("../profiles/generic-cpu.toml");
 
@@ -36,10 +40,12 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    println!("milliseconds to the first answer, median of {ROUNDS} alternating rounds");
     println!(
-        "{:<24} {:>10} {:>12} {:>7}",
-        "network", "edgeward", "onnxruntime", "ratio"
+        "milliseconds to the first answer, median of {ROUNDS} alternating rounds; memory (PSS) of the box, MiB"
+    );
+    println!(
+        "{:<24} {:>10} {:>12} {:>7} {:>8} {:>8}",
+        "network", "edgeward", "onnxruntime", "ratio", "awake", "at zero"
     );
     for network in NETWORKS {
         match zoo::folder(network) {
@@ -74,23 +80,38 @@ fn measure(network: &str, folder: &Path) {
     );
     let mut peer = Peer::start(folder);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut awake, mut gone) = (Vec::new(), Vec::new());
+    let pid = device.process().id();
     for _ in 0..ROUNDS {
         wait::until("the model is scaled to zero", || {
             at_zero(&mut device.client())
         });
+        wait::pass(GIVEN_BACK);
+        gone.push(mebibytes(pid));
         // A connection that is there already, as a client's is.
         let mut client = device.client();
         drop(client.get("/v2/health/live"));
         let (took, ()) = timed(|| subject.ask(&mut client));
         ours.push(micros(took) / 1e3);
+        awake.push(mebibytes(pid));
         theirs.push(peer.turn());
     }
     let (ours, theirs) = (median(&mut ours), median(&mut theirs));
     println!(
-        "{network:<24} {ours:>10.1} {theirs:>12.1} {:>7.2}",
-        ours / theirs
+        "{network:<24} {ours:>10.1} {theirs:>12.1} {:>7.2} {:>8.0} {:>8.0}",
+        ours / theirs,
+        median(&mut awake),
+        median(&mut gone)
     );
     device.stop();
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a process has less than 2^53 KiB"
+)]
+fn mebibytes(pid: u32) -> f64 {
+    pss_kib(pid) as f64 / 1024.0
 }
 
 fn at_zero(client: &mut Client) -> Option<()> {

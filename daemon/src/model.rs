@@ -364,7 +364,8 @@ impl ModelStore {
         self.remember(proved.verdicts);
         let (again, model, engine) = (self.clone(), model.clone(), proved.scorer.engine());
         let load = Box::new(move || again.load_again(&model, engine));
-        Ok(Arc::new(proved.scorer.on_demand(load)))
+        let clock = Arc::clone(&prover.clock);
+        Ok(Arc::new(proved.scorer.on_demand(clock, load)))
     }
 
     /// The files of a version, all of them there and sound.

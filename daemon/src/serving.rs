@@ -88,8 +88,8 @@ pub struct ServingLimits {
 /// How the requests of an endpoint may be answered together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchingRule {
-    /// Of one batch at most.
-    pub(crate) rows: usize,
+    /// Answered together at most.
+    pub(crate) requests: usize,
     /// How long a request may wait for others while threads are idle.
     pub(crate) delay: Duration,
 }
@@ -139,7 +139,7 @@ impl ServingLimits {
     pub(crate) fn batching(&self, endpoint: &EndpointName) -> BatchingRule {
         let own = self.batching.iter().find(|own| own.endpoint == *endpoint);
         BatchingRule {
-            rows: usize::from(own.map_or(BatchingConfig::ROWS, |own| own.rows)),
+            requests: usize::from(own.map_or(BatchingConfig::REQUESTS, |own| own.requests)),
             delay: own.map_or(BatchingConfig::DELAY, |own| own.delay),
         }
     }
@@ -192,6 +192,7 @@ struct Core {
     compute: Compute,
     measured: ById<Measured>,
     traffic: ById<Traffic>,
+    tasks: Tasks,
 }
 
 impl Serving {
@@ -218,6 +219,7 @@ impl Serving {
             limits,
             measured: ById::default(),
             traffic: ById::default(),
+            tasks: parts.tasks.clone(),
         });
         let forgetting = Arc::clone(&core);
         let shutdown = parts.tasks.shutdown_token();
@@ -227,7 +229,7 @@ impl Serving {
                 forgetting.forget();
             }
         }));
-        let watched = scale_to_zero::watch(Arc::clone(&core), parts.tasks.shutdown_token());
+        let watched = scale_to_zero::watch(Arc::clone(&core), parts.tasks.clone());
         drop(parts.tasks.spawn("serving/scale-to-zero", watched));
         Ok(Self(core))
     }
@@ -254,6 +256,15 @@ impl Serving {
         known.map_or_else(EndpointTraffic::default, |known| known.read(second))
     }
 
+    /// Lets the models of an endpoint go until the next request of them. Whether all went: one that another
+    /// endpoint serves too, and that does not scale to zero there, stays.
+    pub async fn let_go(&self, endpoint: &RoutedEndpoint) -> bool {
+        let core = &self.0;
+        scale_to_zero::let_go(&core.tasks, scale_to_zero::own(core, endpoint)).await;
+        let mut entities = endpoint.entities().iter();
+        entities.all(|entity| entity.scorer.is_at_zero())
+    }
+
     /// Loads the model of an entity, if it was let go.
     ///
     /// # Errors
@@ -263,12 +274,10 @@ impl Serving {
             return Ok(());
         }
         let core = &self.0;
-        let lane = Lane {
-            id: entity.id.to_shared(),
-            threads: core.limits.threads_for(entity.workload_size),
-        };
         let scorer = Arc::clone(&entity.scorer);
-        let woken = core.compute.submit(&lane, move || scorer.wake())?;
+        let woken = core
+            .compute
+            .submit(&core.lane(entity), move || scorer.wake())?;
         Ok(woken.await??)
     }
 
@@ -315,6 +324,20 @@ impl Serving {
 }
 
 impl Core {
+    /// The claim of an entity on the compute threads. One of them is enough to bring a model back: the
+    /// others would only wait for it.
+    fn lane(&self, entity: &RoutedEntity) -> Lane {
+        let share = || self.limits.threads_for(entity.workload_size);
+        Lane {
+            id: entity.id.to_shared(),
+            threads: if entity.scorer.is_at_zero() {
+                1
+            } else {
+                share()
+            },
+        }
+    }
+
     fn forget(&self) {
         let snapshot = self.endpoints.snapshot();
         let entities = || {

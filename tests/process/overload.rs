@@ -24,7 +24,7 @@ const NAME: &str = "process.overload";
 const ENDPOINT: &str = "/serving-endpoints/digits/invocations";
 /// How many times the capacity comes.
 const TIMES: f64 = 4.0;
-/// More than the box lets wait, so that the pace holds while some are waiting.
+/// Callers besides one for each thread: more than the box lets wait, so that the pace holds meanwhile.
 const CALLERS: usize = 384;
 /// The profile's.
 const CEILING: u64 = 256 << 20;
@@ -87,14 +87,17 @@ impl Caller<'_> {
     }
 }
 
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Requests answered in a second, asked by as many callers as there are threads.
 fn capacity(caller: &(impl Fn() -> Caller<'static> + Sync), clock: &SystemClock) -> f64 {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
     let over = AtomicBool::new(false);
     let answered = AtomicU64::new(0);
     let started = clock.monotonic();
     thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..threads() {
             scope.spawn(|| {
                 let mut caller = caller();
                 while !over.load(Ordering::SeqCst) {
@@ -124,7 +127,7 @@ fn flood(
     let outcomes = Mutex::new(Outcomes::new());
     let started = clock.monotonic();
     thread::scope(|scope| {
-        for _ in 0..CALLERS {
+        for _ in 0..CALLERS + threads() {
             scope.spawn(|| {
                 let mut caller = caller();
                 loop {

@@ -133,7 +133,7 @@ impl ApiError {
     }
 
     /// 409: what stands now does not allow it.
-    fn conflict(message: impl Into<String>) -> Self {
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "RESOURCE_CONFLICT", message)
     }
 

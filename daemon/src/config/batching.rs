@@ -11,18 +11,18 @@ use super::reader::Section;
 pub struct BatchingConfig {
     /// `endpoint`: whose requests; an endpoint of that name need not exist yet.
     pub endpoint: EndpointName,
-    /// `rows`: of one batch at most; 1 answers each request alone.
-    pub rows: u8,
+    /// `requests`: answered together at most; 1 answers each alone.
+    pub requests: u8,
     /// `delay`: how long a request may wait for others while threads are idle.
     pub delay: Duration,
 }
 
 impl BatchingConfig {
-    /// For an endpoint that names none, and one that is not named: more rows only wait longer for one
+    /// For an endpoint that names none, and one that is not named: more only wait longer for one
     /// another on a processor.
-    pub const ROWS: u8 = 16;
-    /// More rows than any run on a processor gains from.
-    const MOST_ROWS: u8 = 64;
+    pub const REQUESTS: u8 = 16;
+    /// More than any model on a processor gains from.
+    const MOST_REQUESTS: u8 = 64;
     /// Nobody waits for a request that may never come.
     pub const DELAY: Duration = Duration::ZERO;
 
@@ -32,10 +32,10 @@ impl BatchingConfig {
         let read = section.tables("batching", |entry| {
             let name = "the name of an endpoint";
             let endpoint = entry.parsed("endpoint", name, str::parse::<EndpointName>);
-            let rows = entry.number("rows", 1, Self::MOST_ROWS);
+            let requests = entry.number("requests", 1, Self::MOST_REQUESTS);
             let delay = entry.duration("delay", Duration::ZERO, Duration::from_secs(1));
             let batching = Self {
-                rows: rows.unwrap_or(Self::ROWS),
+                requests: requests.unwrap_or(Self::REQUESTS),
                 delay: delay.unwrap_or(Self::DELAY),
                 endpoint: endpoint.or_else(|| {
                     entry.missing("endpoint", name);

@@ -272,12 +272,12 @@ fn an_address_that_can_be_reached_from_outside_needs_tls_or_a_word() {
 #[test]
 fn the_batching_of_each_endpoint_is_read_with_its_own_mistakes() {
     let config = device(
-        "[[endpoint.batching]]\nendpoint = \"wide\"\nrows = 64\ndelay = \"2ms\"\n\
+        "[[endpoint.batching]]\nendpoint = \"wide\"\nrequests = 64\ndelay = \"2ms\"\n\
          [[endpoint.batching]]\nendpoint = \"plain\"\n",
     );
-    let batching = |endpoint: &str, rows, delay| BatchingConfig {
+    let batching = |endpoint: &str, requests, delay| BatchingConfig {
         endpoint: endpoint.parse().unwrap(),
-        rows,
+        requests,
         delay,
     };
     let expected = [
@@ -287,17 +287,17 @@ fn the_batching_of_each_endpoint_is_read_with_its_own_mistakes() {
     assert_eq!(config.unwrap().endpoint.batching, expected);
 
     let error = device(
-        "[[endpoint.batching]]\nrows = 0\ndelay = \"2s\"\nsize = 1\n\
-         [[endpoint.batching]]\nendpoint = \"a\"\nrows = 65\n[[endpoint.batching]]\nendpoint = \"a\"\n",
+        "[[endpoint.batching]]\nrequests = 0\ndelay = \"2s\"\nsize = 1\n\
+         [[endpoint.batching]]\nendpoint = \"a\"\nrequests = 65\n[[endpoint.batching]]\nendpoint = \"a\"\n",
     );
     let error = error.unwrap_err();
     let lines = lines(&error);
     for expected in [
         "endpoint.batching[1].endpoint: missing; allowed: the name of an endpoint",
-        "endpoint.batching[1].rows: 0 is out of range; allowed: 1 to 64",
+        "endpoint.batching[1].requests: 0 is out of range; allowed: 1 to 64",
         "endpoint.batching[1].delay: 2s is out of range; allowed: 0ms to 1s",
-        "endpoint.batching[1].size: unknown key; known here: endpoint, rows, delay",
-        "endpoint.batching[2].rows: 65 is out of range; allowed: 1 to 64",
+        "endpoint.batching[1].size: unknown key; known here: endpoint, requests, delay",
+        "endpoint.batching[2].requests: 65 is out of range; allowed: 1 to 64",
         "endpoint.batching[3].endpoint: \"a\" is there twice; allowed: each endpoint once",
     ] {
         assert!(

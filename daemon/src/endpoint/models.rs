@@ -150,7 +150,7 @@ impl LoadedModels {
 
     fn obtain(&mut self, model: &ModelRef) -> SharedLoad {
         if let Some(scorer) = self.alive(model) {
-            return ready(Ok(scorer)).boxed().shared();
+            return self.awake(scorer);
         }
         if let Some((load, _)) = self.loading.get(model) {
             return load.clone();
@@ -180,6 +180,29 @@ impl LoadedModels {
             Some(ceiling) if needed > ceiling.0 => Err(over_ceiling(ByteCount(needed), ceiling)),
             _ => Ok(entry.size),
         }
+    }
+
+    /// A loaded model, brought back if it is at zero: what is ready has shown that it can be loaded.
+    fn awake(&self, scorer: Arc<Scorer>) -> SharedLoad {
+        if !scorer.is_at_zero() {
+            return ready(Ok(scorer)).boxed().shared();
+        }
+        let name = format!("wake {}", scorer.model());
+        let woken = self.tasks.run_blocking(name, move || {
+            let woken = scorer.wake();
+            woken.map(|()| scorer)
+        });
+        let failed = |error: &dyn std::error::Error| {
+            Rejection::new(RejectCode::MissingArtifact, chain(error))
+        };
+        async move {
+            match woken.await {
+                Ok(woken) => woken.map_err(|error| failed(&error)),
+                Err(error) => Err(failed(&error)),
+            }
+        }
+        .boxed()
+        .shared()
     }
 
     fn begin(&self, model: &ModelRef) -> SharedLoad {

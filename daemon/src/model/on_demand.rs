@@ -16,8 +16,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use edgeward_base::clock::SharedClock;
 use edgeward_base::error::chain;
 use edgeward_base::units::ByteCount;
 use edgeward_kernels::engine::{Rows, RunModelError, Session, Texts};
@@ -34,12 +36,23 @@ pub(super) type Load =
 pub(super) struct OnDemand {
     awake: ArcSwapOption<Awake>,
     load: Load,
-    /// One thread loads, the others wait for it.
-    waking: Mutex<()>,
+    clock: SharedClock,
+    /// One thread loads, the others wait for it; and why the last load failed.
+    waking: Mutex<Option<Failure>>,
     known: Known,
     /// Bytes that it held when it was last looked at.
     resident: AtomicU64,
 }
+
+/// Why a session could not be loaded, and when that was, by the clock.
+#[derive(Debug, Clone)]
+struct Failure {
+    reason: String,
+    at: Duration,
+}
+
+/// A load that failed is not tried again for so long: everyone who waits would.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// `ArcSwapOption` holds what has a size.
 #[derive(Debug)]
@@ -71,7 +84,7 @@ impl fmt::Debug for OnDemand {
 impl OnDemand {
     /// Around a session that has proved itself; `load` makes another one of the same files, by the same
     /// engine.
-    pub(super) fn new(session: Arc<dyn Session>, load: Load) -> Self {
+    pub(super) fn new(session: Arc<dyn Session>, clock: SharedClock, load: Load) -> Self {
         let known = Known {
             inputs: session.inputs().to_vec(),
             outputs: session.outputs().to_vec(),
@@ -87,7 +100,8 @@ impl OnDemand {
             resident: AtomicU64::new(session.resident().0),
             awake: ArcSwapOption::from_pointee(Awake(session)),
             load,
-            waking: Mutex::new(()),
+            clock,
+            waking: Mutex::new(None),
             known,
         }
     }
@@ -103,18 +117,26 @@ impl OnDemand {
         self.awake.load().is_none()
     }
 
-    /// The session, loaded if it is not there. Blocking.
-    pub(super) fn wake(&self) -> Result<Arc<dyn Session>, LoadModelVersionError> {
+    /// The session, loaded if it is not there; else why it cannot be loaded. Blocking.
+    pub(super) fn wake(&self) -> Result<Arc<dyn Session>, String> {
         let awake = || self.awake.load().as_ref().map(|awake| Arc::clone(&awake.0));
         if let Some(session) = awake() {
             return Ok(session);
         }
-        // The lock guards no data: a load that panicked left nothing half done.
-        let _one = self.waking.lock().unwrap_or_else(PoisonError::into_inner);
+        // A load that panicked left nothing half done.
+        let mut failure = self.waking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(session) = awake() {
             return Ok(session);
         }
-        let session = (self.load)()?;
+        let now = self.clock.monotonic();
+        if let Some(last) = failure.as_ref().filter(|last| now < last.at + PAUSE) {
+            return Err(last.reason.clone());
+        }
+        let session = (self.load)().map_err(|error| {
+            let (reason, at) = (chain(&error), self.clock.monotonic());
+            failure.insert(Failure { reason, at }).reason.clone()
+        })?;
+        *failure = None;
         session.permit_rows(self.known.rows);
         self.awake
             .store(Some(Arc::new(Awake(Arc::clone(&session)))));
@@ -123,9 +145,8 @@ impl OnDemand {
 
     /// The session for a call that knows errors of runs only.
     fn session(&self) -> Result<Arc<dyn Session>, RunModelError> {
-        self.wake().map_err(|error| RunModelError::Engine {
-            reason: chain(&error),
-        })
+        self.wake()
+            .map_err(|reason| RunModelError::Engine { reason })
     }
 }
 

@@ -59,7 +59,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgeward_base::error::chain;
+use edgeward_base::clock::SharedClock;
 use edgeward_base::names::ModelRef;
 use edgeward_base::units::ByteCount;
 use edgeward_kernels::engine::{RunModelError, Session};
@@ -266,8 +266,8 @@ impl Scorer {
     }
 
     /// The same, with a session that can be let go: `load` makes another one of it.
-    pub(super) fn on_demand(self, load: Load) -> Self {
-        let on_demand = Arc::new(OnDemand::new(self.session, load));
+    pub(super) fn on_demand(self, clock: SharedClock, load: Load) -> Self {
+        let on_demand = Arc::new(OnDemand::new(self.session, clock, load));
         Self {
             session: Arc::clone(&on_demand) as Arc<dyn Session>,
             on_demand: Some(on_demand),
@@ -276,6 +276,7 @@ impl Scorer {
     }
 
     /// Lets the session go until the next request, where it can be loaded again. Whether there was one.
+    /// Blocking: it is big.
     pub fn scale_to_zero(&self) -> bool {
         let on_demand = self.on_demand.as_ref();
         on_demand.is_some_and(|session| session.let_go())
@@ -297,9 +298,9 @@ impl Scorer {
             return Ok(());
         };
         let woken = session.wake();
-        woken.map(drop).map_err(|error| ScoreError::Load {
+        woken.map(drop).map_err(|reason| ScoreError::Load {
             model: self.model.clone(),
-            reason: chain(&error),
+            reason,
         })
     }
 

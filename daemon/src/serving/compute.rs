@@ -17,7 +17,7 @@
 //! ```
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use edgeward_base::clock::SharedClock;
@@ -27,11 +27,13 @@ use tokio::sync::oneshot;
 use crate::tasks::{SpawnThreadError, Tasks};
 
 mod batch;
+mod costs;
 mod lanes;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batching, Costs, Ran, Seat};
+pub use batch::{Batching, Ran, Seat};
+pub use costs::Costs;
 use lanes::{Found, Job, Lanes, Seated, Turn};
 
 /// A pool of compute threads. A clone is another handle to the same one.
@@ -78,8 +80,6 @@ struct Pool {
     work: Condvar,
     /// Turns that no thread has taken, as it was when the lock was last left: helpers look at it.
     pressing: AtomicUsize,
-    /// When requests that wait for others make one more, in microseconds of the clock.
-    due: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -106,7 +106,6 @@ impl Compute {
             state: Mutex::default(),
             work: Condvar::new(),
             pressing: AtomicUsize::new(0),
-            due: AtomicU64::new(u64::MAX),
         });
         // First, so that threads already started also end when a later one cannot be.
         let closing = Arc::clone(&pool);
@@ -231,19 +230,9 @@ impl Pool {
         Ok(())
     }
 
-    /// Says how many turns are ready, and when there is another.
+    /// Says how many turns there are that nobody has taken.
     fn press(&self, state: &State) {
-        let (ready, due) = state.lanes.ready();
-        let due = due.map(|due| u64::try_from(due.as_micros()).unwrap_or(u64::MAX));
-        self.due.store(due.unwrap_or(u64::MAX), Ordering::SeqCst);
-        self.pressing.store(ready, Ordering::SeqCst);
-    }
-
-    /// Whether a turn is ready that nobody has taken.
-    fn presses(&self) -> bool {
-        let due = self.due.load(Ordering::SeqCst);
-        self.pressing.load(Ordering::SeqCst) > 0
-            || due != u64::MAX && self.clock.monotonic_micros() >= due
+        self.pressing.store(state.lanes.ready(), Ordering::SeqCst);
     }
 
     /// Runs a job on this thread, where idle threads may help it as far as its lane has room.
@@ -282,13 +271,17 @@ impl Pool {
                 Turn::Batch(seats, batching, threads) => {
                     let id = Arc::clone(&lane);
                     let of_lane = Lane { id, threads };
-                    self.lead(&of_lane, || {
-                        batch::run(seats, &batching, self.clock.as_ref());
-                    });
+                    let run = || batch::run(seats, &batching, self.clock.as_ref());
+                    // Each request answers for itself; a panic between them must not end the thread.
+                    if let Err(error) = guarded(|| self.lead(&of_lane, run)) {
+                        tracing::error!(%error, "a batch was given up");
+                    }
                     self.finish(lane);
                 }
                 Turn::Help(team, leave) => {
-                    team.attend(|| self.presses() || leave.load(Ordering::SeqCst));
+                    team.attend(|| {
+                        self.pressing.load(Ordering::SeqCst) > 0 || leave.load(Ordering::SeqCst)
+                    });
                     self.lock().lanes.left(&lane);
                 }
             }
@@ -310,6 +303,10 @@ impl Pool {
             let later = match state.lanes.next(now, closed) {
                 Found::Turn(lane, turn) => {
                     self.press(&state);
+                    if state.lanes.ready() > 0 {
+                        // One of them may wait for company, and nobody for it.
+                        self.work.notify_one();
+                    }
                     return Some((lane, turn));
                 }
                 Found::Later(at) => Some(at.saturating_sub(now)),

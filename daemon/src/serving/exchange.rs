@@ -273,8 +273,8 @@ impl Exchange {
         let may = pace.is_settled() && session.rows() == Rows::Independent;
         let rule = self.endpoint.as_ref().ok().filter(|_| may);
         let rule = rule.map(|endpoint| self.core.limits.batching(&endpoint.name));
-        let batching = rule.filter(|rule| rule.rows > 1).map(|rule| Batching {
-            rows: rule.rows,
+        let batching = rule.filter(|rule| rule.requests > 1).map(|rule| Batching {
+            requests: rule.requests,
             delay: rule.delay,
             costs: Arc::clone(&measured.costs),
         });
@@ -287,10 +287,7 @@ impl Exchange {
         batching: Option<Batching>,
     ) -> Result<Done<C>, ServeError> {
         let compute = &self.core.compute;
-        let lane = Lane {
-            id: work.entity.id.to_shared(),
-            threads: self.core.limits.threads_for(work.entity.workload_size),
-        };
+        let lane = self.core.lane(&work.entity);
         let Some(batching) = batching else {
             let job = move || work.alone();
             return self.within(compute.submit(&lane, job)?).await;

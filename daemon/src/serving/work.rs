@@ -5,6 +5,7 @@
 //! [`Seat`] of a batch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use edgeward_kernels::tensor::Tensor;
@@ -54,7 +55,8 @@ impl<C: Call> Work<C> {
     /// All steps, here and now.
     pub(super) fn alone(mut self) -> Done<C> {
         let answer = self.steps();
-        self.over(answer)
+        let alone = self.outcome.parts.computing();
+        self.over(answer, alone)
     }
 
     fn steps(&mut self) -> Result<Bytes, ScoreError> {
@@ -112,10 +114,10 @@ impl<C: Call> Work<C> {
         Ok(())
     }
 
-    /// Counts it.
-    fn over(self, answer: Result<Bytes, ScoreError>) -> Done<C> {
+    /// Counts it; `alone` is how many microseconds it takes, or would take, with no other in its run.
+    fn over(self, answer: Result<Bytes, ScoreError>, alone: u64) -> Done<C> {
         let Outcome { parts, rows, .. } = &self.outcome;
-        self.measured.pace.record(parts.computing());
+        self.measured.pace.record(alone);
         let statistics = &self.measured.statistics;
         match &answer {
             Ok(_) => statistics.answered(parts, *rows, self.core.clock.wall_millis()),
@@ -148,8 +150,10 @@ impl<C: Call> Seat for Seated<C> {
         let Self { mut work, answer } = *self;
         let done = ran.and_then(|ran| {
             guarded(move || {
+                let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                let alone = ran.as_ref().ok().and_then(|ran| ran.alone).map(micros);
                 let body = ran.and_then(|ran| {
-                    let took = u64::try_from(ran.took.as_micros()).unwrap_or(u64::MAX);
+                    let took = micros(ran.took);
                     // Waiting for the others of the batch is waiting.
                     let since = work.step();
                     let parts = &mut work.outcome.parts;
@@ -160,7 +164,8 @@ impl<C: Call> Seat for Seated<C> {
                     }
                     work.write(&ran.outputs)
                 });
-                work.over(body)
+                let alone = alone.unwrap_or_else(|| work.outcome.parts.computing());
+                work.over(body, alone)
             })
         });
         // The caller may have left while the batch ran.

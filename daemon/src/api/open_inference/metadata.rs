@@ -44,7 +44,13 @@ pub(crate) fn routes() -> Routes {
             index,
         )
         .on(loads.may_take("LoadRequest").gives("Nothing"), load)
-        .on(unloads.may_take("UnloadRequest").gives("Nothing"), unload);
+        .on(
+            unloads
+                .may_take("UnloadRequest")
+                .gives("Nothing")
+                .refuses(&[409]),
+            unload,
+        );
     let versions = [("", ""), ("/versions/{version}", "OfVersion")];
     versions
         .into_iter()
@@ -288,7 +294,7 @@ async fn unload(
             ));
         }
     }
-    models::unload(&services, &caller, &named.model)?;
+    models::unload(&services, &caller, &named.model).await?;
     Ok(respond::ok(&json!({})))
 }
 

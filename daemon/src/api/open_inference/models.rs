@@ -231,12 +231,19 @@ pub(super) const UNLOAD_DEPENDENTS: &str = "unload_dependents";
 /// request to load them, brings them back.
 ///
 /// # Errors
-/// 403 without the permission to manage the endpoint, and those of [`Found::of`].
-pub(super) fn unload(services: &Services, caller: &Caller, model: &str) -> Result<(), ApiError> {
+/// 403 without the permission to manage the endpoint, 409 when another endpoint serves a model too and keeps
+/// it, and those of [`Found::of`].
+pub(super) async fn unload(
+    services: &Services,
+    caller: &Caller,
+    model: &str,
+) -> Result<(), ApiError> {
     access::require(services, caller, model, PermissionLevel::Manage)?;
     let found = Found::of(services, caller, model, None)?;
-    for entity in &found.entities {
-        entity.scorer.scale_to_zero();
+    if services.serving.let_go(&found.endpoint).await {
+        return Ok(());
     }
-    Ok(())
+    Err(ApiError::conflict(format!(
+        "a model of serving endpoint {model} stays: another endpoint serves it too, or it was asked meanwhile"
+    )))
 }

@@ -1,6 +1,9 @@
 use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 
+use edgeward_base::clock::TestClock;
+use edgeward_base::names::ModelRef;
+
 use super::*;
 use crate::model::tests::fake::FakeSession;
 
@@ -15,7 +18,8 @@ fn on_demand() -> (Arc<OnDemand>, Arc<AtomicUsize>) {
     });
     let first = FakeSession::row_sum(Some(2));
     first.permit_rows(Rows::Independent);
-    (Arc::new(OnDemand::new(first, load)), loads)
+    let clock: SharedClock = TestClock::at(0);
+    (Arc::new(OnDemand::new(first, clock, load)), loads)
 }
 
 fn run(session: &OnDemand) -> Vec<f32> {
@@ -58,4 +62,31 @@ fn at_zero_it_is_known_and_counted_as_before() {
     assert_eq!(session.rows(), Rows::Independent);
     let awake = session.wake().unwrap();
     assert_eq!(awake.rows(), Rows::Independent, "what was found out holds");
+}
+
+#[test]
+fn a_load_that_failed_is_not_tried_again_by_each_who_waits() {
+    let loads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&loads);
+    let model: ModelRef = "main.default.sum/1".parse().unwrap();
+    let load = Box::new(move || {
+        let fails = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        let session: Arc<dyn Session> = FakeSession::row_sum(Some(2));
+        let model = model.clone();
+        (!fails)
+            .then_some(session)
+            .ok_or(LoadModelVersionError::Unknown { model })
+    });
+    let clock = TestClock::at(0);
+    let shared: SharedClock = Arc::clone(&clock) as SharedClock;
+    let session = OnDemand::new(FakeSession::row_sum(Some(2)), shared, load);
+    session.let_go();
+    for _ in 0..3 {
+        let reason = session.wake().unwrap_err();
+        assert!(reason.contains("not in the catalogue"), "{reason}");
+    }
+    assert_eq!(loads.load(Ordering::SeqCst), 1);
+    clock.advance(PAUSE);
+    assert_eq!(run(&session), [3.5]);
+    assert_eq!(loads.load(Ordering::SeqCst), 2);
 }

@@ -95,17 +95,9 @@ impl Lanes {
         self.waiting
     }
 
-    /// Turns that a thread may take now, and when the first of the others may be taken.
-    pub(super) fn ready(&self) -> (usize, Option<Duration>) {
-        let held = |lane: &Arc<str>| self.lanes.get(lane).and_then(State::held_until);
-        let until = self.ready.iter().filter_map(held);
-        let (held, soonest) = until.fold((0, None::<Duration>), |(held, soonest), until| {
-            (
-                held + 1,
-                Some(soonest.map_or(until, |soonest| soonest.min(until))),
-            )
-        });
-        (self.ready.len() - held, soonest)
+    /// Turns that no thread has taken, those among them that wait for company.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
     }
 
     /// Whether no lane has anything.
@@ -162,6 +154,10 @@ impl Lanes {
                 self.give_back(&lane);
             }
         }
+        // Whoever helps looks up when something is ready, and not when something is due.
+        if let Some(later) = later {
+            return Found::Later(later);
+        }
         for Call { lane, team } in &self.calls {
             if let Some(state) = self.lanes.get_mut(lane)
                 && state.turns + state.helpers < state.threads
@@ -172,7 +168,7 @@ impl Lanes {
                 return Found::Turn(Arc::clone(lane), help);
             }
         }
-        later.map_or(Found::Nothing, Found::Later)
+        Found::Nothing
     }
 
     /// Ends a job's turn: the lane's next job takes it, at the end of the line.
@@ -240,7 +236,10 @@ impl State {
         let Some(Job::Seat(Seated { batching, came, .. })) = self.jobs.front() else {
             return None;
         };
-        let waits = !batching.delay.is_zero() && self.seats() < batching.rows;
+        if batching.delay.is_zero() {
+            return None;
+        }
+        let waits = self.seats() < batching.costs.target(batching.requests);
         waits.then(|| came.saturating_add(batching.delay))
     }
 
@@ -248,7 +247,7 @@ impl State {
     fn is_filled(&self) -> bool {
         match self.jobs.front() {
             Some(Job::Seat(first)) if !first.batching.delay.is_zero() => {
-                self.seats() == first.batching.rows
+                self.seats() == first.batching.costs.target(first.batching.requests)
             }
             _ => false,
         }
@@ -262,7 +261,7 @@ impl State {
             Job::Seat(first) => first,
         };
         let batching = first.batching;
-        let more = batching.costs.choose(seats, batching.rows).min(seats) - 1;
+        let more = batching.costs.choose(seats, batching.requests).min(seats) - 1;
         let seated = |job| match job {
             Job::Seat(seated) => Some(seated.seat),
             Job::Alone(_) => None,

@@ -258,7 +258,7 @@ impl Asked<'_> {
                 "parameters: {other:?}: unload_dependents is known"
             )));
         }
-        models::unload(self.services, &self.caller, &asked.model_name)?;
+        models::unload(self.services, &self.caller, &asked.model_name).await?;
         Ok(frame(&RepositoryModelUnloadResponse {}, None))
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::Mutex;
 
-use edgeward_base::clock::{SystemClock, TestClock};
+use edgeward_base::clock::{ClockQuality, SystemClock, TestClock};
 use edgeward_base::units::ByteCount;
 use edgeward_kernels::engine::{Rows, RunModelError, Session};
 use edgeward_kernels::tensor::{DataType, TensorData, TensorSpec};
@@ -125,9 +125,12 @@ fn ask(scorer: &Arc<Scorer>, values: &[&[f64]]) -> (Box<dyn Seat>, oneshot::Rece
     (Box::new(asking), answered)
 }
 
-fn batching(rows: usize, delay: Duration) -> Batching {
-    let costs = Arc::default();
-    Batching { rows, delay, costs }
+fn batching(requests: usize, delay: Duration) -> Batching {
+    Batching {
+        requests,
+        delay,
+        costs: Arc::default(),
+    }
 }
 
 fn outputs(answer: Answer) -> Vec<f64> {
@@ -163,13 +166,53 @@ fn each_gets_its_own_rows_of_one_run() {
 #[test]
 fn no_run_has_more_rows_than_allowed() {
     let (scorer, runs) = doubling();
-    let asked = (0..5).map(|_| ask(&scorer, &[&[1.0], &[1.0]]));
+    let rows: Vec<&[f64]> = vec![&[1.0]; 25];
+    let asked = (0..5).map(|_| ask(&scorer, &rows));
     let (seats, mut answers): (Vec<_>, Vec<_>) = asked.unzip();
-    run(seats, &batching(4, Duration::ZERO), &SystemClock::new());
+    run(seats, &batching(16, Duration::ZERO), &SystemClock::new());
     for answer in &mut answers {
-        assert_eq!(outputs(answer.try_recv().unwrap()), [2.0, 2.0]);
+        assert_eq!(outputs(answer.try_recv().unwrap()), [2.0; 25]);
     }
-    assert_eq!(*runs.lock().unwrap(), [4, 4, 2]);
+    assert_eq!(*runs.lock().unwrap(), [50, 50, 25]);
+}
+
+#[test]
+fn what_keeps_requests_apart_counts_against_taking_them_together() {
+    let (scorer, _) = doubling();
+    let clock = TestClock::at(0);
+    let taken = batching(4, Duration::ZERO);
+    taken.costs.record(1, 4, MILLI);
+    taken.costs.record(1, 4, MILLI);
+    for _ in 0..2 {
+        assert_eq!(taken.costs.choose(4, 4), 4, "it is tried");
+        // No two are of the same width, so each has a run of its own.
+        let widths: [&[f64]; 4] = [&[1.0], &[1.0; 2], &[1.0; 3], &[1.0; 4]];
+        let asked = widths.map(|width| ask(&scorer, &[width]));
+        let (seats, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        clock.advance(MILLI);
+        run(seats, &taken, &Ticking(Arc::clone(&clock)));
+        drop(answers);
+    }
+    assert_eq!(taken.costs.choose(4, 4), 1);
+}
+
+/// A clock by which each look takes a millisecond.
+#[derive(Debug)]
+struct Ticking(Arc<TestClock>);
+
+impl Clock for Ticking {
+    fn wall_micros(&self) -> i64 {
+        self.0.wall_micros()
+    }
+
+    fn monotonic_micros(&self) -> u64 {
+        self.0.advance(MILLI);
+        self.0.monotonic_micros()
+    }
+
+    fn quality(&self) -> ClockQuality {
+        self.0.quality()
+    }
 }
 
 #[test]
@@ -192,45 +235,6 @@ fn a_bad_row_is_its_own_requests_error() {
     }
 }
 
-#[test]
-fn a_size_is_taken_where_it_answers_more_in_a_second() {
-    let costs = Costs::default();
-    // Nothing is known, so nothing is put together.
-    assert_eq!(costs.choose(64, 64), 1);
-    costs.record(1, MILLI);
-    // Four were never tried: they are, when there are four.
-    assert_eq!(costs.choose(3, 64), 1);
-    assert_eq!(costs.choose(64, 64), 4);
-    // Reading the weights is most of it.
-    costs.record(4, MILLI);
-    assert_eq!(costs.choose(64, 64), 16);
-    costs.record(16, MILLI * 2);
-    costs.record(64, MILLI * 8);
-    assert_eq!(costs.choose(64, 64), 16);
-    assert_eq!(costs.choose(64, 4), 4);
-    // Padding twelve to sixteen is better than three runs of four, padding five is not.
-    assert_eq!(costs.choose(12, 64), 12);
-    assert_eq!(costs.choose(5, 64), 4);
-    assert_eq!(costs.choose(3, 64), 3);
-    assert_eq!(costs.choose(1, 64), 1);
-}
-
-#[test]
-fn a_size_that_does_not_pay_is_left_and_tried_again() {
-    let costs = Costs::default();
-    for (rows, factor) in [(1, 1), (4, 4), (16, 15), (64, 60)] {
-        costs.record(rows, MILLI * factor);
-    }
-    let chosen: Vec<usize> = (0..CHOICES_PER_TRIAL * 3)
-        .map(|_| costs.choose(64, 64))
-        .collect();
-    let tried: Vec<&usize> = chosen.iter().filter(|taken| **taken != 1).collect();
-    assert_eq!(tried, [&16, &64, &4]);
-    // It pays by now.
-    (0..64).for_each(|_| costs.record(4, MILLI));
-    assert_eq!(costs.choose(8, 4), 4);
-}
-
 fn lane(id: &str) -> Lane {
     Lane {
         id: id.into(),
@@ -245,9 +249,9 @@ async fn a_request_waits_for_others_no_longer_than_its_delay() {
     let compute = Compute::start(&tasks, clock.clone(), 2, 64).unwrap();
     let (scorer, runs) = doubling();
     let waits = batching(4, MILLI);
-    for _ in 0..8 {
-        waits.costs.record(1, MILLI);
-        waits.costs.record(4, MILLI);
+    for _ in 0..2 {
+        waits.costs.record(1, 4, MILLI);
+        waits.costs.record(4, 4, MILLI);
     }
     let seat = || {
         let (seat, answer) = ask(&scorer, &[&[1.0]]);
