@@ -35,6 +35,7 @@ use super::error::ApiError;
 use super::listen::Handler;
 use super::{MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, Services, body, content_type, respond};
 use crate::gateway::{ParseTokenIdError, PermissionLevel, PrincipalKind, TokenId, TokenOwner};
+use crate::serving::AdmitError;
 
 pub mod client;
 mod types;
@@ -109,6 +110,10 @@ impl Handler for Admin {
             Ok(answer) => answer,
             Err(never) => match never {},
         }
+    }
+
+    fn refuse(&self, _: &Parts, ceiling: usize) -> Response<Body> {
+        ApiError::from(AdmitError::TooManyRequests { ceiling }).into_response()
     }
 }
 

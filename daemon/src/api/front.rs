@@ -21,6 +21,7 @@ use super::openai::{self, embeddings};
 use super::{
     MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, Services, auth, body, health, predict, respond,
 };
+use crate::serving::AdmitError;
 use crate::telemetry::Histogram;
 
 /// Answers the requests of the public listeners.
@@ -99,6 +100,20 @@ impl Handler for Front {
         metrics.add(respond::counter_of(answer.status()), 1);
         let took = serving.clock().monotonic().saturating_sub(arrived);
         metrics.observe(Histogram::Invocation, took);
+        answer
+    }
+
+    fn refuse(&self, head: &Parts, ceiling: usize) -> Response<Body> {
+        let error = ApiError::from(AdmitError::TooManyRequests { ceiling });
+        let counter = respond::counter_of(error.status);
+        self.services.metrics.add(counter, 1);
+        let id = self.services.serving.request_id();
+        if grpc::is_at(head) {
+            return grpc::refuse(&error, id);
+        }
+        let body = error.body(ErrorForm::of(head.uri.path()));
+        let mut answer = respond::error(&error, body);
+        respond::name_request(&mut answer, id);
         answer
     }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
@@ -30,7 +31,7 @@ mod connection;
 mod tls;
 mod unix;
 
-use connection::{Accepted, Connections, HEAD_TIMEOUT};
+use connection::{Accepted, Connections, HEAD_TIMEOUT, MOST_STREAMS, Streams};
 
 pub use tls::{LoadTlsError, Tls, TlsFiles};
 
@@ -50,6 +51,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request; errors are answers too.
     fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Answers one for which there is no room: `ceiling` are under way.
+    fn refuse(&self, head: &Parts, ceiling: usize) -> Response<Body>;
 }
 
 /// Where to listen.
@@ -181,6 +185,7 @@ impl Listener {
             tasks,
             shutdown,
             abort: abort.clone(),
+            streams: Streams::new(most_connections.max(MOST_STREAMS).saturating_mul(2)),
             head_timeout: HEAD_TIMEOUT,
         };
         self.accept(&connections, &slots).await;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::response::IntoResponse as _;
 use edgeward_sync::registry::{RegistryOptions, RegistryPorts, RegistryTiming, registry_tasks};
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use serde_json::Value;
 
@@ -25,6 +27,7 @@ use crate::registry::{
     AdminRequest, Landing, OpenKeyError, OpenLandingError, Publisher, PublisherParts,
     RegistryArtifacts, RegistryReports, answer, open_key, tables,
 };
+use crate::serving::AdmitError;
 use crate::store::{OpenStoreError, Store, StoreOptions};
 use crate::tasks::Tasks;
 use crate::telemetry::ServiceManager;
@@ -218,6 +221,10 @@ impl Handler for RegistryAdmin {
                 .map_err(|error| ApiError::coded(error.error_code(), &error))
         });
         answered.await
+    }
+
+    fn refuse(&self, _: &Parts, ceiling: usize) -> Response<Body> {
+        ApiError::from(AdmitError::TooManyRequests { ceiling }).into_response()
     }
 }
 

@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +39,7 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Requests at once over one HTTP/2 connection.
-const MOST_STREAMS: u32 = 128;
+pub(super) const MOST_STREAMS: u32 = 128;
 
 /// Bytes that a client may send of one body before somebody reads them; those of all bodies of a
 /// connection. They stand in memory before admission has counted them.
@@ -52,13 +52,16 @@ const FRAME_BYTES: u32 = 64 << 10;
 /// All headers of a request, expanded.
 const MOST_HEADER_BYTES: u32 = 16 << 10;
 
-/// Streams that the client reset before they were looked at, and those that we had to reset: a
-/// client beyond that is doing nothing else, and is cut off.
+/// Streams that the client reset before they were looked at: a client beyond that is doing nothing
+/// else, and is cut off. Those that we had to reset are counted for as long as the connection lives,
+/// and a good client has some (frames that were under way when its call was refused): of them hyper
+/// allows 1,024.
 const MOST_RESETS: usize = 32;
 
 /// How often a client of HTTP/2 is asked whether it is there, and how long it may take to say so:
-/// a connection whose streams wait has no other sign of it.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// a connection whose streams wait has no other sign of it. Idle connections are asked too, and some
+/// clients read nothing while they are idle: so this is no shorter than a connection may be idle.
+const PING_INTERVAL: Duration = HEAD_TIMEOUT;
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An accepted connection that no event loop has yet.
@@ -73,6 +76,8 @@ pub(super) struct Connections<H> {
     pub(super) tasks: Tasks,
     pub(super) shutdown: CancellationToken,
     pub(super) abort: CancellationToken,
+    /// Requests over HTTP/2, all connections together.
+    pub(super) streams: Streams,
     /// [`HEAD_TIMEOUT`], but for tests.
     pub(super) head_timeout: Duration,
 }
@@ -84,6 +89,7 @@ impl<H> Clone for Connections<H> {
             tasks: self.tasks.clone(),
             shutdown: self.shutdown.clone(),
             abort: self.abort.clone(),
+            streams: self.streams.clone(),
             head_timeout: self.head_timeout,
         }
     }
@@ -141,8 +147,13 @@ impl<H: Handler> Connections<H> {
         let service = service_fn(|request| {
             let handler = Arc::clone(&self.handler);
             let busy = Busy::new(&activity, request.version());
+            let room = self.streams.enter(request.version());
             async move {
-                let response = handler.handle(request).await;
+                let (response, room) = match room {
+                    Ok(room) => (handler.handle(request).await, room),
+                    Err(ceiling) => (handler.refuse(&request.into_parts().0, ceiling), None),
+                };
+                let busy = (busy, room);
                 Ok::<_, Infallible>(response.map(|body| Attended { body, _busy: busy }))
             }
         });
@@ -168,8 +179,8 @@ impl<H: Handler> Connections<H> {
         }
     }
 
-    fn builder(&self) -> auto::Builder<Streams> {
-        let mut builder = auto::Builder::new(Streams(self.tasks.clone()));
+    fn builder(&self) -> auto::Builder<Here> {
+        let mut builder = auto::Builder::new(Here(self.tasks.clone()));
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -183,7 +194,6 @@ impl<H: Handler> Connections<H> {
             .max_frame_size(FRAME_BYTES)
             .max_header_list_size(MOST_HEADER_BYTES)
             .max_pending_accept_reset_streams(MOST_RESETS)
-            .max_local_error_reset_streams(MOST_RESETS)
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT);
         builder
@@ -192,11 +202,36 @@ impl<H: Handler> Connections<H> {
 
 /// Runs the streams of an HTTP/2 connection on the thread of the connection.
 #[derive(Clone)]
-struct Streams(Tasks);
+struct Here(Tasks);
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Here {
     fn execute(&self, stream: F) {
         drop(self.0.spawn_here("api/stream", stream));
+    }
+}
+
+/// Room for the requests of HTTP/2, of which each connection may have many.
+#[derive(Clone)]
+pub(super) struct Streams {
+    most: usize,
+    room: Arc<Semaphore>,
+}
+
+impl Streams {
+    pub(super) fn new(most: u32) -> Self {
+        let most = usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(most));
+        Self { most, room }
+    }
+
+    /// Room for a request until its answer is sent; of HTTP/1.1 its connection is it. How much there is
+    /// in all when none is left.
+    fn enter(&self, version: Version) -> Result<Option<OwnedSemaphorePermit>, usize> {
+        if version < Version::HTTP_2 {
+            return Ok(None);
+        }
+        let room = Arc::clone(&self.room).try_acquire_owned();
+        room.map(Some).map_err(|_| self.most)
     }
 }
 
@@ -254,7 +289,7 @@ impl Drop for Busy {
 /// The body of an answer; its request is under way for as long as it is sent.
 struct Attended {
     body: Body,
-    _busy: Busy,
+    _busy: (Busy, Option<OwnedSemaphorePermit>),
 }
 
 impl HttpBody for Attended {

@@ -16,6 +16,8 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
+mod two;
+
 const GRACE: Duration = Duration::from_secs(180);
 
 /// Answers once a gate gives it a permit, and says that it was asked.
@@ -39,6 +41,10 @@ impl Handler for Gated {
         self.asked.add_permits(1);
         self.gate.acquire().await.unwrap().forget();
         Response::new(Body::from(request.uri().path().to_owned()))
+    }
+
+    fn refuse(&self, head: &Parts, ceiling: usize) -> Response<Body> {
+        Response::new(Body::from(format!("{} is over {ceiling}", head.uri.path())))
     }
 }
 
@@ -143,6 +149,7 @@ async fn head_and_body_of_an_answer_leave_in_one_write() {
         tasks: Tasks::new(tokio::runtime::Handle::current()),
         shutdown: CancellationToken::new(),
         abort: CancellationToken::new(),
+        streams: Streams::new(1),
         head_timeout: HEAD_TIMEOUT,
     };
     // A real socket: whether it writes vectors decides how hyper buffers.
@@ -422,175 +429,4 @@ async fn tls_files_that_do_not_fit_are_refused_at_the_start() {
         Tls::load(files).unwrap_err(),
         LoadTlsError::Empty { .. }
     ));
-}
-
-/// A client of HTTP/2, and the end of its connection.
-async fn two<I>(
-    stream: I,
-) -> (
-    http2::SendRequest<Body>,
-    impl Future<Output = hyper::Result<()>>,
-)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .unwrap()
-}
-
-async fn ask_two(sender: &mut http2::SendRequest<Body>, path: &str) -> hyper::Result<String> {
-    use http_body_util::BodyExt as _;
-    let request = Request::get(format!("http://x{path}"));
-    let request = request.body(Body::empty()).unwrap();
-    let answer = sender.send_request(request).await?;
-    assert_eq!(answer.version(), hyper::Version::HTTP_2);
-    let bytes = answer.into_body().collect().await?.to_bytes();
-    Ok(String::from_utf8(bytes.to_vec()).unwrap())
-}
-
-#[tokio::test]
-async fn many_requests_share_a_connection_of_http_2_and_shutdown_waits_for_them() {
-    let handler = Gated::new(0);
-    let running = Running::start(Listen::Tcp(loopback()), handler.clone(), GRACE).await;
-    let stream = TcpStream::connect(running.address.unwrap()).await.unwrap();
-    let (mut sender, connection) = two(stream).await;
-    let mut other = sender.clone();
-    let answers = async {
-        let both = tokio::join!(ask_two(&mut sender, "/a"), ask_two(&mut other, "/b"));
-        drop((sender, other));
-        both
-    };
-    let closing = async {
-        handler.asked.acquire_many(2).await.unwrap().forget();
-        running.shutdown.cancel();
-        handler.gate.add_permits(2);
-    };
-    let (answers, ended, ()) = tokio::join!(answers, connection, closing);
-    assert_eq!(answers.0.unwrap(), "/a");
-    assert_eq!(answers.1.unwrap(), "/b");
-    ended.unwrap();
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn http_2_is_spoken_over_a_unix_socket_and_chosen_over_tls() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.sock");
-    let running = Running::start(Listen::Unix(path.clone()), Gated::new(1), GRACE).await;
-    let (mut sender, connection) = two(UnixStream::connect(&path).await.unwrap()).await;
-    let asked = async {
-        let answer = ask_two(&mut sender, "/unix").await;
-        drop(sender);
-        answer
-    };
-    let (answer, ended) = tokio::join!(asked, connection);
-    assert_eq!(answer.unwrap(), "/unix");
-    ended.unwrap();
-    running.stop().await;
-
-    let files = files(folder.path(), false);
-    let authority = Authority::new();
-    authority.write(&files);
-    let running = Running::start(Listen::Tls(loopback(), files), Gated::new(9), GRACE).await;
-    let mut config = (**authority.client(None).config()).clone();
-    for (offered, chosen) in [
-        (vec![b"h2".to_vec(), b"http/1.1".to_vec()], Some(&b"h2"[..])),
-        (vec![b"http/1.1".to_vec()], Some(b"http/1.1")),
-        (vec![], None),
-    ] {
-        config.alpn_protocols = offered;
-        let client = tokio_rustls::TlsConnector::from(Arc::new(config.clone()));
-        let stream = TcpStream::connect(running.address.unwrap()).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let stream = client.connect(name, stream).await.unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), chosen);
-    }
-    running.stop().await;
-}
-
-/// Connections whose clients have little time.
-fn impatient(handler: Gated) -> Connections<Gated> {
-    Connections {
-        handler: Arc::new(handler),
-        tasks: Tasks::new(tokio::runtime::Handle::current()),
-        shutdown: CancellationToken::new(),
-        abort: CancellationToken::new(),
-        head_timeout: Duration::from_millis(50),
-    }
-}
-
-#[tokio::test]
-async fn whoever_asks_for_nothing_is_sent_away() {
-    let connections = impatient(Gated::new(9));
-    // The preface of HTTP/2 begun and never ended.
-    let (mut silent, server) = UnixStream::pair().unwrap();
-    silent.write_all(b"PRI * HTTP/2.0").await.unwrap();
-    connections.serve(server).await;
-    let mut rest = Vec::new();
-    silent.read_to_end(&mut rest).await.unwrap();
-    assert!(rest.is_empty());
-
-    let (client, server) = UnixStream::pair().unwrap();
-    let (mut sender, connection) = two(client).await;
-    let asked = async {
-        let answer = ask_two(&mut sender, "/one").await;
-        // Kept: it is the server that closes.
-        (answer, sender)
-    };
-    let ((answer, _sender), ended, ()) = tokio::join!(asked, connection, connections.serve(server));
-    assert_eq!(answer.unwrap(), "/one");
-    ended.unwrap();
-}
-
-#[tokio::test]
-async fn a_request_that_waits_for_its_answer_keeps_its_connection() {
-    let handler = Gated::new(0);
-    let connections = impatient(handler.clone());
-    let (client, server) = UnixStream::pair().unwrap();
-    let (mut sender, connection) = two(client).await;
-    let asked = async {
-        let answer = ask_two(&mut sender, "/slow").await;
-        let again = ask_two(&mut sender, "/again").await;
-        drop(sender);
-        (answer, again)
-    };
-    let opening = async {
-        handler.asked.acquire().await.unwrap().forget();
-        // Others come and are sent away, one after the other.
-        for _ in 0..4 {
-            let (_silent, server) = UnixStream::pair().unwrap();
-            connections.serve(server).await;
-        }
-        handler.gate.add_permits(2);
-    };
-    let ((answer, again), _, (), ()) =
-        tokio::join!(asked, connection, opening, connections.serve(server));
-    assert_eq!(answer.unwrap(), "/slow");
-    assert_eq!(again.unwrap(), "/again");
-}
-
-#[tokio::test]
-async fn a_client_that_only_resets_is_cut_off() {
-    let handler = Gated::new(0);
-    let running = Running::start(Listen::Tcp(loopback()), handler, GRACE).await;
-    let mut stream = TcpStream::connect(running.address.unwrap()).await.unwrap();
-    let mut bytes =
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec();
-    for number in (1_u32..4000).step_by(2) {
-        // GET http / x, by the static table, and its reset.
-        let id = number.to_be_bytes();
-        let head = b"\x82\x86\x84\x41\x01x";
-        bytes.extend_from_slice(&[0, 0, 6, 1, 5, id[0], id[1], id[2], id[3]]);
-        bytes.extend_from_slice(head);
-        bytes.extend_from_slice(&[0, 0, 4, 3, 0, id[0], id[1], id[2], id[3], 0, 0, 0, 8]);
-    }
-    // The server may close before it has read them all.
-    drop(stream.write_all(&bytes).await);
-    let mut answer = Vec::new();
-    drop(stream.read_to_end(&mut answer).await);
-    // GOAWAY with ENHANCE_YOUR_CALM.
-    let calm = [0, 0, 0, 11];
-    assert!(answer.windows(4).any(|four| four == calm), "{answer:?}");
-    running.stop().await;
 }
