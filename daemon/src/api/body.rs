@@ -27,6 +27,9 @@ const MOST_DISCARDED_BYTES: u64 = 64 << 20;
 /// How long a refused body may take.
 const MOST_DISCARDED_TIME: Duration = Duration::from_secs(5);
 
+/// After so long without a byte the client of a refused call waits for its answer.
+const DISCARDED_PAUSE: Duration = Duration::from_millis(250);
+
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadBodyError {
@@ -116,19 +119,19 @@ async fn collect(
     Ok(gathered.whole())
 }
 
-/// Expands a piece without holding the thread: every so many bytes others have their turn.
+/// Expands a piece without holding the thread: every so many bytes others have their turn, however
+/// short the pieces are.
 pub(crate) async fn expand(
     decoder: &mut Decoder,
     piece: &Bytes,
     gathered: &mut Gathered<'_>,
 ) -> Result<(), ReadBodyError> {
-    let mut expanded = 0;
     for step in piece.chunks(STEP) {
         let bytes = decoder.step(step).map_err(ReadBodyError::Encoding)?;
-        expanded += bytes.len();
+        gathered.expanded += bytes.len();
         gathered.push(bytes.into())?;
-        if expanded >= EXPANDED_BYTES {
-            expanded = 0;
+        if gathered.expanded >= EXPANDED_BYTES {
+            gathered.expanded = 0;
             tokio::task::yield_now().await;
         }
     }
@@ -143,6 +146,8 @@ pub(crate) struct Gathered<'p> {
     reserved: u64,
     limit: ByteCount,
     permit: Option<&'p mut Permit>,
+    /// What was expanded since others had their turn.
+    expanded: usize,
 }
 
 impl<'p> Gathered<'p> {
@@ -154,6 +159,7 @@ impl<'p> Gathered<'p> {
             reserved,
             limit,
             permit,
+            expanded: 0,
         }
     }
 
@@ -198,12 +204,25 @@ impl<'p> Gathered<'p> {
 /// A client that waits for leave to send (`Expect: 100-continue`) has sent nothing, and polling
 /// the body would give it that leave: the caller asks nothing of its body.
 pub(crate) async fn discard(body: &mut Incoming) {
+    discard_arriving(body, MOST_DISCARDED_TIME).await;
+}
+
+/// Reads on as [`discard`] does, for a client that may not end its body before it has its answer: it is
+/// enough that nothing more arrives.
+///
+/// What arrives for a stream that is gone is answered by a reset, and too many of those end the whole
+/// connection.
+pub(crate) async fn discard_call(body: &mut Incoming) {
+    discard_arriving(body, DISCARDED_PAUSE).await;
+}
+
+async fn discard_arriving(body: &mut Incoming, pause: Duration) {
     if body.is_end_stream() {
         return;
     }
     let pieces = async {
         let mut total: u64 = 0;
-        while let Some(Ok(frame)) = body.frame().await {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(pause, body.frame()).await {
             total += frame
                 .data_ref()
                 .map_or(0, |piece| u64::try_from(piece.len()).unwrap_or(u64::MAX));

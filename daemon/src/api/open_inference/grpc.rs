@@ -78,22 +78,26 @@ pub(crate) fn refusal(path: &str) -> Option<ApiError> {
 /// Answers a call.
 pub(crate) async fn answer(services: &Services, head: Parts, incoming: Incoming) -> Response<Body> {
     let arrived = services.serving.clock().monotonic();
-    let messages = Messages::new(incoming);
+    let mut messages = Messages::new(incoming);
     match head.uri.path().strip_prefix(SERVICE) {
         Some("ModelInfer") => {
-            let (status, answer) = infer::unary(services, &head, messages).await;
+            let (status, answer) = infer::unary(services, &head, &mut messages).await;
             count(services, status, Some(arrived));
             answer
         }
-        Some("ModelStreamInfer") => {
-            let opened = stream::open(services, head, messages);
-            opened.unwrap_or_else(|error| {
+        Some("ModelStreamInfer") => match stream::terms(services, &head) {
+            Ok(terms) => stream::open(services, head, messages, terms),
+            Err(error) => {
+                messages.discard().await;
                 count(services, error.status, None);
                 refuse(&error, services.serving.request_id())
-            })
-        }
+            }
+        },
         _ => {
-            let answered = service::answer(services, &head, messages).await;
+            let answered = service::answer(services, &head, &mut messages).await;
+            if answered.as_ref().map_or_else(is_still_sent, |_| true) {
+                messages.discard().await;
+            }
             let id = services.serving.request_id();
             match answered {
                 Ok(message) => {
@@ -107,6 +111,12 @@ pub(crate) async fn answer(services: &Services, head: Parts, incoming: Incoming)
             }
         }
     }
+}
+
+/// Whether the client of a refused call may be sending still, and not out of time.
+fn is_still_sent(error: &ApiError) -> bool {
+    let late = [StatusCode::REQUEST_TIMEOUT, StatusCode::GATEWAY_TIMEOUT];
+    !late.contains(&error.status)
 }
 
 /// Counts an answer; one to an inference with the time since it `arrived`.
@@ -138,7 +148,7 @@ fn headed(body: Body, encoding: Option<Encoding>, id: Uuid) -> Response<Body> {
 }
 
 /// An answer that is an error: headers alone.
-fn refuse(error: &ApiError, id: Uuid) -> Response<Body> {
+pub(crate) fn refuse(error: &ApiError, id: Uuid) -> Response<Body> {
     let mut response = headed(Body::empty(), None, id);
     response.headers_mut().extend(failed(error));
     response

@@ -20,7 +20,7 @@ use hyper::HeaderMap;
 use hyper::body::{Body as HttpBody, Frame, Incoming};
 use prost::Message;
 
-use crate::api::body::{Gathered, ReadBodyError, expand};
+use crate::api::body::{Gathered, ReadBodyError, discard_call, expand};
 use crate::api::encoding::{Decoder, Encoding};
 use crate::serving::Permit;
 
@@ -117,6 +117,11 @@ impl Messages {
         while self.part().await?.is_some() {}
         self.left = None;
         Ok(())
+    }
+
+    /// Throws away what still arrives, before the call is refused.
+    pub(super) async fn discard(&mut self) {
+        discard_call(&mut self.incoming).await;
     }
 
     /// Makes sure that no message follows.

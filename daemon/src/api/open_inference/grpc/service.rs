@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use edgeward_base::units::ByteCount;
 use edgeward_kernels::tensor::TensorSpec;
 use hyper::StatusCode;
 use hyper::http::request::Parts;
@@ -26,9 +27,13 @@ use super::messages::{
 use super::{SERVICE, Terms, within};
 use crate::api::body::ReadBodyError;
 use crate::api::error::ApiError;
-use crate::api::{MANAGEMENT_BODY, MANAGEMENT_BODY_TIME, Services, auth};
+use crate::api::{MANAGEMENT_BODY_TIME, Services, auth};
 use crate::gateway::Caller;
 use crate::serving::Tally;
+
+/// The longest message of these calls. One of REST may be longer: what stands in these are names and
+/// parameters, of which two bytes on the wire become fifty, and they are decoded on the call's thread.
+const MOST_BYTES: ByteCount = ByteCount::kib(64);
 
 /// Calls of the service that are not answered, and why.
 const UNIMPLEMENTED: [(&str, &str); 8] = [
@@ -47,7 +52,7 @@ const SHARED_MEMORY: &str = "tensors come in messages, not through shared memory
 pub(super) async fn answer(
     services: &Services,
     head: &Parts,
-    messages: Messages,
+    messages: &mut Messages,
 ) -> Result<Bytes, ApiError> {
     let name = head.uri.path().strip_prefix(SERVICE).unwrap_or_default();
     match name {
@@ -95,7 +100,7 @@ struct Asked<'s> {
     services: &'s Services,
     caller: Caller,
     terms: Terms,
-    messages: Messages,
+    messages: &'s mut Messages,
 }
 
 impl Asked<'_> {
@@ -103,11 +108,9 @@ impl Asked<'_> {
     async fn read<M: Message + Default>(&mut self) -> Result<M, ApiError> {
         let mut permit = self.services.serving.admission().admit(0)?;
         let (encoding, waited): (_, Duration) = (self.terms.encoding, MANAGEMENT_BODY_TIME);
-        let messages = &mut self.messages;
+        let messages = &mut *self.messages;
         let message = async {
-            let message = messages
-                .next(encoding, MANAGEMENT_BODY, &mut permit)
-                .await?;
+            let message = messages.next(encoding, MOST_BYTES, &mut permit).await?;
             messages.end().await?;
             Ok::<_, ReadMessageError>(message)
         };

@@ -26,14 +26,19 @@ use crate::api::error::ApiError;
 use crate::api::{Services, auth, predict};
 use crate::serving::{AdmitError, Answered, Exchange};
 
-/// Opens a stream for a caller with a good token.
+/// What a stream is opened on, for a caller with a good token.
+pub(super) fn terms(services: &Services, head: &Parts) -> Result<Terms, ApiError> {
+    auth::authenticate(&head.headers, &services.tokens)?;
+    Terms::of(&head.headers)
+}
+
+/// Opens a stream.
 pub(super) fn open(
     services: &Services,
     head: Parts,
     messages: Messages,
-) -> Result<Response<Body>, ApiError> {
-    auth::authenticate(&head.headers, &services.tokens)?;
-    let terms = Terms::of(&head.headers)?;
+    terms: Terms,
+) -> Response<Body> {
     let stream = Stream {
         services: services.clone(),
         head,
@@ -47,7 +52,7 @@ pub(super) fn open(
         Some((Ok::<_, Infallible>(frame), stream))
     });
     let body = Body::new(StreamBody::new(frames));
-    Ok(headed(body, terms.encoding, services.serving.request_id()))
+    headed(body, terms.encoding, services.serving.request_id())
 }
 
 struct Stream {
@@ -76,6 +81,9 @@ impl Stream {
 
     /// The answer to the next message; `None` when there is none.
     async fn answer(&mut self) -> Result<Option<Bytes>, ApiError> {
+        // Where messages have arrived and their model is fast, nothing below waits; the other streams of
+        // this thread have their turn here.
+        tokio::task::yield_now().await;
         let waited = self.terms.deadline.unwrap_or_default();
         let begins = tokio::select! {
             begins = self.messages.begins() => begins?,
