@@ -10,6 +10,10 @@ use edgeward_kernels::tensor::{Tensor, TensorData, TensorSpec};
 use super::datatype::Datatype;
 use crate::model::ScoreError;
 
+/// So much of a client's text or shape stands in an error.
+const MOST_CHARS: usize = 80;
+const MOST_EXTENTS: usize = 16;
+
 /// What a request says of one input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Announced<'a, E> {
@@ -38,6 +42,16 @@ where
         ScoreError::bad_request(format!("input {:?} {}", self.name, problem.as_ref()))
     }
 
+    /// The shape, as much of it as an error shows.
+    fn printed(&self) -> String {
+        match self.shape.get(..MOST_EXTENTS) {
+            Some(first) if self.shape.len() > MOST_EXTENTS => {
+                format!("{first:?} and {} more", self.shape.len() - MOST_EXTENTS)
+            }
+            _ => format!("{:?}", self.shape),
+        }
+    }
+
     /// Compares type and shape with what the model takes.
     ///
     /// # Errors
@@ -46,7 +60,7 @@ where
         let datatype = Datatype::of(self.datatype).ok_or_else(|| {
             self.refuse(format!(
                 "has datatype {:?}: use one of {}",
-                self.datatype,
+                self.datatype.chars().take(MOST_CHARS).collect::<String>(),
                 Datatype::names()
             ))
         })?;
@@ -57,15 +71,16 @@ where
                 Datatype::name(spec.data_type)
             )));
         }
-        let shape: Option<Vec<usize>> = self
-            .shape
-            .iter()
-            .map(|extent| usize::try_from(*extent).ok())
-            .collect();
+        // A shape may be as long as the whole request: its rank comes first.
+        let ranked = (self.shape.len() == spec.shape.len()).then_some(self.shape);
+        let shape: Option<Vec<usize>> = ranked.and_then(|shape| {
+            let extents = shape.iter().map(|extent| usize::try_from(*extent).ok());
+            extents.collect()
+        });
         let shape = shape.filter(|shape| spec.admits(shape)).ok_or_else(|| {
             self.refuse(format!(
-                "has shape {:?}, the model takes {:?}",
-                self.shape,
+                "has shape {}, the model takes {:?}",
+                self.printed(),
                 extents_of(spec)
             ))
         })?;
@@ -213,7 +228,7 @@ impl Wanted {
 fn place(specs: &[TensorSpec], name: &str, what: &str) -> Result<usize, ScoreError> {
     let place = specs.iter().position(|spec| spec.name == name);
     place.ok_or_else(|| {
-        let name: String = name.chars().take(80).collect();
+        let name: String = name.chars().take(MOST_CHARS).collect();
         ScoreError::bad_request(format!(
             "the model has no {what} {name:?}; it has {}",
             names(specs)
@@ -237,7 +252,8 @@ pub(super) fn extents_of(spec: &TensorSpec) -> Vec<i64> {
 
 /// A parameter that would have no effect.
 pub(super) fn unknown_parameter(name: &str, of: &str, known: &[&str]) -> ScoreError {
-    let name: String = name.chars().take(80).collect();
+    let name: String = name.chars().take(MOST_CHARS).collect();
+    let of: String = of.chars().take(MOST_CHARS).collect();
     let known = if known.is_empty() {
         "none is".to_owned()
     } else {

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use edgeward_kernels::tensor::{Tensor, TensorSpec};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
-use prost::Message as _;
+use prost::Message;
 
+use super::super::MOST_SHOWN;
 use super::super::answer::chosen;
 use super::super::datatype::{Datatype, encode};
 use super::super::tensors::{Announced, Wanted, gather, unknown_parameter};
@@ -21,8 +22,8 @@ use super::messages::infer_parameter::ParameterChoice;
 use super::messages::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use super::messages::model_infer_response::InferOutputTensor;
 use super::messages::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
-use super::outline::{Outline, OutlineError, QUICK_FIELDS};
-use super::{Terms, refuse, reply, rows, within};
+use super::outline::{Outline, OutlineError, QUICK_FIELDS, measure};
+use super::{Terms, is_still_sent, refuse, reply, rows, within};
 use crate::api::body::ReadBodyError;
 use crate::api::error::{ApiError, ErrorForm};
 use crate::api::predict::SERVED_MODEL_NAME;
@@ -68,7 +69,7 @@ impl Failed {
 pub(super) async fn unary(
     services: &Services,
     head: &Parts,
-    mut messages: Messages,
+    messages: &mut Messages,
 ) -> (StatusCode, Response<Body>) {
     let mut exchange = predict::open(services, head);
     let terms = Terms::of(&head.headers);
@@ -78,7 +79,7 @@ pub(super) async fn unary(
         Ok(terms) => {
             let asked = async {
                 let infer = Infer::new(terms, false);
-                let message = receive(services, &mut exchange, head, &mut messages, terms).await?;
+                let message = receive(services, &mut exchange, head, messages, terms).await?;
                 let waited = exchange.time_left();
                 tokio::time::timeout(waited, messages.end())
                     .await
@@ -90,6 +91,11 @@ pub(super) async fn unary(
             within(terms.deadline, asked).await
         }
     };
+    if let Err(failed) = &outcome
+        && is_still_sent(&failed.error)
+    {
+        messages.discard().await;
+    }
     let id = exchange.request_id();
     let mut response = match &outcome {
         Ok(answered) => reply(answered.body.clone(), encoding, id),
@@ -215,14 +221,17 @@ impl Call for Infer {
     ) -> Result<Vec<Tensor>, ScoreError> {
         let (inputs, outputs) = (scorer.session().inputs(), scorer.session().outputs());
         let decoded = self.outline.check(inputs, outputs).and_then(|()| {
+            measure(message)?;
             ModelInferRequest::decode(message.clone()).map_err(|error| {
                 ScoreError::bad_request(format!("the message is no ModelInferRequest: {error}"))
             })
         });
-        let shown = decoded
-            .as_ref()
-            .map_or_else(|_| rows::opaque(message), rows::request);
-        noted.request = shown;
+        // A longer one is too long for its row, and would make more text yet.
+        if message.len() <= MOST_SHOWN {
+            noted.request = decoded
+                .as_ref()
+                .map_or_else(|_| rows::opaque(message), rows::request);
+        }
         let request = decoded?;
         self.id.clone_from(&request.id);
         noted.client_request_id = Some(request.id.clone()).filter(|id| !id.is_empty());
@@ -253,16 +262,26 @@ impl Call for Infer {
             response.raw_output_contents.push(raw.into());
         }
         self.shown = rows::response(&response);
-        let encoding = self.terms.encoding;
         Ok(if self.streamed {
             let answer = ModelStreamInferResponse {
                 infer_response: Some(response),
                 ..ModelStreamInferResponse::default()
             };
-            frame(&answer, encoding)
+            self.framed(&answer)
         } else {
-            frame(&response, encoding)
+            self.framed(&response)
         })
+    }
+}
+
+impl Infer {
+    /// An answer as it is sent. Compressed it is no measure of what its row does not show.
+    fn framed(&mut self, answer: &impl Message) -> Bytes {
+        let framed = frame(answer, self.terms.encoding);
+        if self.shown.is_none() && framed.first() == Some(&1) {
+            self.shown = Some(answer.encode_to_vec().into());
+        }
+        framed
     }
 }
 

@@ -218,8 +218,11 @@ async fn limits_and_permissions_hold() {
     let answer = stack.send(Method::PUT, &path, &limits).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let mut last = call(&stack, "ModelInfer", &raw()).await;
-    for _ in 0..2 {
-        last = call(&stack, "ModelInfer", &raw()).await;
+    // Three are too many for a minute, and at most one change of minutes lies among five.
+    for _ in 0..4 {
+        if last.status.code() == Code::Ok {
+            last = call(&stack, "ModelInfer", &raw()).await;
+        }
     }
     last.refused(Code::ResourceExhausted, "2 calls");
     let wait = last.status.metadata().get("retry-after").unwrap();
