@@ -27,11 +27,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::tasks::Tasks;
 
+mod attended;
 mod connection;
 mod tls;
 mod unix;
 
-use connection::{Accepted, Connections, HEAD_TIMEOUT, MOST_STREAMS, Streams};
+use attended::Streams;
+use connection::{Accepted, Connections, HEAD_TIMEOUT, MOST_STREAMS};
 
 pub use tls::{LoadTlsError, Tls, TlsFiles};
 

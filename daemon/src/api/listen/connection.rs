@@ -3,31 +3,25 @@
 //! HTTP/1.1 or HTTP/2, as the client begins (over TLS as ALPN settled it). Both stay on the request
 //! thread that the connection was given to; of HTTP/2 each request is a task there. What a client may
 //! make the server hold is bounded: streams, unread bytes, headers, resets. A client that asks for
-//! nothing is sent away, and one that is gone is found out.
+//! nothing is sent away, one that does not read is cut off, and one that is gone is found out.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
-use bytes::Bytes;
-use hyper::Version;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::attended::{Activity, Busy, Over, Streams};
 use super::{Handler, Tls};
 use crate::tasks::Tasks;
 
@@ -143,34 +137,42 @@ impl<H: Handler> Connections<H> {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let builder = self.builder();
-        let activity = Arc::new(Activity::default());
+        let activity = Arc::new(Activity::new());
         let service = service_fn(|request| {
             let handler = Arc::clone(&self.handler);
-            let busy = Busy::new(&activity, request.version());
-            let room = self.streams.enter(request.version());
+            let version = request.version();
+            let (room, ceiling) = match self.streams.enter(version) {
+                Ok(room) => (room, None),
+                Err(ceiling) => (None, Some(ceiling)),
+            };
+            let busy = Busy::new(&activity, version, room);
             async move {
-                let (response, room) = match room {
-                    Ok(room) => (handler.handle(request).await, room),
-                    Err(ceiling) => (handler.refuse(&request.into_parts().0, ceiling), None),
+                let answer = match ceiling {
+                    None => handler.handle(request).await,
+                    Some(ceiling) => handler.refuse(&request.into_parts().0, ceiling),
                 };
-                let busy = (busy, room);
-                Ok::<_, Infallible>(response.map(|body| Attended { body, _busy: busy }))
+                Ok::<_, Infallible>(busy.attend(answer))
             }
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = async {
+            over = async {
                 tokio::select! {
-                    () = self.shutdown.cancelled() => {}
-                    () = activity.idle(self.head_timeout) => {}
+                    () = self.shutdown.cancelled() => Over::Idle,
+                    over = activity.over(self.head_timeout) => over,
                 }
             } => {
+                if over == Over::Unread {
+                    tracing::debug!("connection cut off: an answer was not read");
+                    return;
+                }
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection.as_mut() => ended,
                     () = self.abort.cancelled() => return,
+                    _ = activity.over(self.head_timeout) => return,
                 }
             }
         };
@@ -207,107 +209,5 @@ struct Here(Tasks);
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Here {
     fn execute(&self, stream: F) {
         drop(self.0.spawn_here("api/stream", stream));
-    }
-}
-
-/// Room for the requests of HTTP/2, of which each connection may have many.
-#[derive(Clone)]
-pub(super) struct Streams {
-    most: usize,
-    room: Arc<Semaphore>,
-}
-
-impl Streams {
-    pub(super) fn new(most: u32) -> Self {
-        let most = usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
-        let room = Arc::new(Semaphore::new(most));
-        Self { most, room }
-    }
-
-    /// Room for a request until its answer is sent; of HTTP/1.1 its connection is it. How much there is
-    /// in all when none is left.
-    fn enter(&self, version: Version) -> Result<Option<OwnedSemaphorePermit>, usize> {
-        if version < Version::HTTP_2 {
-            return Ok(None);
-        }
-        let room = Arc::clone(&self.room).try_acquire_owned();
-        room.map(Some).map_err(|_| self.most)
-    }
-}
-
-/// What a connection is doing.
-#[derive(Debug, Default)]
-struct Activity {
-    /// Requests that are not answered whole.
-    running: AtomicUsize,
-    /// Beginnings and ends of requests so far.
-    changes: AtomicUsize,
-    /// HTTP/1.1 is spoken, and hyper's own time for a head holds.
-    one: AtomicBool,
-}
-
-impl Activity {
-    /// Waits until a client of HTTP/2, or one that has not begun to speak, has asked for nothing for
-    /// as long as it may: at least `timeout`, at most twice that.
-    async fn idle(&self, timeout: Duration) {
-        loop {
-            let changes = self.changes.load(Ordering::Relaxed);
-            tokio::time::sleep(timeout).await;
-            if self.one.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-            if self.running.load(Ordering::Relaxed) == 0
-                && self.changes.load(Ordering::Relaxed) == changes
-            {
-                return;
-            }
-        }
-    }
-}
-
-/// A request under way.
-#[derive(Debug)]
-struct Busy(Arc<Activity>);
-
-impl Busy {
-    fn new(activity: &Arc<Activity>, version: Version) -> Self {
-        activity.running.fetch_add(1, Ordering::Relaxed);
-        activity.changes.fetch_add(1, Ordering::Relaxed);
-        let one = version < Version::HTTP_2;
-        activity.one.store(one, Ordering::Relaxed);
-        Self(Arc::clone(activity))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.changes.fetch_add(1, Ordering::Relaxed);
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The body of an answer; its request is under way for as long as it is sent.
-struct Attended {
-    body: Body,
-    _busy: (Busy, Option<OwnedSemaphorePermit>),
-}
-
-impl HttpBody for Attended {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

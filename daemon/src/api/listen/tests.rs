@@ -40,7 +40,11 @@ impl Handler for Gated {
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         self.asked.add_permits(1);
         self.gate.acquire().await.unwrap().forget();
-        Response::new(Body::from(request.uri().path().to_owned()))
+        let path = request.uri().path();
+        Response::new(Body::from(match path {
+            "/long" => "long".repeat(1 << 18),
+            _ => path.to_owned(),
+        }))
     }
 
     fn refuse(&self, head: &Parts, ceiling: usize) -> Response<Body> {

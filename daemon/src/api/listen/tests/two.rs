@@ -150,6 +150,41 @@ async fn a_request_that_waits_for_its_answer_keeps_its_connection() {
 }
 
 #[tokio::test]
+async fn an_answer_that_nobody_reads_ends_its_connection() {
+    use http_body_util::BodyExt as _;
+    let connections = Connections {
+        streams: Streams::new(8),
+        ..impatient(Gated::new(Semaphore::MAX_PERMITS / 2))
+    };
+    let (client, server) = UnixStream::pair().unwrap();
+    let mut client_of = http2::Builder::new(TokioExecutor::new());
+    client_of.initial_stream_window_size(100_000);
+    let stream = TokioIo::new(client);
+    let (mut sender, connection) = client_of.handshake(stream).await.unwrap();
+    let asked = async {
+        let request = |path: &str| Request::get(format!("http://x{path}")).body(Body::empty());
+        let read = ask_two(&mut sender, "/long").await.unwrap();
+        assert_eq!(read, "long".repeat(1 << 18));
+        let unread = sender.send_request(request("/long").unwrap()).await;
+        // Whoever goes on asking does not keep it.
+        while let Ok(answer) = ask_two(&mut sender, "/one").await {
+            assert_eq!(answer, "/one");
+        }
+        unread.unwrap().into_body().collect().await.unwrap_err();
+    };
+    let served = async {
+        connections.serve(server).await;
+        connections.streams.clone()
+    };
+    let ((), _, streams) = tokio::join!(asked, connection, served);
+    // What was under way is given back.
+    let room = || streams.enter(hyper::Version::HTTP_2).ok();
+    while (0..8).filter_map(|_| room()).collect::<Vec<_>>().len() < 8 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn connections_of_http_2_share_what_may_be_under_way() {
     let handler = Gated::new(0);
     let connections = Connections {

@@ -184,7 +184,7 @@ fn measure_input(input: &[u8]) -> Result<(), OutlineError> {
             (SHAPE, Value::Number(extent)) => take(extent)?,
             (SHAPE, Value::Bytes(mut packed)) => {
                 while !packed.is_empty() {
-                    take(decode_varint(&mut packed).map_err(broken)?)?;
+                    take(decode_varint(&mut packed).map_err(|error| broken(&error))?)?;
                 }
             }
             (CONTENTS, Value::Bytes(contents)) => elements += elements_of(contents)?,
@@ -228,7 +228,7 @@ fn text(value: &[u8], name: &str) -> Result<String, OutlineError> {
         .map_err(|_| OutlineError(format!("{name} is no UTF-8")))
 }
 
-fn broken(error: prost::DecodeError) -> OutlineError {
+fn broken(error: &prost::DecodeError) -> OutlineError {
     OutlineError(error.to_string())
 }
 
@@ -249,15 +249,17 @@ impl<'m> Fields<'m> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        let (tag, wire) = decode_key(&mut self.0).map_err(broken)?;
+        let (tag, wire) = decode_key(&mut self.0).map_err(|error| broken(&error))?;
         let length = match wire {
             WireType::Varint => {
-                let number = decode_varint(&mut self.0).map_err(broken)?;
+                let number = decode_varint(&mut self.0).map_err(|error| broken(&error))?;
                 return Ok(Some((tag, Value::Number(number))));
             }
             WireType::SixtyFourBit => 8,
             WireType::ThirtyTwoBit => 4,
-            WireType::LengthDelimited => decode_varint(&mut self.0).map_err(broken)?,
+            WireType::LengthDelimited => {
+                decode_varint(&mut self.0).map_err(|error| broken(&error))?
+            }
             WireType::StartGroup | WireType::EndGroup => {
                 return Err(OutlineError(format!("field {tag} is a group")));
             }
