@@ -62,7 +62,7 @@ pub(super) struct Activity {
     changes: AtomicUsize,
     /// HTTP/1.1 is spoken, and hyper's own time for a head holds.
     one: AtomicBool,
-    /// Which time is it that a client has, from 1.
+    /// Which of the times runs that a client has, from 1.
     round: AtomicUsize,
     /// Answers that wait for the client since each of the last three rounds.
     owed: [AtomicUsize; 3],
@@ -211,7 +211,7 @@ impl HttpBody for Attended {
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) if !this.whole => frame,
-                given => return given,
+                given @ Poll::Ready(_) => return given,
             };
             match frame.into_data() {
                 Ok(data) => this.rest = data,
