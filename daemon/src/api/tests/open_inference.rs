@@ -353,6 +353,41 @@ async fn the_repository_says_what_is_served_and_changes_nothing() {
         400,
         "import a model version",
     );
+
+    for (path, message) in [
+        ("/v2/models/stranger", "\"stranger\" does not exist"),
+        ("/v2/models/fraud/versions/9", "serves no version \"9\""),
+        (
+            "/v2/models/fraud/versions/x/ready",
+            "serves no version \"x\"",
+        ),
+        ("/v2/stranger", "no API is served"),
+    ] {
+        error(&stack.get(path).await, 404, message);
+    }
+    for path in [
+        "/v2",
+        "/v2/models/fraud/ready",
+        "/v2/models/fraud/versions/3/ready",
+    ] {
+        assert_eq!(stack.get(path).await.status, 200, "{path}");
+        let answer = stack.raw(Method::GET, path, &[], "").await;
+        error(&answer, 401, "send a token");
+    }
+    for path in ["/v2/health/live", "/v2/health/ready"] {
+        assert_eq!(
+            stack.raw(Method::GET, path, &[], "").await.status,
+            200,
+            "{path}"
+        );
+    }
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn unloading_gives_memory_back_and_loading_brings_the_models_back() {
+    let stack = two_versions().await;
+    let load = "/v2/repository/models/fraud/load";
     let unload = "/v2/repository/models/fraud/unload";
     let at_zero = || {
         let snapshot = stack.services.endpoints.snapshot();
@@ -388,33 +423,5 @@ async fn the_repository_says_what_is_served_and_changes_nothing() {
         );
     }
     assert_eq!(at_zero(), 0);
-
-    for (path, message) in [
-        ("/v2/models/stranger", "\"stranger\" does not exist"),
-        ("/v2/models/fraud/versions/9", "serves no version \"9\""),
-        (
-            "/v2/models/fraud/versions/x/ready",
-            "serves no version \"x\"",
-        ),
-        ("/v2/stranger", "no API is served"),
-    ] {
-        error(&stack.get(path).await, 404, message);
-    }
-    for path in [
-        "/v2",
-        "/v2/models/fraud/ready",
-        "/v2/models/fraud/versions/3/ready",
-    ] {
-        assert_eq!(stack.get(path).await.status, 200, "{path}");
-        let answer = stack.raw(Method::GET, path, &[], "").await;
-        error(&answer, 401, "send a token");
-    }
-    for path in ["/v2/health/live", "/v2/health/ready"] {
-        assert_eq!(
-            stack.raw(Method::GET, path, &[], "").await.status,
-            200,
-            "{path}"
-        );
-    }
     stack.stop().await;
 }
