@@ -2,6 +2,7 @@
 # make fmt      format the code            make lint     clippy, documentation links, shellcheck; warnings denied
 # make bench    the measurements           make samples  train the sample models again
 # make soak     the fault suite at length: hundreds of kills and power cuts, a thousand damaged files, a week offline
+# make fuzz     the fuzz targets, ten minutes each; needs a nightly toolchain and cargo-fuzz
 # make setup    only install what the tests need
 # make bench-serving   batching, cold starts, routes: the networks of the zoo behind the server
 # make bench-engines   the CPU engine beside onnxruntime, tract alone and openvino
@@ -36,7 +37,7 @@ define stage
 @start=$$SECONDS; $(2); mkdir -p $(BUILT); printf '%6d s  %s\n' $$((SECONDS - start)) '$(1)' | tee -a $(STAGES)
 endef
 
-.PHONY: test setup verify fmt lint bench bench-engines bench-serving soak samples zoo cross
+.PHONY: test setup verify fmt lint bench bench-engines bench-serving soak fuzz samples zoo cross
 
 # Two steps, because the second looks at what the first installed.
 test:
@@ -101,6 +102,12 @@ soak:
 	@tests/zoo/build.sh $(ZOO)
 	@EDGEWARD_ZOO=$(ZOO) $(LINKED) test --quiet --locked --package edgeward-suite zoo -- --nocapture
 	@$(LINKED) bench --locked --package edgeward-benches --bench row_bytes --bench full_disk
+
+# What was once found is replayed by the suite; this looks for more.
+FUZZ_SECONDS ?= 600
+
+fuzz:
+	@tests/fuzz/run.sh $(FUZZ_SECONDS)
 
 zoo:
 	@tests/zoo/build.sh $(ZOO)

@@ -50,6 +50,7 @@ mod routes;
 
 pub use error::ApiError;
 pub use listen::{BindError, Listen, Listener, TlsFiles};
+pub use open_inference::Infer;
 
 #[cfg(test)]
 mod tests;

@@ -99,19 +99,7 @@ impl Dialect for OpenInference {
     const ERRORS: ErrorForm = ErrorForm::OpenInference;
 
     fn call(&self, head: &Parts) -> Result<Infer, ApiError> {
-        let header = head.headers.get(HEADER_LENGTH).map(|value| {
-            let length = value.to_str().ok().and_then(|text| text.parse().ok());
-            length.ok_or_else(|| {
-                ApiError::bad_request(format!("header {HEADER_LENGTH} must be a whole number"))
-            })
-        });
-        let target = target(head.uri.path());
-        Ok(Infer {
-            model: target.map_or_else(String::new, |target| target.endpoint.into_owned()),
-            header: header.transpose()?,
-            encoding: Encoding::of_answer(&head.headers),
-            ..Infer::default()
-        })
+        Infer::asked_by(head)
     }
 
     fn answer(&self, answered: Answered<Infer>) -> (Response<Body>, Bytes) {
@@ -131,9 +119,9 @@ impl Dialect for OpenInference {
     }
 }
 
-/// One inference.
+/// One inference: its framing, its tensors, and its answer.
 #[derive(Debug, Default)]
-pub(crate) struct Infer {
+pub struct Infer {
     /// What the client calls the model.
     model: String,
     /// How long the JSON is, when raw tensors follow.
@@ -150,6 +138,28 @@ pub(crate) struct Infer {
     answer_encoding: Option<Encoding>,
     /// The answer as its row shows it, where its body is no text.
     shown: Option<Bytes>,
+}
+
+impl Infer {
+    /// The inference that a request asks for, as far as its head says.
+    ///
+    /// # Errors
+    /// [`ApiError`], with status 400, when the length of the JSON is no whole number.
+    pub fn asked_by(head: &Parts) -> Result<Self, ApiError> {
+        let header = head.headers.get(HEADER_LENGTH).map(|value| {
+            let length = value.to_str().ok().and_then(|text| text.parse().ok());
+            length.ok_or_else(|| {
+                ApiError::bad_request(format!("header {HEADER_LENGTH} must be a whole number"))
+            })
+        });
+        let target = target(head.uri.path());
+        Ok(Self {
+            model: target.map_or_else(String::new, |target| target.endpoint.into_owned()),
+            header: header.transpose()?,
+            encoding: Encoding::of_answer(&head.headers),
+            ..Self::default()
+        })
+    }
 }
 
 impl Call for Infer {

@@ -40,6 +40,9 @@ pub enum ParseMlModelError {
         /// Its size.
         got: usize,
     },
+    /// Not what MLflow writes: YAML could be UTF-16 too.
+    #[error("MLmodel is not UTF-8")]
+    Text(#[source] std::str::Utf8Error),
     /// Nested deeper than any real one.
     #[error("MLmodel has more than {NESTING_LIMIT} brackets open at once")]
     TooDeep,
@@ -149,10 +152,11 @@ pub fn parse(bytes: &[u8]) -> Result<MlModel, ParseMlModelError> {
     if bytes.len() > MLMODEL_LIMIT.as_usize() {
         return Err(ParseMlModelError::TooBig { got: bytes.len() });
     }
-    if nesting(bytes) > NESTING_LIMIT {
+    let text = std::str::from_utf8(bytes).map_err(ParseMlModelError::Text)?;
+    if nesting(text) > NESTING_LIMIT {
         return Err(ParseMlModelError::TooDeep);
     }
-    let raw: RawMlModel = serde_norway::from_slice(bytes).map_err(ParseMlModelError::Yaml)?;
+    let raw: RawMlModel = serde_norway::from_str(text).map_err(ParseMlModelError::Yaml)?;
     let (file, form) = served(&raw.flavors)?;
     let signature = raw
         .signature
@@ -211,16 +215,52 @@ fn predictor(flavor: &'static str, raw: &RawFlavor) -> Result<Predictor, ParseMl
     }
 }
 
-/// The most brackets open at once, those in quoted texts too: the JSON in there closes its own.
-fn nesting(bytes: &[u8]) -> usize {
-    let (mut open, mut most) = (0_usize, 0);
-    for byte in bytes {
+/// The most brackets that may be open at once.
+///
+/// Where a quoted text or a comment begins only the YAML reader knows: a quote may stand in the middle of
+/// plain words. A closing bracket closes nothing in there, so wherever one may begin both readings are
+/// followed, and the deepest counts.
+fn nesting(text: &str) -> usize {
+    /// The deeper of two readings that meet.
+    fn meet(plain: &mut usize, other: Option<usize>) {
+        *plain = other.map_or(*plain, |other| other.max(*plain));
+    }
+    // How many are open where this is plain, and where it may be a quoted text or a comment.
+    let (mut plain, mut most) = (0_usize, 0);
+    let [mut double, mut single, mut comment, mut ended] = [None::<usize>; 4];
+    let mut before = b'\n';
+    for byte in text.bytes() {
+        let begins = before.is_ascii_whitespace() || b"[]{},:-?".contains(&before) || before > 127;
+        let here = begins.then_some(plain);
         match byte {
-            b'[' | b'{' => open += 1,
-            b']' | b'}' => open = open.saturating_sub(1),
+            b'[' | b'{' => plain += 1,
+            b']' | b'}' => plain = plain.saturating_sub(1),
+            b'"' => {
+                meet(&mut plain, double);
+                // The text goes on behind an escaped quote.
+                double = here.max(double.filter(|_| before == b'\\'));
+            }
+            b'\'' => {
+                meet(&mut plain, single);
+                // Two in a row are one that is escaped.
+                let goes_on = ended.filter(|_| before == b'\'');
+                ended = single;
+                single = here.max(goes_on);
+            }
+            b'#' => {
+                let here = (begins || matches!(before, b'"' | b'\'')).then_some(plain);
+                comment = comment.max(here);
+            }
+            b'\n' | b'\r' => {
+                meet(&mut plain, comment);
+                comment = None;
+            }
+            // Some of these end a line too.
+            128.. => meet(&mut plain, comment),
             _ => {}
         }
-        most = most.max(open);
+        most = most.max(plain);
+        before = byte;
     }
     most
 }

@@ -78,6 +78,9 @@ pub use flat::{read_values, write_values};
 /// kilobytes of an answer.
 pub const MOST_TEXTS: usize = 2_048;
 
+/// The most bytes of a message that quotes a body, whose values may have megabytes.
+const MOST_MESSAGE: usize = 4_096;
+
 /// Which form the rows of a request have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InputForm {
@@ -184,13 +187,20 @@ pub enum ScoreError {
 }
 
 impl ScoreError {
+    /// The message may quote the body: what of it is beyond [`MOST_MESSAGE`] is left out.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MOST_MESSAGE {
+            message.truncate(message.floor_char_boundary(MOST_MESSAGE));
+            message.push('…');
+        }
         Self::Refused {
             mistake: Mistake::BadRequest,
-            message: message.into(),
+            message,
         }
     }
 
+    /// The message names what the model has, however much that is, and quotes nothing of the body.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::Refused {
             mistake: Mistake::InvalidParameterValue,

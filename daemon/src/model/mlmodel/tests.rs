@@ -138,6 +138,58 @@ fn hostile_yaml_is_refused_in_bounded_time_and_space() {
     assert!(parse(b"\xff\xfe").is_err());
 }
 
+/// Brackets that close nothing, in a quoted text or a comment, hide none that is open.
+#[test]
+fn nesting_cannot_be_hidden() {
+    for (before, hidden) in [
+        ("", "[\"]\","),
+        ("", "[']',"),
+        ("", "[ # ]\n"),
+        ("", "[\"\"# ]\n"),
+        ("", "[# ]\u{85}"),
+        ("", "[\"\\\"]\","),
+        ("", "['x''] ]',"),
+        ("", "{\"}\": "),
+        ("a: it's\nb: ", "['a]',"),
+        ("a: a 'b\nb: ", "['a]',"),
+        ("a: a \"b\nb: ", "[\"a]\","),
+    ] {
+        let deep = format!("{before}{}", hidden.repeat(20_000));
+        assert!(
+            matches!(parse(deep.as_bytes()), Err(ParseMlModelError::TooDeep)),
+            "{hidden}"
+        );
+    }
+    let wide: Vec<u8> = "flavors: [\"]\",["
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let wide = [b"\xff\xfe".as_slice(), &wide].concat();
+    assert!(matches!(parse(&wide), Err(ParseMlModelError::Text(_))));
+}
+
+/// A signature of thousands of fields is nested no deeper than one of two, whatever their names.
+#[test]
+fn long_signatures_are_not_deep() {
+    let column =
+        "{\"type\": \"double\", \"name\": \"it''s \\\"the\\\" # of ''x'' \", \"required\": true}";
+    let tensor = "{\"tensor-spec\": {\"dtype\": \"float32\", \"shape\": [-1, 4]}, \"type\": \"tensor\", \"name\": \"x\"}";
+    for (field, named) in [(column, "it"), (tensor, "\"x")] {
+        let fields: Vec<String> = (0..3_000)
+            .map(|at| field.replace(named, &format!("{named}{at}")))
+            .collect();
+        let text = format!(
+            "flavors: {{onnx: {{}}}}\nsignature:\n  inputs: '[{}]'\n",
+            fields.join(",\n    ")
+        );
+        let fields = match parse(text.as_bytes()).unwrap().signature.unwrap().inputs {
+            Schema::Columns(columns) => columns.len(),
+            Schema::Tensors(tensors) => tensors.len(),
+        };
+        assert_eq!(fields, 3_000);
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "[a-z:{}\\[\\]&*!|>'\" \\n-]{0,120}") {

@@ -66,8 +66,14 @@ impl<'de> Visitor<'de> for Split<'_, '_, '_> {
         } else if !done {
             return Err(reading.refuse("dataframe_split has no data: send a list of rows"));
         }
-        for position in 0..reading.table.plan.slots.len() {
-            if !header.contains(&Some(position)) {
+        let mut lacking = vec![true; reading.table.plan.slots.len()];
+        for position in header.into_iter().flatten() {
+            if let Some(lacking) = lacking.get_mut(position) {
+                *lacking = false;
+            }
+        }
+        for (position, lacking) in lacking.into_iter().enumerate() {
+            if lacking {
                 reading.table.lack(position);
             }
         }
@@ -94,13 +100,18 @@ impl<'de> Visitor<'de> for Header<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Self::Value, A::Error> {
-        let mut header = Vec::with_capacity(self.0.plan.slots.len());
+        let slots = self.0.plan.slots.len();
+        let mut header = Vec::with_capacity(slots);
+        let mut seen = vec![false; slots];
         while let Some(found) = names.next_element_seed(Key {
             table: self.0,
             guess: header.len(),
         })? {
-            if found.is_some() && header.contains(&found) {
-                let name = self.0.name(found.unwrap_or_default());
+            if let Some(position) = found
+                && let Some(seen) = seen.get_mut(position)
+                && std::mem::replace(seen, true)
+            {
+                let name = self.0.name(position);
                 return Err(A::Error::custom(format!(
                     "column {name:?} stands there twice"
                 )));

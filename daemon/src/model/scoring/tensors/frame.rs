@@ -4,24 +4,17 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    self, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::value::RawValue;
 
 use super::Reading;
 use super::nested::Nested;
 use super::rows::Top;
+use crate::model::scoring::binding::TensorPlan;
 
 /// A split table.
 pub(super) struct Frame<'r, 'p>(pub(super) &'r mut Reading<'p>);
-
-/// A column's name: pandas writes numbers for a table that has none.
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum Heading {
-    Text(String),
-    Number(i64),
-}
 
 impl<'de> Visitor<'de> for Frame<'_, '_> {
     type Value = ();
@@ -32,11 +25,13 @@ impl<'de> Visitor<'de> for Frame<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let reading = self.0;
-        let mut headings: Option<Vec<Heading>> = None;
+        let mut columns: Option<Vec<Option<usize>>> = None;
         let mut data: Option<&'de RawValue> = None;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match key.as_ref() {
-                "columns" if headings.is_none() => headings = Some(map.next_value()?),
+                "columns" if columns.is_none() => {
+                    columns = Some(map.next_value_seed(Headings(reading.plan))?);
+                }
                 "data" if data.is_none() => data = Some(map.next_value()?),
                 "index" => {
                     map.next_value::<IgnoredAny>()?;
@@ -56,17 +51,68 @@ impl<'de> Visitor<'de> for Frame<'_, '_> {
         if reading.builders.len() == 1 {
             data.deserialize_seq(Top(reading)).map_err(A::Error::custom)
         } else {
-            let columns: Vec<Option<usize>> = headings
-                .unwrap_or_default()
-                .iter()
-                .map(|heading| match heading {
-                    Heading::Text(name) => reading.plan.position(name),
-                    Heading::Number(number) => reading.plan.position(&number.to_string()),
-                })
-                .collect();
+            let columns = columns.unwrap_or_default();
             data.deserialize_seq(Columns { reading, columns })
                 .map_err(A::Error::custom)
         }
+    }
+}
+
+/// The columns of a split table: for each, which tensor it is.
+struct Headings<'p>(&'p TensorPlan);
+
+impl<'de> DeserializeSeed<'de> for Headings<'_> {
+    type Value = Vec<Option<usize>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Headings<'_> {
+    type Value = Vec<Option<usize>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of column names")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Self::Value, A::Error> {
+        let mut columns = Vec::new();
+        while let Some(found) = names.next_element_seed(Heading(self.0))? {
+            columns.push(found);
+        }
+        Ok(columns)
+    }
+}
+
+/// A column's name: pandas writes numbers for a table that has none.
+struct Heading<'p>(&'p TensorPlan);
+
+impl<'de> DeserializeSeed<'de> for Heading<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Heading<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a column's name or number")
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.position(name))
     }
 }
 
@@ -85,9 +131,13 @@ impl<'de> Visitor<'de> for Columns<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
         let Self { reading, columns } = self;
-        for (position, builder) in reading.builders.iter_mut().enumerate() {
+        for builder in &mut reading.builders {
             builder.dims.push(None);
-            builder.given = columns.contains(&Some(position));
+        }
+        for position in columns.iter().flatten() {
+            if let Some(builder) = reading.builders.get_mut(*position) {
+                builder.given = true;
+            }
         }
         let mut count = 0;
         while rows
@@ -164,7 +214,7 @@ impl<'de> Visitor<'de> for MatrixRecords<'_, '_> {
             builder.given = true;
         }
         reading.open::<A::Error>(0, 0)?;
-        let mut header = Vec::new();
+        let mut header = Order::default();
         let mut count = 0;
         while rows
             .next_element_seed(MatrixRow {
@@ -180,9 +230,43 @@ impl<'de> Visitor<'de> for MatrixRecords<'_, '_> {
     }
 }
 
+/// The columns of the first row, in its order.
+#[derive(Default)]
+struct Order {
+    names: Vec<String>,
+    /// Their places by name, once the first row was read. A row has as many columns as its client likes,
+    /// so none may be looked for along all of them.
+    sorted: Vec<usize>,
+}
+
+impl Order {
+    /// Ends the first row; the error is the name of a column that stands there twice.
+    fn seal(&mut self) -> Result<(), String> {
+        let Self { names, sorted } = self;
+        let name = |place: usize| names.get(place).map_or("", String::as_str);
+        sorted.extend(0..names.len());
+        sorted.sort_unstable_by_key(|place| name(*place));
+        let twice = sorted.windows(2).find_map(|pair| match pair {
+            [a, b] if name(*a) == name(*b) => Some(name(*a).to_owned()),
+            _ => None,
+        });
+        twice.map_or(Ok(()), Err)
+    }
+
+    /// Where the column of that name stands. `guess` is where it does when all rows have one order.
+    fn find(&self, name: &str, guess: usize) -> Option<usize> {
+        let at = |place: usize| self.names.get(place).map_or("", String::as_str);
+        if self.names.get(guess).is_some_and(|known| known == name) {
+            return Some(guess);
+        }
+        let found = self.sorted.binary_search_by_key(&name, |place| at(*place));
+        found.ok().and_then(|found| self.sorted.get(found).copied())
+    }
+}
+
 struct MatrixRow<'r, 'p, 'h> {
     reading: &'r mut Reading<'p>,
-    header: &'h mut Vec<String>,
+    header: &'h mut Order,
     row: usize,
 }
 
@@ -207,26 +291,28 @@ impl<'de> Visitor<'de> for MatrixRow<'_, '_, '_> {
             header,
             row,
         } = self;
-        let mut values: Vec<Option<&'de RawValue>> = vec![None; header.len()];
+        let mut values: Vec<Option<&'de RawValue>> = vec![None; header.names.len()];
         let mut order = 0;
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             let value = map.next_value()?;
-            let place = match header.get(order) {
-                Some(expected) if *expected == name => Some(order),
-                _ => header.iter().position(|known| *known == name),
-            };
+            if row == 0 {
+                header.names.push(name.into_owned());
+                values.push(Some(value));
+                continue;
+            }
+            let place = header.find(&name, order);
             match place.and_then(|place| values.get_mut(place)) {
                 Some(slot) if slot.is_none() => *slot = Some(value),
-                None if row == 0 => {
-                    header.push(name.into_owned());
-                    values.push(Some(value));
-                }
                 _ => return Err(reading.refuse(strange_column(row, &name))),
             }
             order += 1;
         }
+        if row == 0 {
+            let sealed = header.seal();
+            sealed.map_err(|twice| reading.refuse::<A::Error>(strange_column(row, &twice)))?;
+        }
         reading.open::<A::Error>(0, 1)?;
-        for (value, name) in values.iter().zip(header.iter()) {
+        for (value, name) in values.iter().zip(&header.names) {
             let Some(value) = value else {
                 return Err(reading.refuse(format!(
                     "dataframe_records: row {row} lacks column {name:?}, which row 0 has"

@@ -82,3 +82,22 @@ fn hostile_nesting_is_refused_without_a_crash() {
         assert_eq!(refused.mistake(), Some(Mistake::BadRequest));
     }
 }
+
+/// A message quotes what a client sent, and a client may send megabytes.
+#[test]
+fn a_refusal_is_brief_whatever_it_quotes() {
+    let long = "ä\u{85}".repeat(100_000);
+    for body in [
+        format!("{{\"inputs\":{{\"X\":[[\"{long}\"]]}}}}"),
+        format!("{{\"dataframe_split\":\"{long}\"}}"),
+        format!("{{\"dataframe_split\":{{\"columns\":\"{long}\"}}}}"),
+        format!("{{\"{long}\":1}}"),
+        format!("\"{long}\""),
+    ] {
+        let scorer = super::matrix_of_four();
+        let refused = super::answer(&scorer, &body).unwrap_err();
+        assert_eq!(refused.mistake(), Some(Mistake::BadRequest));
+        let length = refused.to_string().len();
+        assert!(length < 5_000, "{length} bytes of {}", body.len());
+    }
+}

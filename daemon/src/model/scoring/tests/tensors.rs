@@ -168,3 +168,23 @@ fn several_tensors_come_by_name() {
         ],
     );
 }
+
+/// A row has as many columns as its client likes, in any order: none may be looked for along all of them.
+#[test]
+fn a_row_of_many_columns_takes_no_long_time() {
+    let columns = 200_000;
+    let row = |order: &mut dyn Iterator<Item = usize>| {
+        let cells: Vec<String> = order.map(|at| format!("\"c{at}\":{at}")).collect();
+        cells.join(",")
+    };
+    let first = row(&mut (0..columns));
+    let second = row(&mut (0..columns).rev());
+    let body = format!("{{\"dataframe_records\":[{{{first}}},{{{second}}}]}}");
+    let shape = "Shape of input (2, 200000) does not match expected shape (-1, 4)";
+    check(&matrix_of_four(), &[(&body, Invalid(shape))]);
+    let twice = format!("{{\"dataframe_records\":[{{{first},\"c7\":1}}]}}");
+    check(
+        &matrix_of_four(),
+        &[(&twice, BadRequest("row 0 has column \"c7\" twice"))],
+    );
+}
