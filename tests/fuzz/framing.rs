@@ -14,6 +14,9 @@ use super::{claims, models};
 const HEADER: &str = "inference-header-content-length";
 
 /// An inference, with raw tensors or without; whether it is answered.
+///
+/// # Panics
+/// When the product breaks a claim.
 pub fn v2_binary(data: &[u8]) -> bool {
     let [number, framing, rest @ ..] = data else {
         return false;

@@ -15,6 +15,9 @@ const FLOOR: usize = 2_000;
 
 /// An MLmodel file, and its signature bound to a model that has just such inputs and outputs; whether it is
 /// read.
+///
+/// # Panics
+/// When the product breaks a claim.
 pub fn mlmodel(data: &[u8]) -> bool {
     match parse(data) {
         Ok(model) => {

@@ -11,6 +11,9 @@ use super::{claims, models};
 const FLOOR: usize = 1 << 20;
 
 /// An invocation in one of the four forms of JSON; whether it is answered.
+///
+/// # Panics
+/// When the product breaks a claim.
 pub fn dataframe_json(data: &[u8]) -> bool {
     let Some((number, body)) = data.split_first() else {
         return false;
@@ -36,6 +39,9 @@ pub fn dataframe_json(data: &[u8]) -> bool {
 }
 
 /// An invocation as comma-separated text; whether it is answered.
+///
+/// # Panics
+/// When the product breaks a claim.
 pub fn csv(data: &[u8]) -> bool {
     let Some((number, body)) = data.split_first() else {
         return false;
