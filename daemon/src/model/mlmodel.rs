@@ -248,8 +248,11 @@ fn nesting(text: &str) -> usize {
                 single = here.max(goes_on);
             }
             b'#' => {
-                let here = (begins || matches!(before, b'"' | b'\'')).then_some(plain);
-                comment = comment.max(here);
+                // A column's name may have one. Where a quoted text may have begun it is taken for that, or
+                // each line of a long signature would count as deeper than the one before.
+                let quoted = single.is_some() || double.is_some();
+                let begins = begins || matches!(before, b'"' | b'\'');
+                comment = comment.max((begins && !quoted).then_some(plain));
             }
             b'\n' | b'\r' => {
                 meet(&mut plain, comment);
