@@ -26,25 +26,6 @@ mod calls;
 mod hostile;
 mod streams;
 
-/// Endpoint `fraud`: version 3 as champion with all traffic, version 4 beside it.
-async fn two_versions() -> Stack {
-    let stack = Stack::start().await;
-    let entity = |name: &str, version: &str| json!({"name": name, "entity_name": "main.default.fraud", "entity_version": version});
-    let body = json!({"name": "fraud", "config": {
-        "served_entities": [entity("champion", "3"), entity("challenger", "4")],
-        "traffic_config": {"routes": [
-            {"served_entity_name": "champion", "traffic_percentage": 100},
-            {"served_entity_name": "challenger", "traffic_percentage": 0},
-        ]},
-        "auto_capture_config": {
-            "catalog_name": "main", "schema_name": "default", "table_name_prefix": "fraud",
-        },
-    }});
-    let answer = stack.send(Method::POST, ENDPOINTS, &body).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    stack
-}
-
 fn input(name: &str, datatype: &str) -> InferInputTensor {
     InferInputTensor {
         name: name.to_owned(),
@@ -208,7 +189,7 @@ fn texts(row: &crate::inference_table::Row) -> (Value, Value) {
 
 #[tokio::test]
 async fn raw_contents_are_answered_and_leave_a_row() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let expected = expected(&stack).await;
     let given = call(&stack, "ModelInfer", &raw()).await;
     assert!(close_to(given.probability(), expected), "{given:?}");
@@ -263,7 +244,7 @@ async fn raw_contents_are_answered_and_leave_a_row() {
 
 #[tokio::test]
 async fn typed_contents_a_version_and_outputs_are_taken_too() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let expected = expected(&stack).await;
     let given = call(&stack, "ModelInfer", &typed()).await;
     assert!(close_to(given.probability(), expected), "{given:?}");
@@ -297,7 +278,7 @@ async fn typed_contents_a_version_and_outputs_are_taken_too() {
 
 #[tokio::test]
 async fn messages_are_compressed_both_ways() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let many = |column: &[u8]| Bytes::from(column.repeat(300));
     let mut request = raw();
     for input in &mut request.inputs {

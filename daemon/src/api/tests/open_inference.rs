@@ -4,29 +4,10 @@ use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::stack::{Answer, ENDPOINTS, Stack, transaction};
+use super::stack::{Answer, Stack, transaction};
 use crate::api::encoding::{Decoder, Encoding};
 
 const INFER: &str = "/v2/models/fraud/infer";
-
-/// Endpoint `fraud`: version 3 as champion with all traffic, version 4 beside it.
-async fn two_versions() -> Stack {
-    let stack = Stack::start().await;
-    let entity = |name: &str, version: &str| json!({"name": name, "entity_name": "main.default.fraud", "entity_version": version});
-    let body = json!({"name": "fraud", "config": {
-        "served_entities": [entity("champion", "3"), entity("challenger", "4")],
-        "traffic_config": {"routes": [
-            {"served_entity_name": "champion", "traffic_percentage": 100},
-            {"served_entity_name": "challenger", "traffic_percentage": 0},
-        ]},
-        "auto_capture_config": {
-            "catalog_name": "main", "schema_name": "default", "table_name_prefix": "fraud",
-        },
-    }});
-    let answer = stack.send(Method::POST, ENDPOINTS, &body).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    stack
-}
 
 fn inputs() -> Value {
     json!([
@@ -88,7 +69,7 @@ fn error(answer: &Answer, status: u16, message: &str) {
 
 #[tokio::test]
 async fn an_inference_in_json_is_answered_and_leaves_a_row() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let expected = expected(&stack).await;
     let body = json!({"id": "r-1", "inputs": inputs()});
     let answer = stack.send(Method::POST, INFER, &body).await;
@@ -120,7 +101,7 @@ async fn an_inference_in_json_is_answered_and_leaves_a_row() {
 
 #[tokio::test]
 async fn raw_tensors_travel_both_ways() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let expected = expected(&stack).await;
     let (length, body) =
         binary(&json!([{"name": "fraud_probability", "parameters": {"binary_data": true}}]));
@@ -163,7 +144,7 @@ async fn raw_tensors_travel_both_ways() {
 
 #[tokio::test]
 async fn bodies_may_be_compressed_both_ways() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let rows = 300;
     let column = |name: &str, datatype: &str, value: Value| json!({"name": name, "shape": [rows, 1], "datatype": datatype, "data": vec![value; rows]});
     let body = json!({"inputs": [
@@ -197,7 +178,7 @@ async fn bodies_may_be_compressed_both_ways() {
 
 #[tokio::test]
 async fn a_body_that_expands_beyond_the_limit_is_refused() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let limit = usize::try_from(stack.services.serving.limits().body.0).unwrap();
     let bomb = Encoding::Gzip.compress(&vec![b' '; 2 * limit]).unwrap();
     assert!(bomb.len() < limit / 100);
@@ -214,7 +195,7 @@ async fn a_body_that_expands_beyond_the_limit_is_refused() {
 
 #[tokio::test]
 async fn hostile_framing_is_refused_by_name() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let (length, body) = binary(&json!([]));
     let with = |from: &str, to: &str| {
         let json = std::str::from_utf8(&body[..length]).unwrap();
@@ -269,7 +250,7 @@ async fn hostile_framing_is_refused_by_name() {
 
 #[tokio::test]
 async fn each_input_is_wanted_once() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let twice = json!({"inputs": [inputs()[0], inputs()[0]]});
     error(
         &stack.send(Method::POST, INFER, &twice).await,
@@ -300,7 +281,7 @@ async fn each_input_is_wanted_once() {
 
 #[tokio::test]
 async fn models_say_what_they_are_and_how_they_do() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     for _ in 0..3 {
         let body = json!({"inputs": inputs()});
         assert_eq!(stack.send(Method::POST, INFER, &body).await.status, 200);
@@ -337,7 +318,7 @@ async fn models_say_what_they_are_and_how_they_do() {
 
 #[tokio::test]
 async fn the_repository_says_what_is_served_and_changes_nothing() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let index = stack
         .send(Method::POST, "/v2/repository/index", &json!({}))
         .await;
@@ -386,7 +367,7 @@ async fn the_repository_says_what_is_served_and_changes_nothing() {
 
 #[tokio::test]
 async fn unloading_gives_memory_back_and_loading_brings_the_models_back() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let load = "/v2/repository/models/fraud/load";
     let unload = "/v2/repository/models/fraud/unload";
     let at_zero = || {

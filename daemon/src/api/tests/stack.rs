@@ -263,6 +263,25 @@ impl Stack {
         stack
     }
 
+    /// Endpoint `fraud`: version 3 as champion with all traffic, version 4 beside it.
+    pub(super) async fn two_versions() -> Self {
+        let stack = Self::start().await;
+        let entity = |name: &str, version: &str| json!({"name": name, "entity_name": "main.default.fraud", "entity_version": version});
+        let body = json!({"name": "fraud", "config": {
+            "served_entities": [entity("champion", "3"), entity("challenger", "4")],
+            "traffic_config": {"routes": [
+                {"served_entity_name": "champion", "traffic_percentage": 100},
+                {"served_entity_name": "challenger", "traffic_percentage": 0},
+            ]},
+            "auto_capture_config": {
+                "catalog_name": "main", "schema_name": "default", "table_name_prefix": "fraud",
+            },
+        }});
+        let answer = stack.send(Method::POST, ENDPOINTS, &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        stack
+    }
+
     /// One request with the token and a JSON body.
     pub(super) async fn send(&self, method: Method, path: &str, body: &Value) -> Answer {
         let headers = [("authorization", format!("Bearer {}", self.token))];

@@ -20,7 +20,7 @@ fn ready(name: &str, version: &str) -> ModelReadyRequest {
 
 #[tokio::test]
 async fn models_say_what_they_are_and_how_they_do() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     for _ in 0..3 {
         call(&stack, "ModelInfer", &raw()).await.probability();
     }
@@ -76,7 +76,7 @@ async fn models_say_what_they_are_and_how_they_do() {
 
 #[tokio::test]
 async fn the_repository_says_what_is_served_and_changes_nothing() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let index: RepositoryIndexResponse = call(
         &stack,
         "RepositoryIndex",
@@ -127,7 +127,7 @@ async fn the_repository_says_what_is_served_and_changes_nothing() {
 
 #[tokio::test]
 async fn what_is_not_there_and_what_is_not_done_is_said() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let unknown = ModelInferRequest {
         model_name: "stranger".to_owned(),
         ..raw()
@@ -171,7 +171,7 @@ async fn what_is_not_there_and_what_is_not_done_is_said() {
 
 #[tokio::test]
 async fn a_token_and_time_are_needed() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let body = || Body::from(framed(&raw().encode_to_vec(), false));
     let given = bare(&stack, "ModelInfer", &[], body()).await;
     given.refused(Code::Unauthenticated, "send a token");
@@ -211,7 +211,7 @@ async fn a_token_and_time_are_needed() {
 
 #[tokio::test]
 async fn limits_and_permissions_hold() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let limits =
         json!({"rate_limits": [{"calls": 2, "key": "endpoint", "renewal_period": "minute"}]});
     let path = format!("{ENDPOINTS}/fraud/rate-limits");
@@ -235,7 +235,7 @@ async fn limits_and_permissions_hold() {
 
 #[tokio::test]
 async fn what_is_no_call_is_told_how_to_call() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let path = "/inference.GRPCInferenceService/ModelInfer";
     let answer = stack.send(Method::POST, path, &json!({})).await;
     assert!(answer.error(415, "BAD_REQUEST").contains("HTTP/2"));

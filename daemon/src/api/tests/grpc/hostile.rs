@@ -134,7 +134,7 @@ const PARTS: [(Change, &str); 14] = [
 
 #[tokio::test]
 async fn what_the_message_says_is_compared_with_the_model() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     for (change, message) in ELEMENTS.into_iter().chain(PARTS) {
         let mut request = raw();
         change(&mut request);
@@ -146,7 +146,7 @@ async fn what_the_message_says_is_compared_with_the_model() {
 
 #[tokio::test]
 async fn frames_that_are_none_are_refused() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let good = framed(&raw().encode_to_vec(), false);
     let claiming = |length: u32| {
         [&[0], &length.to_be_bytes()[..], &good[5..]]
@@ -187,7 +187,7 @@ async fn frames_that_are_none_are_refused() {
 
 #[tokio::test]
 async fn a_message_that_expands_beyond_the_limit_is_refused() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let limit = usize::try_from(stack.services.serving.limits().body.0).unwrap();
     let bomb = Encoding::Gzip.compress(&vec![0; 2 * limit]).unwrap();
     assert!(bomb.len() < limit / 100);
@@ -211,7 +211,7 @@ async fn a_message_that_expands_beyond_the_limit_is_refused() {
 
 #[tokio::test]
 async fn nothing_is_admitted_for_what_is_only_claimed() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let (sender, body) = held();
     let token = format!("Bearer {}", stack.token);
     let headers = [("authorization", token.as_str())];
@@ -234,7 +234,7 @@ async fn nothing_is_admitted_for_what_is_only_claimed() {
 
 #[tokio::test]
 async fn what_a_client_says_at_length_is_not_said_back() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let changes: [(Change, &str); 6] = [
         (
             |r| r.inputs[0].shape = vec![1; 60],
@@ -272,7 +272,7 @@ async fn what_a_client_says_at_length_is_not_said_back() {
 
 #[tokio::test]
 async fn refused_calls_leave_their_connection_to_the_good_ones() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let mut connection = stack.connect_two().await;
     let long = framed(&vec![0; 200 << 10], false);
     for _ in 0..3 {

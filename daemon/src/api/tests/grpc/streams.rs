@@ -18,7 +18,7 @@ fn answers(mut body: &[u8]) -> Vec<ModelStreamInferResponse> {
 
 #[tokio::test]
 async fn each_message_of_a_stream_has_its_answer_and_its_row() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let good = framed(&raw().encode_to_vec(), false);
     let unknown = ModelInferRequest {
         model_name: "stranger".to_owned(),
@@ -87,7 +87,7 @@ async fn each_message_of_a_stream_has_its_answer_and_its_row() {
 
 #[tokio::test]
 async fn a_stream_whose_next_message_is_lost_ends_with_a_status() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let good = framed(&raw().encode_to_vec(), false);
     for (tail, code, message) in [
         (
@@ -120,7 +120,7 @@ async fn a_stream_whose_next_message_is_lost_ends_with_a_status() {
 
 #[tokio::test]
 async fn a_stream_that_waits_ends_with_its_time_or_with_the_process() {
-    let stack = two_versions().await;
+    let stack = Stack::two_versions().await;
     let token = format!("Bearer {}", stack.token);
     let (_sender, body) = held();
     let headers = [("authorization", token.as_str()), ("grpc-timeout", "20m")];
