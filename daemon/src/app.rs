@@ -8,6 +8,7 @@
 
 mod device;
 mod drain;
+pub(crate) mod engines;
 mod fleet;
 mod identity;
 mod idle;

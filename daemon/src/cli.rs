@@ -12,6 +12,8 @@
 
 mod args;
 mod device;
+#[cfg(feature = "wgpu")]
+mod hardware;
 mod output;
 mod registry;
 mod serve;
@@ -24,6 +26,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
+#[cfg(feature = "wgpu")]
+use args::DeviceVerb;
 use args::{CommandLine, RegistryVerb, Verb};
 use output::Failure;
 
@@ -65,6 +69,8 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Quickstart(options) => start::quickstart(options),
         Verb::Provision(who) => device::provision(&who),
         Verb::Status(on) => device::status(&on),
+        #[cfg(feature = "wgpu")]
+        Verb::Device(DeviceVerb::Probe { output }) => hardware::probe(output),
         Verb::Token(verb) => device::token(verb),
         Verb::Model(verb) => device::model(verb),
         Verb::Endpoint(verb) => device::endpoint(verb),

@@ -348,8 +348,7 @@ impl ModelStore {
     pub fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, LoadModelVersionError> {
         let Shared { store, prover, .. } = self.shared.as_ref();
         let version = self.version(model)?;
-        let known = |engine: &'static str| {
-            let fingerprint = prover.fingerprint.as_str();
+        let known = |engine: &str, fingerprint: &str| {
             let key = VerdictRecord::key_of(&version.manifest, engine, fingerprint);
             // A verdict that cannot be read is made again.
             store.get::<VerdictRecord>(&key).ok().flatten()
@@ -362,8 +361,9 @@ impl ModelStore {
                     source,
                 })?;
         self.remember(proved.verdicts);
-        let (again, model, engine) = (self.clone(), model.clone(), proved.scorer.engine());
-        let load = Box::new(move || again.load_again(&model, engine));
+        let (again, model) = (self.clone(), model.clone());
+        let engines = (proved.engine, proved.standby);
+        let load = Box::new(move || again.load_again(&model, engines));
         let clock = Arc::clone(&prover.clock);
         Ok(Arc::new(proved.scorer.on_demand(clock, load)))
     }
@@ -395,10 +395,10 @@ impl ModelStore {
     fn load_again(
         &self,
         model: &ModelRef,
-        engine: &'static str,
+        (engine, standby): (&'static str, Option<&'static str>),
     ) -> Result<Arc<dyn Session>, LoadModelVersionError> {
         let version = self.version(model)?;
-        let session = self.shared.prover.load(&version, engine);
+        let session = self.shared.prover.load(&version, engine, standby);
         session.map_err(|refusal| LoadModelVersionError::Prove {
             model: model.clone(),
             source: ProveModelError {

@@ -12,14 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgeward_base::units::{ByteCount, Percent, parse_duration};
+use edgeward_kernels::adapter::{ENGINE, Wanted};
 use edgeward_kernels::engine::Engine;
 use serde::{Deserialize, Deserializer};
 
 /// The profiles that the binary carries: name and text.
-const BUILT_IN: [(&str, &str); 2] = [
+const BUILT_IN: [(&str, &str); 3] = [
     (
         "generic-cpu",
         include_str!("../../profiles/generic-cpu.toml"),
+    ),
+    (
+        "generic-gpu",
+        include_str!("../../profiles/generic-gpu.toml"),
     ),
     (
         "generic-sd-card",
@@ -52,6 +57,9 @@ pub struct Profile {
     pub memory_ceiling: ByteCount,
     /// Names of the engines that may compute, in the order in which they are tried.
     pub engines: Vec<String>,
+    /// Which adapter the GPU engine may use; any, where nothing is said.
+    #[serde(default)]
+    pub gpu: Wanted,
     /// A model whose endpoint scales to zero gives its memory back after so long without a request.
     #[serde(deserialize_with = "duration")]
     pub scale_to_zero_after: Duration,
@@ -186,6 +194,11 @@ impl Profile {
         check(
             !self.engines.iter().enumerate().any(twice),
             "engines: each may be named once",
+        );
+        let has_gpu = self.engines.iter().any(|engine| engine == ENGINE);
+        check(
+            has_gpu || self.gpu == Wanted::default(),
+            "gpu: has an effect only where engines names burn-wgpu",
         );
         let sizes = &self.workload_sizes;
         for (key, share) in [

@@ -84,6 +84,17 @@ pub trait Engine: Debug + Send + Sync {
     /// Whether it loads models of that form.
     fn takes(&self, form: ModelForm) -> bool;
 
+    /// What it computes on beside the processor, with what decides on its answers: the driver's version.
+    fn hardware(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether it computes on a processor that only pretends to be the device it is for. Such an engine is
+    /// never chosen where another passes.
+    fn is_software(&self) -> bool {
+        false
+    }
+
     /// Parses, checks and prepares a model. Blocking, and as slow as the model is big.
     ///
     /// # Errors
@@ -154,8 +165,30 @@ pub trait Session: Debug + Send + Sync {
     /// What was last permitted.
     fn rows(&self) -> Rows;
 
+    /// The nodes of the model that are computed on the processor because the engine's device has no form
+    /// for them, each as `Operator (name)`; of the plan with most of them. Empty for an engine without
+    /// a device.
+    fn host_nodes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Which engine answers instead of the one that the session was loaded by, and why; `None` while that
+    /// one does.
+    fn takeover(&self) -> Option<Takeover> {
+        None
+    }
+
     /// An estimate of the memory the session holds now: weights, plans and buffers.
     fn resident(&self) -> ByteCount;
+}
+
+/// An engine that took over from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takeover {
+    /// The engine that answers now.
+    pub engine: &'static str,
+    /// Why the other does not.
+    pub reason: String,
 }
 
 /// The tokens of a model of texts, whose one input is texts `[rows]` and whose one output their vectors

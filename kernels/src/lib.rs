@@ -7,8 +7,11 @@
 //!
 //! This crate never opens a socket, never spawns a thread, and never keeps state on disk.
 
+pub mod adapter;
 #[cfg(feature = "trees")]
 pub mod boosted;
+#[cfg(feature = "wgpu")]
+pub mod burn_wgpu;
 pub mod chain;
 mod cpu;
 pub mod engine;
@@ -18,6 +21,7 @@ pub mod memory;
 mod pages;
 pub mod product;
 pub mod scores;
+pub mod standby;
 pub mod team;
 pub mod tensor;
 pub mod text;
@@ -40,7 +44,7 @@ pub fn load(engine: &dyn Engine, model: &ModelFile) -> Result<Arc<dyn Session>, 
     text::chained(model, engine.load(model)?)
 }
 
-/// The engines compiled into this build, in the order in which they are tried.
+/// The engines compiled into this build that need no device, in the order in which they are tried.
 #[must_use]
 pub fn engines() -> Vec<Arc<dyn Engine>> {
     vec![

@@ -206,6 +206,10 @@ impl Session for TextSession {
         })?])
     }
 
+    fn host_nodes(&self) -> Vec<String> {
+        self.encoder.host_nodes()
+    }
+
     fn permit_rows(&self, rows: Rows) {
         self.independent
             .store(rows == Rows::Independent, Ordering::Relaxed);

@@ -15,6 +15,8 @@ mod fleet;
 #[cfg(test)]
 mod full;
 #[cfg(test)]
+mod gpu;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod landing;

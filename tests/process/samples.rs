@@ -47,6 +47,19 @@ impl Golden {
         }
     }
 
+    /// The same, as close as a device comes that computes in single precision, in an order of its own.
+    pub(crate) fn assert_answers_in_single_precision(&self, reply: &Reply) {
+        let found = predictions(reply);
+        assert_eq!(found.len(), self.predictions.len());
+        for (found, expected) in found.iter().zip(&self.predictions) {
+            let allowed = 1e-4 * expected.abs() + 1e-4;
+            assert!(
+                (found - expected).abs() <= allowed,
+                "{found} for {expected}"
+            );
+        }
+    }
+
     /// Whether the reply to [`first_row`](Self::first_row) is this version's.
     pub(crate) fn is_answered_by(&self, reply: &Reply) -> bool {
         matches!(predictions(reply).as_slice(), [found] if self.is_close(*found, self.predictions[0]))

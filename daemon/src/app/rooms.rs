@@ -9,6 +9,7 @@ use edgeward_sync::link::RumqttConnector;
 use super::Means;
 use super::device::BuildDeviceError;
 use super::drain::Groups;
+use super::engines;
 use super::fleet::connector;
 use super::identity::{IdentityRecord, identify};
 use crate::config::{Config, DeviceIdentity, FleetMembership};
@@ -163,7 +164,7 @@ fn open_models(
     means: &Means,
 ) -> Result<ModelStore, BuildDeviceError> {
     let engines = profile
-        .choose_engines(&edgeward_kernels::engines())
+        .choose_engines(&engines::of(profile))
         .map_err(BuildDeviceError::Profile)?;
     ModelStore::open(ModelStoreOptions {
         directory: state.join("models"),

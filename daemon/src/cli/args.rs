@@ -40,6 +40,10 @@ pub(super) enum Verb {
     Provision(Provision),
     /// Show what a running daemon does
     Status(OnDevice),
+    /// Look at the hardware that models may run on
+    #[cfg(feature = "wgpu")]
+    #[command(subcommand)]
+    Device(DeviceVerb),
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(TokenVerb),
@@ -131,6 +135,18 @@ pub(super) struct Provision {
     /// The registry's public key: 64 hexadecimal digits, from `edgeward registry status`
     #[arg(long, value_name = "HEX")]
     pub(super) registry_key: String,
+}
+
+/// `edgeward device`.
+#[cfg(feature = "wgpu")]
+#[derive(Debug, Subcommand)]
+pub(super) enum DeviceVerb {
+    /// Try every Vulkan adapter with a computation whose answer is known
+    Probe {
+        /// How to print the answer
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
 }
 
 /// `edgeward token`.

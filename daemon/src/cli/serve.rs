@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Failure, line};
-use crate::app::{Device, Means, Registry};
+use crate::app::{Device, Means, Registry, engines};
 use crate::config::{Config, DeviceIdentity, LogConfig, LogFormat, RegistryConfig};
 use crate::profile::Profile;
 use crate::telemetry::{EventFormat, ServiceManager, start_event_log};
@@ -128,7 +128,7 @@ pub(super) fn check_config(file: &Path) -> Result<(), Failure> {
     let config = Config::load(file, env).map_err(|error| Failure::config(&error))?;
     let profile = Profile::load(&config.profile).map_err(|error| Failure::config(&error))?;
     profile
-        .choose_engines(&edgeward_kernels::engines())
+        .choose_engines(&engines::compiled_in())
         .map_err(|error| Failure::config(&error))?;
     DeviceIdentity::read(&config.state_dir).map_err(|error| Failure::config(&error))?;
     line(format_args!(

@@ -1,4 +1,5 @@
-//! What a verdict on an engine depends on beside the model: this build and this processor.
+//! What a verdict on an engine depends on beside the model: this build, this processor, and the device
+//! that the engine computes on.
 //!
 //! A verdict made under another fingerprint counts for nothing, and the model proves itself again.
 
@@ -52,15 +53,24 @@ impl Fingerprint {
         if let Ok(text) = std::fs::read_to_string("/proc/cpuinfo") {
             hasher.update(cpu_lines(&text).as_bytes());
         }
-        Ok(Self(
-            hasher
-                .finish()
-                .to_string()
-                .chars()
-                .take(16)
-                .collect::<String>()
-                .into(),
-        ))
+        Ok(Self::of_digest(&hasher))
+    }
+
+    /// The fingerprint of an engine that computes on this hardware beside the processor.
+    #[must_use]
+    pub fn on(&self, hardware: Option<String>) -> Self {
+        let Some(hardware) = hardware else {
+            return self.clone();
+        };
+        let mut hasher = DigestHasher::new();
+        hasher.update(self.0.as_bytes());
+        hasher.update(hardware.as_bytes());
+        Self::of_digest(&hasher)
+    }
+
+    fn of_digest(hasher: &DigestHasher) -> Self {
+        let digits = hasher.finish().to_string();
+        Self(digits.chars().take(16).collect::<String>().into())
     }
 
     /// A fingerprint of a test's choice.
@@ -105,5 +115,8 @@ mod tests {
         let other = "processor : 0\nmodel name : A\nflags : sse\ncpu MHz : 1000\n";
         assert_eq!(cpu_lines(one), cpu_lines(same));
         assert_ne!(cpu_lines(one), cpu_lines(other));
+        assert_eq!(first.on(None), first);
+        let [old, new] = ["driver 1", "driver 2"].map(|driver| first.on(Some(driver.to_owned())));
+        assert!(old != new && old != first && old.as_str().len() == 16);
     }
 }

@@ -146,7 +146,7 @@ pub(super) fn stage(
     let version =
         version::open(manifest, Known::New, artifacts, index).map_err(ImportModelError::Version)?;
     let proved = prover
-        .prove(&version, |_| None)
+        .prove(&version, |_, _| None)
         .map_err(ImportModelError::Prove)?;
     let record = ModelRecord {
         model: manifest.model(),

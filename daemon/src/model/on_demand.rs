@@ -22,7 +22,7 @@ use arc_swap::ArcSwapOption;
 use edgeward_base::clock::SharedClock;
 use edgeward_base::error::chain;
 use edgeward_base::units::ByteCount;
-use edgeward_kernels::engine::{Rows, RunModelError, Session, Texts};
+use edgeward_kernels::engine::{Rows, RunModelError, Session, Takeover, Texts};
 use edgeward_kernels::tensor::{Tensor, TensorSpec};
 use edgeward_kernels::tolerance::Rounding;
 
@@ -189,6 +189,17 @@ impl Session for OnDemand {
             Some(awake) => awake.0.run(inputs),
             None => self.session()?.run(inputs),
         }
+    }
+
+    fn host_nodes(&self) -> Vec<String> {
+        let awake = self.awake.load();
+        let nodes = awake.as_ref().map(|awake| awake.0.host_nodes());
+        nodes.unwrap_or_default()
+    }
+
+    fn takeover(&self) -> Option<Takeover> {
+        let awake = self.awake.load();
+        awake.as_ref()?.0.takeover()
     }
 
     /// Has no effect: what was found out when the version proved itself holds for each session of it.

@@ -2,12 +2,14 @@
 //!
 //! A verdict made by this build on this processor is not made again: the session is told what was
 //! found out, and serves. With several engines that passed, the quicker one over the known inputs
-//! serves; the choice is measured on this box, never assumed.
+//! serves; the choice is measured on this box, never assumed. One that only pretends to be a GPU serves
+//! where nothing else passed.
 
 use std::sync::Arc;
 
 use edgeward_base::clock::SharedClock;
 use edgeward_kernels::engine::{Engine, LoadModelError, ModelForm, Rows, RunModelError, Session};
+use edgeward_kernels::standby::Standby;
 use edgeward_kernels::verify::{Verdict, Verified, VerifyModelError, verify};
 
 use super::catalog::VerdictRecord;
@@ -71,6 +73,10 @@ pub struct ProveModelError {
 #[derive(Debug)]
 pub(super) struct Proved {
     pub(super) scorer: Scorer,
+    /// The engine that was chosen.
+    pub(super) engine: &'static str,
+    /// The engine that takes over, where the chosen one needs a device.
+    pub(super) standby: Option<&'static str>,
     /// Verdicts that were not known before.
     pub(super) verdicts: Vec<VerdictRecord>,
 }
@@ -88,14 +94,18 @@ struct Candidate {
     scorer: Scorer,
     record: VerdictRecord,
     fresh: bool,
+    /// It computes on a device, which may fail.
+    device: bool,
+    /// It pretends to be the device it is for, and serves only where nothing else passed.
+    software: bool,
 }
 
 impl Prover {
-    /// Proves a version; `known` answers the verdict on an engine that was made before.
+    /// Proves a version; `known` answers the verdict on an engine that was made before under a fingerprint.
     pub(super) fn prove(
         &self,
         version: &Version,
-        known: impl Fn(&'static str) -> Option<VerdictRecord>,
+        known: impl Fn(&str, &str) -> Option<VerdictRecord>,
     ) -> Result<Proved, ProveModelError> {
         let mut candidates = Vec::new();
         let mut refusals = Vec::new();
@@ -103,7 +113,9 @@ impl Prover {
             if !engine.takes(version.file.form) {
                 continue;
             }
-            match self.try_engine(engine.as_ref(), version, known(engine.name())) {
+            let fingerprint = self.fingerprint.on(engine.hardware());
+            let known = known(engine.name(), fingerprint.as_str());
+            match Self::try_engine(engine.as_ref(), version, &fingerprint, known) {
                 Ok(candidate) => candidates.push(candidate),
                 Err(refusal) => refusals.push((engine.name(), refusal)),
             }
@@ -114,7 +126,10 @@ impl Prover {
         let quickest = candidates
             .iter()
             .enumerate()
-            .min_by_key(|(_, candidate)| candidate.record.run_micros.unwrap_or(u64::MAX))
+            .min_by_key(|(_, candidate)| {
+                let micros = candidate.record.run_micros.unwrap_or(u64::MAX);
+                (candidate.software, micros)
+            })
             .map(|(at, _)| at);
         let Some(quickest) = quickest else {
             refusals.extend(self.strangers(version.file.form));
@@ -128,14 +143,45 @@ impl Prover {
             .filter(|candidate| candidate.fresh)
             .map(|candidate| candidate.record.clone())
             .collect();
+        let chosen = candidates.swap_remove(quickest);
+        let others = candidates
+            .iter()
+            .filter(|other| !other.device && chosen.device);
+        let standby = others.min_by_key(|other| other.record.run_micros.unwrap_or(u64::MAX));
         Ok(Proved {
-            scorer: candidates.swap_remove(quickest).scorer,
+            engine: chosen.scorer.engine(),
+            standby: standby.map(|standby| standby.scorer.engine()),
+            scorer: match standby {
+                Some(standby) => chosen.scorer.with_standby(&standby.scorer),
+                None => chosen.scorer,
+            },
             verdicts,
         })
     }
 
-    /// Another session of a version that has proved itself on that engine.
+    /// Another session of a version that has proved itself on that engine, and on the one that takes over.
     pub(super) fn load(
+        &self,
+        version: &Version,
+        engine: &'static str,
+        standby: Option<&'static str>,
+    ) -> Result<Arc<dyn Session>, EngineRefusal> {
+        let first = self.load_on(version, engine);
+        let Some(standby) = standby else {
+            return first;
+        };
+        let other = self.load_on(version, standby)?;
+        // The device may have failed since; the other engine has not.
+        Ok(match first {
+            Ok(first) => Arc::new(Standby::new(first, other, standby)),
+            Err(refusal) => {
+                tracing::error!(model = %version.model, engine, error = %refusal, "another engine takes over");
+                other
+            }
+        })
+    }
+
+    fn load_on(
         &self,
         version: &Version,
         engine: &'static str,
@@ -161,9 +207,9 @@ impl Prover {
     }
 
     fn try_engine(
-        &self,
         engine: &dyn Engine,
         version: &Version,
+        fingerprint: &Fingerprint,
         known: Option<VerdictRecord>,
     ) -> Result<Candidate, EngineRefusal> {
         let session = edgeward_kernels::load(engine, &version.file).map_err(EngineRefusal::Load)?;
@@ -193,6 +239,8 @@ impl Prover {
                 scorer: bind(record.verdict)?,
                 record,
                 fresh: false,
+                device: engine.hardware().is_some(),
+                software: engine.is_software(),
             });
         }
         let reader = bind(unproved)?;
@@ -209,7 +257,7 @@ impl Prover {
         let record = VerdictRecord {
             manifest: version.manifest,
             engine: engine.name().to_owned(),
-            fingerprint: self.fingerprint.to_string(),
+            fingerprint: fingerprint.to_string(),
             verdict,
             run_micros: None,
         };
@@ -217,6 +265,8 @@ impl Prover {
             scorer: bind(verdict)?,
             record,
             fresh: true,
+            device: engine.hardware().is_some(),
+            software: engine.is_software(),
         })
     }
 

@@ -63,6 +63,7 @@ use edgeward_base::clock::SharedClock;
 use edgeward_base::names::ModelRef;
 use edgeward_base::units::ByteCount;
 use edgeward_kernels::engine::{RunModelError, Session};
+use edgeward_kernels::standby::Standby;
 use edgeward_kernels::tensor::{Tensor, TensorData, TensorSpec};
 use edgeward_kernels::verify::Verdict;
 
@@ -275,6 +276,22 @@ impl Scorer {
         })
     }
 
+    /// The same, with a session of `engine` that takes over when this one fails.
+    pub(super) fn with_standby(self, other: &Self) -> Self {
+        let (first, second) = (self.session, Arc::clone(&other.session));
+        let session = Arc::new(Standby::new(first, second, other.engine));
+        let rows = session.rows();
+        session.permit_rows(rows);
+        Self {
+            verdict: Verdict {
+                rows,
+                ..self.verdict
+            },
+            session,
+            ..self
+        }
+    }
+
     /// The same, with a session that can be let go: `load` makes another one of it.
     pub(super) fn on_demand(self, clock: SharedClock, load: Load) -> Self {
         let on_demand = Arc::new(OnDemand::new(self.session, clock, load));
@@ -320,10 +337,11 @@ impl Scorer {
         &self.model
     }
 
-    /// The engine that computes it, such as `tract`.
+    /// The engine that computes it now, such as `tract`.
     #[must_use]
     pub fn engine(&self) -> &'static str {
-        self.engine
+        let takeover = self.session.takeover();
+        takeover.map_or(self.engine, |takeover| takeover.engine)
     }
 
     /// What it was held against before it could serve, and whether its rows are independent.

@@ -105,7 +105,36 @@ fn values_out_of_range_are_named_together() {
     let error = Profile::parse("test", &format!("colour = 1\n{}", BUILT_IN[0].1)).unwrap_err();
     assert!(error.to_string().contains("colour"), "{error}");
     let error = Profile::load("generic-toaster").unwrap_err().to_string();
-    assert!(error.contains("generic-cpu, generic-sd-card"), "{error}");
+    assert!(
+        error.contains("generic-cpu, generic-gpu, generic-sd-card"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_adapter_is_wanted_only_where_its_engine_is() {
+    let of = |name: &str, gpu: &str| {
+        let (_, text) = BUILT_IN.iter().find(|(found, _)| *found == name).unwrap();
+        Profile::parse("test", &format!("{text}\n[gpu]\n{gpu}\n"))
+    };
+    let profile = of(
+        "generic-gpu",
+        "kind = \"integrated\"\npci = \"0000:01:00.0\"",
+    )
+    .unwrap();
+    assert_eq!(profile.gpu.pci.as_deref(), Some("0000:01:00.0"));
+    let error = of("generic-cpu", "name = \"card\"")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("gpu: has an effect only"), "{error}");
+    let error = of("generic-gpu", "kind = \"fast\"")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("discrete"), "{error}");
+    let error = of("generic-gpu", "colour = \"red\"")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("colour"), "{error}");
 }
 
 #[test]

@@ -130,6 +130,10 @@ impl Encoder {
             .unwrap_or(Rounding::None)
     }
 
+    pub(super) fn host_nodes(&self) -> Vec<String> {
+        self.session.host_nodes()
+    }
+
     pub(super) fn resident(&self) -> ByteCount {
         self.session.resident()
     }

@@ -23,6 +23,7 @@ use super::maps::Names;
 use super::operator::Evaluation;
 use super::plan::{self, Plans};
 use super::recent::Recent;
+use super::session::Compute as _;
 use crate::engine::{LoadModelError, ModelForm, Rows, RunModelError, Session};
 use crate::tensor::{Tensor, TensorData, TensorSpec};
 use crate::tolerance::Rounding;
@@ -187,7 +188,7 @@ impl Session for ByValue {
             let free = inputs.iter().zip(&self.bound).filter(|(_, bound)| !**bound);
             let values = free.map(|(input, _)| convert::to_tract(input));
             let values = values.collect::<TractResult<TVec<_>>>()?;
-            let outputs = plans.value.get(&[])?.run(values)?;
+            let outputs = plans.value.run(&[], values)?;
             let outputs = outputs.iter().map(|output| convert::from_tract(output));
             outputs.collect::<TractResult<Vec<Tensor>>>()
         })?;

@@ -31,14 +31,14 @@ use crate::tolerance::Rounding;
 
 /// A typed graph, neither decluttered nor optimised.
 #[derive(Debug)]
-pub(super) struct Graph {
-    pub(super) model: TypedModel,
+pub(crate) struct Graph {
+    pub(crate) model: TypedModel,
     pub(super) inputs: Vec<TensorSpec>,
     pub(super) outputs: Vec<TensorSpec>,
     /// The axes of each input.
     pub(super) axes: Vec<Vec<Axis>>,
     /// The free symbols of the inputs.
-    pub(super) symbols: Vec<Symbol>,
+    pub(crate) symbols: Vec<Symbol>,
     /// The symbol of axis 0 of every input and output, where they share one.
     pub(super) batch: Option<usize>,
     /// What each output went through of rounding to 8 bits.
@@ -46,7 +46,7 @@ pub(super) struct Graph {
     /// What the numbers of its inputs and outputs are called.
     pub(super) names: Names,
     /// The size of the model file.
-    pub(super) file_bytes: u64,
+    pub(crate) file_bytes: u64,
 }
 
 impl Graph {

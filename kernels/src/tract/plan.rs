@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tract_onnx::prelude::{
-    IntoRunnable, Symbol, TValue, TVec, TractResult, TypedModel, TypedRunnableModel,
-    TypedSimpleState,
+    IntoRunnable, SpecialOps as _, Symbol, TValue, TVec, TractResult, TypedModel, TypedNode,
+    TypedRunnableModel, TypedSimpleState,
 };
 use tract_onnx::tract_hir::internal::{TDim, ToDim};
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
@@ -20,6 +20,7 @@ use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 use super::load::Graph;
 use super::operator::{Evaluation, held};
 use super::recent::{Bounds, Entry, Recent};
+use super::session::Compute;
 use super::simplify;
 
 /// How many concrete plans a session keeps.
@@ -32,7 +33,7 @@ const MOST_COPIES: u64 = 4;
 const FEW_BYTES: u64 = 64 << 20;
 
 /// How many plans are kept of a graph with so many bytes of weights.
-pub(super) fn bounds(weights: u64) -> Bounds {
+pub(crate) fn bounds(weights: u64) -> Bounds {
     Bounds {
         entries: MOST_PLANS,
         bytes: weights.saturating_mul(MOST_COPIES).max(FEW_BYTES),
@@ -106,25 +107,27 @@ impl Plans {
     }
 
     /// The plan for these extents of the graph's symbols, built if there is none.
-    pub(super) fn get(&self, extents: &[usize]) -> TractResult<PlanRef<'_>> {
+    fn get(&self, extents: &[usize]) -> TractResult<PlanRef<'_>> {
         match self {
             Self::One(plan) => Ok(PlanRef::Only(plan)),
             Self::PerShape(plans) => plans.get(extents).map(PlanRef::Shared),
         }
     }
+}
 
-    /// To how many rows a batch of `rows` is padded, where the session may; `None` when there is
-    /// nothing to gain.
-    pub(super) fn bucket(&self, rows: usize) -> Option<usize> {
+impl Compute for Plans {
+    fn bucket(&self, rows: usize) -> Option<usize> {
         match self {
             Self::One(_) => None,
-            Self::PerShape(_) => Some(rows.next_power_of_two())
-                .filter(|bucket| *bucket != rows && *bucket <= LARGEST_BUCKET),
+            Self::PerShape(_) => bucket(rows),
         }
     }
 
-    /// How many bytes the plans hold besides what came in the model file.
-    pub(super) fn resident(&self) -> u64 {
+    fn run(&self, extents: &[usize], inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        self.get(extents)?.run(inputs)
+    }
+
+    fn resident(&self) -> u64 {
         match self {
             Self::One(plan) => plan.constants,
             Self::PerShape(shaped) => constants(&shaped.model) + shaped.plans.bytes(),
@@ -132,8 +135,25 @@ impl Plans {
     }
 }
 
+/// The next larger batch that there are plans for; `None` for a batch that is one of them, or larger
+/// than all.
+pub(crate) fn bucket(rows: usize) -> Option<usize> {
+    Some(rows.next_power_of_two()).filter(|bucket| *bucket != rows && *bucket <= LARGEST_BUCKET)
+}
+
+/// `model` with these extents for its symbols.
+pub(crate) fn concrete(
+    model: &TypedModel,
+    symbols: &[Symbol],
+    extents: &[usize],
+) -> TractResult<TypedModel> {
+    let extents = extents.iter().map(|extent| extent.to_dim());
+    let values: HashMap<Symbol, TDim> = symbols.iter().cloned().zip(extents).collect();
+    model.set_symbols(&values)
+}
+
 /// A plan, borrowed or shared.
-pub(super) enum PlanRef<'a> {
+enum PlanRef<'a> {
     /// The only one.
     Only(&'a Plan),
     /// One of several; it may be dropped from the list while it runs.
@@ -142,7 +162,7 @@ pub(super) enum PlanRef<'a> {
 
 impl PlanRef<'_> {
     /// Runs the plan.
-    pub(super) fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         match self {
             Self::Only(plan) => plan.run(inputs),
             Self::Shared(plan) => plan.value.run(inputs),
@@ -162,13 +182,7 @@ pub(super) struct PerShape {
 impl PerShape {
     fn get(&self, extents: &[usize]) -> TractResult<Arc<Entry<Vec<usize>, Plan>>> {
         self.plans.get(extents, || {
-            let values: HashMap<Symbol, TDim> = self
-                .symbols
-                .iter()
-                .cloned()
-                .zip(extents.iter().map(|extent| extent.to_dim()))
-                .collect();
-            let plan = Plan::optimised(self.model.set_symbols(&values)?)?;
+            let plan = Plan::optimised(concrete(&self.model, &self.symbols, extents)?)?;
             let bytes = plan.constants;
             Ok((plan, bytes))
         })
@@ -184,7 +198,7 @@ impl PerShape {
 
 /// One runnable plan.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     runnable: Arc<TypedRunnableModel>,
     /// Idle states. A slot is only ever tried, never waited for.
     states: Box<[Mutex<Option<TypedSimpleState>>]>,
@@ -225,8 +239,31 @@ impl Plan {
         })
     }
 
+    /// The fastest plan of one node alone, whose inputs have the extents that the graph says.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn of_node(model: &TypedModel, node: &TypedNode) -> TractResult<Self> {
+        let mut alone = TypedModel {
+            symbols: model.symbols.clone(),
+            ..TypedModel::default()
+        };
+        let mut sources = TVec::new();
+        for (place, input) in node.inputs.iter().enumerate() {
+            let fact = model.outlet_fact(*input)?.without_value();
+            sources.push(alone.add_source(format!("input {place}"), fact)?);
+        }
+        let outputs = alone.wire_node(&node.name, node.op.clone(), &sources)?;
+        alone.select_output_outlets(&outputs)?;
+        Self::optimised(alone)
+    }
+
+    /// How many bytes its constants hold.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn resident(&self) -> u64 {
+        self.constants
+    }
+
     /// Runs it; any number of threads may.
-    pub(super) fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    pub(crate) fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let place = PLACE.get();
         let slots = || (0..STATES).filter_map(|step| self.states.get((place + step) % STATES));
         let idle = slots().find_map(|slot| slot.try_lock().ok()?.take());
@@ -247,7 +284,7 @@ impl Plan {
 
 /// The bytes of a graph's constants, those within our own operators included.
 fn constants(model: &TypedModel) -> u64 {
-    let of_node = |node: &tract_onnx::prelude::TypedNode| {
+    let of_node = |node: &TypedNode| {
         let Some(konst) = node.op_as::<Const>() else {
             let facts = model.node_input_facts(node.id).ok()?;
             let costs = node.op.cost(&facts).ok()?;

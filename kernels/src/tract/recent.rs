@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 
 /// A bounded list of values by key.
 #[derive(Debug)]
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     ready: ArcSwap<Vec<Arc<Entry<K, V>>>>,
     building: Mutex<()>,
     /// Counts uses, to tell which entry was used last.
@@ -24,23 +24,23 @@ pub(super) struct Recent<K, V> {
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) entries: usize,
-    pub(super) bytes: u64,
+pub(crate) struct Bounds {
+    pub(crate) entries: usize,
+    pub(crate) bytes: u64,
 }
 
 /// A value and when it was used last.
 #[derive(Debug)]
-pub(super) struct Entry<K, V> {
-    pub(super) key: K,
-    pub(super) value: V,
+pub(crate) struct Entry<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
     bytes: u64,
     used: AtomicU64,
 }
 
 impl<K: Debug, V> Recent<K, V> {
     /// Keeps at most this much.
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             ready: ArcSwap::default(),
             building: Mutex::new(()),
@@ -50,7 +50,7 @@ impl<K: Debug, V> Recent<K, V> {
     }
 
     /// The value of `key`, built if there is none, together with how many bytes it holds.
-    pub(super) fn get<Q, E>(
+    pub(crate) fn get<Q, E>(
         &self,
         key: &Q,
         build: impl FnOnce() -> Result<(V, u64), E>,
@@ -92,7 +92,7 @@ impl<K: Debug, V> Recent<K, V> {
     }
 
     /// How many bytes all hold that are ready.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.ready.load().iter().map(|entry| entry.bytes).sum()
     }
 
@@ -104,8 +104,8 @@ impl<K: Debug, V> Recent<K, V> {
     }
 
     /// What is ready, in the order in which it was built.
-    #[cfg(test)]
-    pub(super) fn entries(&self) -> Arc<Vec<Arc<Entry<K, V>>>> {
+    #[cfg(any(test, feature = "wgpu"))]
+    pub(crate) fn entries(&self) -> Arc<Vec<Arc<Entry<K, V>>>> {
         self.ready.load_full()
     }
 

@@ -1,9 +1,12 @@
 use std::path::Path;
 
 use edgeward_base::digest::Digest;
+use edgeward_base::units::ByteCount;
 
+use super::session::Compute as _;
 use super::*;
-use crate::tensor::DataType;
+use crate::engine::{Rows, RunModelError};
+use crate::tensor::{DataType, Tensor, TensorData};
 
 fn file(name: &str) -> ModelFile {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{name}.onnx"));
@@ -15,12 +18,12 @@ fn file(name: &str) -> ModelFile {
     }
 }
 
-fn session(name: &str) -> TractSession {
+fn session(name: &str) -> GraphSession<Plans> {
     let evaluation = operator::Evaluation::Kernel;
     let read = load::read(&file(name), evaluation).unwrap();
     let graph = load::graph(&read).unwrap();
     let plans = Plans::of(&graph, evaluation).unwrap();
-    TractSession::new(graph, plans)
+    GraphSession::new(graph, plans)
 }
 
 fn images(rows: usize) -> Tensor {
@@ -30,8 +33,8 @@ fn images(rows: usize) -> Tensor {
     Tensor::new(vec![rows, 2, 6, 6], TensorData::F32(values)).unwrap()
 }
 
-fn plans(session: &TractSession) -> &plan::PerShape {
-    match &session.plans {
+fn plans(session: &GraphSession<Plans>) -> &plan::PerShape {
+    match &session.compute {
         Plans::PerShape(plans) => plans,
         Plans::One(_) => panic!("a product of activations gets a plan per shape"),
     }
@@ -51,9 +54,9 @@ fn a_batch_is_padded_only_with_permission() {
 #[test]
 fn a_very_large_batch_is_never_padded() {
     let session = session("special/plan_per_shape");
-    assert_eq!(session.plans.bucket(3), Some(4));
-    assert_eq!(session.plans.bucket(4), None);
-    assert_eq!(session.plans.bucket(5000), None);
+    assert_eq!(session.compute.bucket(3), Some(4));
+    assert_eq!(session.compute.bucket(4), None);
+    assert_eq!(session.compute.bucket(5000), None);
 }
 
 #[test]
@@ -76,8 +79,8 @@ fn the_least_recently_used_plan_gives_way() {
 #[test]
 fn a_tabular_model_has_one_plan_and_is_never_padded() {
     let session = session("recorded/mixed_columns");
-    assert!(matches!(session.plans, Plans::One(_)));
-    assert_eq!(session.plans.bucket(3), None);
+    assert!(matches!(session.compute, Plans::One(_)));
+    assert_eq!(session.compute.bucket(3), None);
 }
 
 #[test]

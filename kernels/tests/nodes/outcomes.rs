@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use edgeward_kernels::engine::Engine;
 
-use crate::package;
+use crate::{engines, package};
 
 /// Of each case: nothing, or why it failed.
 pub(crate) type Outcomes = BTreeMap<String, Result<(), String>>;
@@ -114,7 +114,7 @@ fn take(line: &str, outcomes: &mut Outcomes) {
 pub(crate) fn tell(check: impl Fn(&dyn Engine, &Path) -> Result<(), String>) {
     let told = |variable| std::env::var(variable).unwrap();
     let (name, folder) = (told(ENGINE), PathBuf::from(told(FOLDER)));
-    let engines = edgeward_kernels::engines();
+    let engines = engines::all();
     let engine = engines.iter().find(|engine| engine.name() == name).unwrap();
     let from = told(FROM).parse().unwrap();
     for name in package::cases(&folder).iter().skip(from).step_by(PROCESSES) {

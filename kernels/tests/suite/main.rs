@@ -4,6 +4,8 @@
 mod boosted;
 #[cfg(test)]
 mod edges;
+#[cfg(all(test, feature = "wgpu"))]
+mod gpu;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]

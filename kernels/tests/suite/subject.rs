@@ -14,9 +14,30 @@ pub(crate) fn engines() -> Vec<Arc<dyn Engine>> {
 /// The engines that take models of a form.
 pub(crate) fn engines_for(form: ModelForm) -> Vec<Arc<dyn Engine>> {
     let mut engines = edgeward_kernels::engines();
+    #[cfg(feature = "wgpu")]
+    engines.extend(gpu());
     engines.retain(|engine| engine.takes(form));
     assert!(!engines.is_empty(), "this build has no engine for {form:?}");
     engines
+}
+
+/// The GPU engine on the best adapter, one for all tests. Without one the cases on it are skipped.
+#[cfg(feature = "wgpu")]
+pub(crate) fn gpu() -> Option<Arc<dyn Engine>> {
+    use edgeward_kernels::burn_wgpu::{BurnWgpuEngine, probe};
+    static GPU: std::sync::OnceLock<Option<Arc<dyn Engine>>> = std::sync::OnceLock::new();
+    let open = || {
+        let mut adapters = probe().adapters.into_iter();
+        let Some(usable) = adapters.find(|probed| probed.fault.is_none()) else {
+            edgeward_harness::skip(
+                "suite.gpu",
+                "no Vulkan driver of this machine has an adapter to use",
+            );
+            return None;
+        };
+        Some(Arc::new(BurnWgpuEngine::new(Ok(usable.adapter))) as Arc<dyn Engine>)
+    };
+    GPU.get_or_init(open).clone()
 }
 
 pub(crate) fn model_file(path: &Path) -> ModelFile {

@@ -183,6 +183,14 @@ async fn build_logs(
             verdict.rows,
             scorer.resident().0
         ));
+        if let Some(takeover) = scorer.session().takeover() {
+            let (engine, reason) = (takeover.engine, takeover.reason);
+            lines.push(format!("engine {engine} took over: {reason}"));
+        }
+        let host = scorer.session().host_nodes();
+        if !host.is_empty() {
+            lines.push(format!("on the CPU beside the device: {}", host.join(", ")));
+        }
     }
     lines.push(format!("{} {}", entity.deployment.as_str(), entity.message));
     let logs = lines.iter().map(|line| line.trim_end().to_owned() + "\n");

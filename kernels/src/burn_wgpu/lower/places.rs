@@ -1,0 +1,118 @@
+//! Where elements lie: axes, extents, parts, and tensors side by side.
+
+use burn_backend::ops::{FloatTensorOps as _, PadMode as BurnPad};
+use burn_backend::{Shape, Slice as BurnSlice};
+use burn_cubecl::ops::{permute, reshape};
+use burn_cubecl::tensor::CubeTensor;
+use burn_wgpu::CubeBackend;
+use tract_onnx::prelude::DatumType;
+use tract_onnx::tract_hir::tract_core::ops::array::{
+    Gather, MultiBroadcastTo, Pad, PadMode, Slice, TypedConcat,
+};
+use tract_onnx::tract_hir::tract_core::ops::change_axes::AxisOp;
+use tract_onnx::tract_hir::tract_core::ops::identity::Identity;
+
+use super::{Sight, Step, of_one, take};
+
+pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
+    if sight.output.of != DatumType::F32 {
+        return None;
+    }
+    if let Some(axes) = sight.op.downcast_ref::<AxisOp>() {
+        return Some(moved(sight, axes));
+    }
+    if sight.op.is::<Identity>() {
+        return Some(of_one(|tensor| tensor));
+    }
+    if sight.op.is::<MultiBroadcastTo>() {
+        let shape = Shape::from(sight.output.shape.to_vec());
+        let rank = sight.output.shape.len();
+        let lacking = rank.checked_sub(sight.shape(0).len())?;
+        let mut full = vec![1; lacking];
+        full.extend(sight.shape(0));
+        let full = Shape::from(full);
+        return Some(of_one(move |tensor| {
+            CubeBackend::float_expand(reshape(tensor, full.clone()), shape.clone())
+        }));
+    }
+    if let Some(concat) = sight.op.downcast_ref::<TypedConcat>() {
+        let axis = concat.axis;
+        return Some(Box::new(move |inputs| {
+            Ok(CubeBackend::float_cat(inputs.into_vec(), axis))
+        }));
+    }
+    if let Some(slice) = sight.op.downcast_ref::<Slice>() {
+        return part(sight, slice);
+    }
+    if let Some(pad) = sight.op.downcast_ref::<Pad>() {
+        return padded(pad);
+    }
+    let gather = sight.op.downcast_ref::<Gather>()?;
+    gathered(sight, gather)
+}
+
+fn moved(sight: &Sight<'_>, axes: &AxisOp) -> Step {
+    if let AxisOp::Move(from, to) = axes {
+        let mut order: Vec<usize> = (0..sight.shape(0).len()).collect();
+        let axis = order.remove(*from);
+        order.insert(*to, axis);
+        return of_one(move |tensor| permute(tensor, &order));
+    }
+    let shape = Shape::from(sight.output.shape.to_vec());
+    of_one(move |tensor| reshape(tensor, shape.clone()))
+}
+
+fn part(sight: &Sight<'_>, slice: &Slice) -> Option<Step> {
+    let start = isize::try_from(slice.start.to_i64().ok()?).ok()?;
+    let end = isize::try_from(slice.end.to_i64().ok()?).ok()?;
+    let whole = |extent: &usize| BurnSlice::new(0, isize::try_from(*extent).ok(), 1);
+    let mut slices: Vec<BurnSlice> = sight.shape(0).iter().map(whole).collect();
+    *slices.get_mut(slice.axis)? = BurnSlice::new(start, Some(end), 1);
+    Some(of_one(move |tensor| {
+        CubeBackend::float_slice(tensor, &slices)
+    }))
+}
+
+fn padded(pad: &Pad) -> Option<Step> {
+    let PadMode::Constant(value) = &pad.mode else {
+        return None;
+    };
+    let value = value.cast_to_scalar::<f32>().ok()?;
+    let pads = pad.pads.clone();
+    Some(of_one(move |tensor| fill(tensor, &pads, value)))
+}
+
+/// `tensor` with so many elements of `value` before and behind on each axis.
+pub(super) fn fill(tensor: CubeTensor, pads: &[(usize, usize)], value: f32) -> CubeTensor {
+    if pads.iter().all(|pad| *pad == (0, 0)) {
+        return tensor;
+    }
+    CubeBackend::float_pad(tensor, pads, BurnPad::Constant(value))
+}
+
+/// Rows of an axis by their indices, which are constants: nothing on the device says when one lies
+/// outside.
+fn gathered(sight: &Sight<'_>, gather: &Gather) -> Option<Step> {
+    let [data, indices] = sight.inputs.as_slice() else {
+        return None;
+    };
+    let known = indices.value.filter(|_| indices.of == DatumType::I64)?;
+    let extent = i64::try_from(*data.shape.get(gather.axis)?).ok()?;
+    let mut known = known
+        .try_as_plain_ram()
+        .ok()?
+        .as_slice::<i64>()
+        .ok()?
+        .iter();
+    if gather.output_type.is_some() || !known.all(|index| (0..extent).contains(index)) {
+        return None;
+    }
+    let count: usize = indices.shape.iter().product();
+    let (axis, shape) = (gather.axis, Shape::from(sight.output.shape.to_vec()));
+    Some(Box::new(move |inputs| {
+        let [data, indices] = take(inputs)?;
+        let flat = reshape(indices, Shape::from(vec![count]));
+        let rows = CubeBackend::float_select(data, axis, flat);
+        Ok(reshape(rows, shape.clone()))
+    }))
+}

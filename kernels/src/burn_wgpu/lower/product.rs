@@ -1,0 +1,137 @@
+//! Sums of products over axes: products of matrices, of any number of axes and in any order.
+
+use burn_backend::Shape;
+use burn_backend::ops::FloatTensorOps as _;
+use burn_cubecl::ops::{permute, reshape};
+use burn_cubecl::tensor::CubeTensor;
+use burn_wgpu::CubeBackend;
+use tract_onnx::prelude::DatumType;
+use tract_onnx::tract_hir::tract_core::ops::einsum::EinSum;
+
+use super::{Sight, Step, take, there};
+
+/// Which axes of the two inputs and of the output belong together.
+#[derive(Default)]
+struct Axes {
+    /// In both inputs and the output.
+    batch: Vec<[usize; 3]>,
+    /// In the left input and the output.
+    rows: Vec<[usize; 2]>,
+    /// In the right input and the output.
+    columns: Vec<[usize; 2]>,
+    /// In both inputs.
+    depth: Vec<[usize; 2]>,
+    /// Of one element, in one of the three tensors alone.
+    spare: [Vec<usize>; 3],
+}
+
+pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
+    let sum = sight.op.downcast_ref::<EinSum>()?;
+    let is_real = sight.is_real() && sum.operating_dt == DatumType::F32;
+    if !is_real || sum.q_params.is_some() || sight.inputs.len() != 2 {
+        return None;
+    }
+    let (left, right) = (sight.shape(0), sight.shape(1));
+    let axes = Axes::of(sum, [left, right])?;
+    let same = |[a, b]: &[usize; 2]| left.get(*a) == right.get(*b);
+    if !axes.depth.iter().all(same) {
+        return None;
+    }
+    // [batch.., rows, depth] x [batch.., depth, columns] = [batch.., rows, columns]
+    let rows = size(left, axes.rows.iter().map(|[a, _]| *a));
+    let depth = size(left, axes.depth.iter().map(|[a, _]| *a));
+    let columns = size(right, axes.columns.iter().map(|[b, _]| *b));
+    let left_batch = axes.batch.iter().map(|[a, _, _]| extent(left, *a));
+    let left_matrix: Vec<usize> = left_batch.chain([rows, depth]).collect();
+    let right_batch = axes.batch.iter().map(|[_, b, _]| extent(right, *b));
+    let right_matrix: Vec<usize> = right_batch.chain([depth, columns]).collect();
+    let orders = axes.orders();
+    let result = orders.result.iter();
+    let result = result.map(|axis| extent(&sight.output.shape, *axis));
+    let result = Shape::from(there(&result.collect::<Vec<usize>>()).to_vec());
+    let (left_matrix, right_matrix) = (Shape::from(left_matrix), Shape::from(right_matrix));
+    let back = inverse(&orders.result)?;
+    Some(Box::new(move |inputs| {
+        let [left, right] = take(inputs)?;
+        let left = reshape(ordered(left, &orders.left), left_matrix.clone());
+        let right = reshape(ordered(right, &orders.right), right_matrix.clone());
+        let product = CubeBackend::float_matmul(left, right);
+        Ok(ordered(reshape(product, result.clone()), &back))
+    }))
+}
+
+fn extent(shape: &[usize], axis: usize) -> usize {
+    shape.get(axis).copied().unwrap_or(1)
+}
+
+/// How many elements these axes have together.
+fn size(shape: &[usize], axes: impl Iterator<Item = usize>) -> usize {
+    axes.map(|axis| extent(shape, axis)).product()
+}
+
+/// In which order each tensor has its axes as a matrix.
+struct Orders {
+    left: Vec<usize>,
+    right: Vec<usize>,
+    result: Vec<usize>,
+}
+
+impl Axes {
+    /// `None` where an axis of several elements is summed alone, or one stands twice in a tensor.
+    fn of(sum: &EinSum, [left_shape, right_shape]: [&[usize]; 2]) -> Option<Self> {
+        let mut axes = Self::default();
+        for axis in sum.axes.iter_all_axes() {
+            let [left, right] = axis.inputs.as_slice() else {
+                return None;
+            };
+            let output = axis.outputs.first()?;
+            match (left.as_slice(), right.as_slice(), output.as_slice()) {
+                ([a], [b], [c]) => axes.batch.push([*a, *b, *c]),
+                ([a], [], [c]) => axes.rows.push([*a, *c]),
+                ([], [b], [c]) => axes.columns.push([*b, *c]),
+                ([a], [b], []) => axes.depth.push([*a, *b]),
+                // One element long, it adds nothing.
+                ([a], [], []) if left_shape.get(*a) == Some(&1) => axes.spare[0].push(*a),
+                ([], [b], []) if right_shape.get(*b) == Some(&1) => axes.spare[1].push(*b),
+                ([], [], [c]) => axes.spare[2].push(*c),
+                _ => return None,
+            }
+        }
+        Some(axes)
+    }
+
+    fn orders(&self) -> Orders {
+        let [mut left, mut right, mut result] = self.spare.clone();
+        for [a, b, c] in &self.batch {
+            left.push(*a);
+            right.push(*b);
+            result.push(*c);
+        }
+        left.extend(self.rows.iter().map(|[a, _]| a));
+        left.extend(self.depth.iter().map(|[a, _]| a));
+        right.extend(self.depth.iter().map(|[_, b]| b));
+        right.extend(self.columns.iter().map(|[b, _]| b));
+        result.extend(self.rows.iter().map(|[_, c]| c));
+        result.extend(self.columns.iter().map(|[_, c]| c));
+        Orders {
+            left,
+            right,
+            result,
+        }
+    }
+}
+
+/// `tensor` with its axes in this order; one without axes stays.
+fn ordered(tensor: CubeTensor, order: &[usize]) -> CubeTensor {
+    if order.is_sorted() {
+        return tensor;
+    }
+    permute(tensor, order)
+}
+
+/// The order that undoes `order`.
+fn inverse(order: &[usize]) -> Option<Vec<usize>> {
+    (0..order.len())
+        .map(|axis| order.iter().position(|place| *place == axis))
+        .collect()
+}

@@ -1,0 +1,344 @@
+//! The steps of a graph for one set of extents.
+//!
+//! A node that [`super::lower`] knows is a step on the device; any other is computed on the CPU, by a
+//! plan of tract's for this node alone. Tensors go over when a step on the other side wants them, at
+//! most once each way. Must never guess: what has no plan on either side fails to load.
+
+use std::fmt;
+use std::sync::Arc;
+
+use burn_cubecl::tensor::CubeTensor;
+use tract_onnx::prelude::{
+    DatumType, OutletId, Symbol, TValue, TVec, Tensor, TractResult, TypedModel, TypedNode, tvec,
+};
+use tract_onnx::tract_hir::internal::{ensure, format_err};
+use tract_onnx::tract_hir::tract_core::ops::konst::Const;
+use tract_onnx::tract_hir::tract_core::ops::source::TypedSource;
+
+use super::device::Device;
+use super::lower::{Step, lower};
+use super::weights::Weights;
+use crate::tract::{Compute, Entry, Graph, HostPlan, Recent, bucket, concrete, plan_bounds};
+
+/// The plans of a session.
+#[derive(Debug)]
+pub(super) struct DevicePlans {
+    /// Decluttered, with symbols.
+    model: TypedModel,
+    symbols: Vec<Symbol>,
+    device: Arc<Device>,
+    weights: Weights,
+    plans: Recent<Vec<usize>, DevicePlan>,
+}
+
+impl DevicePlans {
+    /// The plans of `graph`, of which none is built yet.
+    pub(super) fn new(graph: &Graph, device: Arc<Device>) -> TractResult<Self> {
+        Ok(Self {
+            model: graph.model.clone().into_decluttered()?,
+            symbols: graph.symbols.clone(),
+            device,
+            weights: Weights::default(),
+            plans: Recent::new(plan_bounds(graph.file_bytes)),
+        })
+    }
+
+    fn get(&self, extents: &[usize]) -> TractResult<Arc<Entry<Vec<usize>, DevicePlan>>> {
+        self.plans.get(extents, || {
+            let model = concrete(&self.model, &self.symbols, extents)?;
+            let plan = DevicePlan::build(&model, &self.device, &self.weights)?;
+            let bytes = plan.host_bytes;
+            Ok((plan, bytes))
+        })
+    }
+}
+
+impl Compute for DevicePlans {
+    fn bucket(&self, rows: usize) -> Option<usize> {
+        bucket(rows)
+    }
+
+    fn run(&self, extents: &[usize], inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        self.device.alone(|| {
+            let plan = self.get(extents)?;
+            plan.value.run(&self.device, inputs)
+        })
+    }
+
+    fn resident(&self) -> u64 {
+        self.weights.bytes() + self.plans.bytes()
+    }
+
+    fn host_nodes(&self) -> Vec<String> {
+        let plans = self.plans.entries();
+        let most = plans.iter().max_by_key(|plan| plan.value.host.len());
+        most.map(|plan| plan.value.host.clone()).unwrap_or_default()
+    }
+}
+
+/// A tensor, on one side or on both.
+#[derive(Debug, Clone, Default)]
+struct Value {
+    host: Option<TValue>,
+    device: Option<CubeTensor>,
+}
+
+/// One plan.
+#[derive(Debug)]
+pub(super) struct DevicePlan {
+    /// What stands in each slot before the first step.
+    constants: Vec<(usize, Value)>,
+    inputs: Vec<usize>,
+    nodes: Vec<Node>,
+    outputs: Vec<usize>,
+    /// The element type and the number of axes of each slot.
+    types: Vec<(DatumType, usize)>,
+    /// The nodes on the CPU, each as `Operator (name)`.
+    host: Vec<String>,
+    /// What the plans on the CPU hold.
+    host_bytes: u64,
+}
+
+struct Node {
+    name: String,
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
+    side: Side,
+    /// The slots that nobody reads behind this node.
+    done: Vec<usize>,
+}
+
+enum Side {
+    Device(Step),
+    Host(HostPlan),
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = match self.side {
+            Side::Device(_) => "device",
+            Side::Host(_) => "CPU",
+        };
+        write!(f, "{} on the {side}", self.name)
+    }
+}
+
+/// Numbers the tensors of a graph.
+struct Slots {
+    /// The first slot of each node.
+    first: Vec<usize>,
+    types: Vec<(DatumType, usize)>,
+}
+
+impl Slots {
+    fn of(model: &TypedModel) -> Self {
+        let mut slots = Self {
+            first: Vec::with_capacity(model.nodes().len()),
+            types: Vec::new(),
+        };
+        for node in model.nodes() {
+            slots.first.push(slots.types.len());
+            let facts = node.outputs.iter().map(|output| &output.fact);
+            let types = facts.map(|fact| (fact.datum_type, fact.rank()));
+            slots.types.extend(types);
+        }
+        slots
+    }
+
+    fn place(&self, outlet: OutletId) -> TractResult<usize> {
+        let first = self.first.get(outlet.node);
+        let first = first.ok_or_else(|| format_err!("no node {}", outlet.node))?;
+        Ok(first + outlet.slot)
+    }
+
+    fn places(&self, outlets: &[OutletId]) -> TractResult<Vec<usize>> {
+        outlets.iter().map(|outlet| self.place(*outlet)).collect()
+    }
+}
+
+impl DevicePlan {
+    fn build(model: &TypedModel, device: &Arc<Device>, weights: &Weights) -> TractResult<Self> {
+        let slots = Slots::of(model);
+        let mut plan = Self {
+            constants: Vec::new(),
+            inputs: slots.places(model.input_outlets()?)?,
+            nodes: Vec::new(),
+            outputs: slots.places(model.output_outlets()?)?,
+            types: Vec::new(),
+            host: Vec::new(),
+            host_bytes: 0,
+        };
+        for id in model.eval_order()? {
+            plan.add(model, model.node(id), &slots)?;
+        }
+        ensure!(
+            plan.nodes.len() > plan.host.len() || plan.nodes.is_empty(),
+            "none of its operators has a form for the device: {}",
+            plan.host.join(", ")
+        );
+        plan.types = slots.types;
+        plan.settle();
+        plan.upload(device, weights)?;
+        Ok(plan)
+    }
+
+    fn add(&mut self, model: &TypedModel, node: &TypedNode, slots: &Slots) -> TractResult<()> {
+        if node.op_is::<TypedSource>() {
+            return Ok(());
+        }
+        if let Some(konst) = node.op_as::<Const>() {
+            let value = Value {
+                host: Some(TValue::from_const(Arc::clone(konst.val()))),
+                device: None,
+            };
+            self.constants.push((slots.place(node.id.into())?, value));
+            return Ok(());
+        }
+        let side = if let Some(step) = lower(model, node)? {
+            Side::Device(step)
+        } else {
+            self.host
+                .push(format!("{} ({})", node.op().name(), node.name));
+            let plan = HostPlan::of_node(model, node)?;
+            self.host_bytes += plan.resident();
+            Side::Host(plan)
+        };
+        let first = slots.place(node.id.into())?;
+        self.nodes.push(Node {
+            name: node.name.clone(),
+            inputs: slots.places(&node.inputs)?,
+            outputs: (first..first + node.outputs.len()).collect(),
+            side,
+            done: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Finds behind which node each tensor is needed no more.
+    fn settle(&mut self) {
+        let mut needed: Vec<usize> = self.outputs.clone();
+        needed.extend(self.constants.iter().map(|(slot, _)| *slot));
+        for node in self.nodes.iter_mut().rev() {
+            for slot in node.inputs.iter().chain(&node.outputs) {
+                if !needed.contains(slot) {
+                    needed.push(*slot);
+                    node.done.push(*slot);
+                }
+            }
+        }
+    }
+
+    /// Puts the constants on the device that steps there read.
+    fn upload(&mut self, device: &Device, weights: &Weights) -> TractResult<()> {
+        let on_device = self.nodes.iter();
+        let on_device = on_device.filter(|node| matches!(node.side, Side::Device(_)));
+        let read: Vec<usize> = on_device.flat_map(|node| node.inputs.clone()).collect();
+        for (slot, value) in &mut self.constants {
+            let lives = self
+                .types
+                .get(*slot)
+                .is_some_and(|(of, _)| lives_there(*of));
+            let constant = value.host.as_ref().and_then(TValue::as_arc_tensor);
+            if let (true, true, Some(tensor)) = (lives, read.contains(slot), constant) {
+                value.device = Some(weights.get(device, tensor)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self, device: &Device, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let mut values = Values {
+            device,
+            types: &self.types,
+            values: vec![Value::default(); self.types.len()],
+        };
+        for (slot, constant) in &self.constants {
+            *values.at(*slot)? = constant.clone();
+        }
+        for (slot, input) in self.inputs.iter().zip(inputs) {
+            values.at(*slot)?.host = Some(input);
+        }
+        for node in &self.nodes {
+            let answers: Vec<Value> = match &node.side {
+                Side::Device(step) => vec![Value {
+                    host: None,
+                    device: Some(step(values.on_device(&node.inputs)?)?),
+                }],
+                Side::Host(plan) => {
+                    let answers = plan.run(values.on_host(&node.inputs)?)?;
+                    answers.into_iter().map(Value::of_host).collect()
+                }
+            };
+            for (slot, answer) in node.outputs.iter().zip(answers) {
+                *values.at(*slot)? = answer;
+            }
+            for slot in &node.done {
+                *values.at(*slot)? = Value::default();
+            }
+        }
+        values.on_host(&self.outputs)
+    }
+}
+
+impl Value {
+    fn of_host(value: TValue) -> Self {
+        Self {
+            host: Some(value),
+            device: None,
+        }
+    }
+}
+
+/// The tensors of a run.
+struct Values<'p> {
+    device: &'p Device,
+    types: &'p [(DatumType, usize)],
+    values: Vec<Value>,
+}
+
+impl Values<'_> {
+    fn at(&mut self, slot: usize) -> TractResult<&mut Value> {
+        let value = self.values.get_mut(slot);
+        value.ok_or_else(|| format_err!("no tensor {slot}"))
+    }
+
+    fn on_device(&mut self, slots: &[usize]) -> TractResult<TVec<CubeTensor>> {
+        let mut tensors = tvec![];
+        for slot in slots {
+            let device = self.device;
+            let value = self.at(*slot)?;
+            let tensor = match (&value.device, &value.host) {
+                (Some(tensor), _) => tensor.clone(),
+                (None, Some(host)) => value.device.insert(device.upload(host)?).clone(),
+                (None, None) => return Err(format_err!("tensor {slot} was never computed")),
+            };
+            tensors.push(tensor);
+        }
+        Ok(tensors)
+    }
+
+    fn on_host(&mut self, slots: &[usize]) -> TractResult<TVec<TValue>> {
+        let mut tensors = tvec![];
+        for slot in slots {
+            let device = self.device;
+            let of = self.types.get(*slot).copied();
+            let of = of.ok_or_else(|| format_err!("no tensor {slot}"))?;
+            let value = self.at(*slot)?;
+            let tensor = match (&value.host, value.device.clone()) {
+                (Some(tensor), _) => tensor.clone(),
+                (None, Some(there)) => {
+                    let tensor: Tensor = device.download(there, of)?;
+                    value.host.insert(tensor.into()).clone()
+                }
+                (None, None) => return Err(format_err!("tensor {slot} was never computed")),
+            };
+            tensors.push(tensor);
+        }
+        Ok(tensors)
+    }
+}
+
+/// Whether tensors of that type can be on the device.
+pub(super) fn lives_there(of: DatumType) -> bool {
+    matches!(of, DatumType::F32 | DatumType::Bool | DatumType::I64)
+}

@@ -1,0 +1,139 @@
+//! The GPU engine in the real binary: what is found out about adapters, and what happens without one.
+//!
+//! A software rasteriser stands for the card where the machine has none. A box takes one only when its
+//! profile names nothing else.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use edgeward_harness::device::{Device, DeviceOptions};
+use edgeward_harness::{edgeward as edgeward_binary, skip};
+use serde_json::{Value, json};
+
+use crate::samples::{Golden, folder};
+
+/// The loader reads its drivers from this file alone.
+const DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
+
+fn profile(engines: &str, gpu: &str) -> String {
+    format!(
+        "name = \"gpu\"\ncommit_interval = \"1s\"\nrow_budget = \"256MB\"\n\
+         memory_ceiling = \"1GiB\"\nscale_to_zero_after = \"30m\"\nengines = {engines}\n\
+         [workload_sizes]\nsmall = 25\nmedium = 50\nlarge = 100\n{gpu}"
+    )
+}
+
+/// A box of that profile that serves the convolutional network of the samples.
+fn serving(profile: &str, drivers: Option<&Path>) -> Device {
+    let options = DeviceOptions {
+        config: "[profile]\nname = \"./gpu.toml\"\n".to_owned(),
+        ..DeviceOptions::default()
+    };
+    let mut device = Device::new(&options);
+    if let Some(drivers) = drivers {
+        for variable in DRIVERS {
+            device.set_environment(variable, drivers);
+        }
+    }
+    fs::write(device.folder().join("gpu.toml"), profile).unwrap();
+    device.start();
+    let path = folder("digits", 1);
+    let import = ["model", "import", path.to_str().unwrap(), "--name"];
+    let version = ["main.default.digits", "--version", "1"];
+    device
+        .edgeward(&[&import[..], &version[..]].concat())
+        .success();
+    let config = json!({"served_entities": [
+        {"name": "reader", "entity_name": "main.default.digits", "entity_version": "1"},
+    ]});
+    let created = device.client().post(
+        "/api/2.0/serving-endpoints",
+        &json!({"name": "digits", "config": config}),
+    );
+    assert_eq!(created.status, 200, "{}", created.text());
+    device
+}
+
+fn logs(device: &mut Device) -> String {
+    let route = "/api/2.0/serving-endpoints/digits/served-models/reader/build-logs";
+    let logs = device.client().get(route);
+    assert_eq!(logs.status, 200, "{}", logs.text());
+    logs.json()["logs"].as_str().unwrap().to_owned()
+}
+
+fn answers(device: &mut Device) {
+    let golden = Golden::of("digits", 1);
+    let reply = device
+        .client()
+        .post("/serving-endpoints/digits/invocations", &golden.body);
+    golden.assert_answers_in_single_precision(&reply);
+}
+
+/// What the machine's adapters are good for, with these drivers.
+fn probe(drivers: Option<&Path>) -> Value {
+    let mut command = Command::new(edgeward_binary());
+    command.args(["device", "probe", "--output", "json"]);
+    for variable in DRIVERS {
+        command.envs(drivers.map(|drivers| (variable, drivers)));
+    }
+    let printed = command.output().unwrap();
+    assert!(printed.status.success(), "{printed:?}");
+    serde_json::from_slice(&printed.stdout).unwrap()
+}
+
+#[test]
+fn a_model_is_served_on_the_adapter_that_the_profile_names() {
+    let report = probe(None);
+    let adapters = report["adapters"].as_array().unwrap();
+    let Some(usable) = adapters.iter().find(|adapter| adapter["fault"].is_null()) else {
+        return skip(
+            "process.gpu",
+            "no Vulkan driver of this machine has an adapter to use",
+        );
+    };
+    let kind = format!("[gpu]\nkind = {}\n", usable["kind"]);
+    let mut device = serving(&profile("[\"burn-wgpu\"]", &kind), None);
+    answers(&mut device);
+    let logs = logs(&mut device);
+    assert!(
+        logs.contains("engine burn-wgpu, verified: Framework"),
+        "{logs}"
+    );
+    assert!(!logs.contains("on the CPU beside the device"), "{logs}");
+}
+
+#[test]
+fn without_a_driver_there_is_no_adapter_and_the_processor_serves() {
+    let nowhere = Path::new("/nonexistent/driver.json");
+    let engines = "[\"burn-wgpu\", \"tract\", \"trees\"]";
+    let mut device = serving(&profile(engines, ""), Some(nowhere));
+    assert_eq!(probe(Some(nowhere)), json!({"adapters": []}));
+    answers(&mut device);
+    let logs = logs(&mut device);
+    assert!(logs.contains("engine tract"), "{logs}");
+}
+
+#[test]
+fn a_box_that_may_only_use_a_card_it_does_not_have_says_so() {
+    let mut device = Device::new(&DeviceOptions {
+        config: "[profile]\nname = \"./gpu.toml\"\n".to_owned(),
+        ..DeviceOptions::default()
+    });
+    let only = profile(
+        "[\"burn-wgpu\"]",
+        "[gpu]\nname = \"a card of the future\"\n",
+    );
+    fs::write(device.folder().join("gpu.toml"), only).unwrap();
+    device.start();
+    let path = folder("digits", 1);
+    let import = ["model", "import", path.to_str().unwrap(), "--name"];
+    let version = ["main.default.digits", "--version", "1"];
+    let refused = device.edgeward(&[&import[..], &version[..]].concat());
+    assert_ne!(refused.code, Some(0));
+    let said = &refused.stderr;
+    assert!(
+        said.contains("burn-wgpu") && said.contains("not what the profile wants"),
+        "{said}"
+    );
+}
