@@ -10,7 +10,7 @@
 //! Only this engine knows burn, cubecl and wgpu. Nothing outside it sees their types. It uses WGSL
 //! shaders alone: Mesa's compiler crashes on the others. Opening a device loads drivers of strangers,
 //! which may take the process with them, so nothing here does it before somebody has tried it in
-//! another process: see [`probe`].
+//! another process: see [`probe()`].
 
 use std::sync::{Arc, OnceLock};
 
