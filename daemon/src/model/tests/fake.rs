@@ -183,6 +183,59 @@ impl Engine for FakeEngine {
     }
 }
 
+/// An engine that computes on a card which can be pulled.
+#[derive(Debug)]
+pub(in crate::model) struct FakeDevice {
+    engine: Arc<FakeEngine>,
+    software: bool,
+    pulled: Arc<AtomicBool>,
+}
+
+impl FakeDevice {
+    /// Computes as `engine` does; a `software` one only pretends to be a card.
+    pub(in crate::model) fn of(engine: Arc<FakeEngine>, software: bool) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            software,
+            pulled: Arc::default(),
+        })
+    }
+
+    pub(in crate::model) fn pull(&self) {
+        self.pulled.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Engine for FakeDevice {
+    fn name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    fn takes(&self, form: ModelForm) -> bool {
+        self.engine.takes(form)
+    }
+
+    fn hardware(&self) -> Option<String> {
+        Some("a card".to_owned())
+    }
+
+    fn is_software(&self) -> bool {
+        self.software
+    }
+
+    fn load(&self, model: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {
+        let (session, pulled) = (self.engine.load(model)?, Arc::clone(&self.pulled));
+        let (inputs, outputs) = (session.inputs().to_vec(), session.outputs().to_vec());
+        Ok(FakeSession::failing(inputs, outputs, move |tensors| {
+            if pulled.load(Ordering::SeqCst) {
+                let reason = "the card is gone".to_owned();
+                return Err(RunModelError::Engine { reason });
+            }
+            session.run(tensors)
+        }))
+    }
+}
+
 /// An input or output of a fake session.
 pub(in crate::model) fn spec(
     name: &str,

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use edgeward_base::clock::TestClock;
 use edgeward_kernels::engine::Engine;
+use edgeward_kernels::tensor::{Tensor, TensorData};
 use edgeward_kernels::verify::Verified;
 
+use super::fake::FakeDevice;
 use super::{FakeEngine, GOLDEN, TestBox, input, model, write_mlflow};
 use crate::model::{LoadModelVersionError, ModelStore};
 
@@ -66,6 +68,48 @@ async fn of_several_engines_the_quickest_that_is_right_serves() {
     let boot = site.boot();
     import(&site, &boot.models).await;
     assert_eq!(boot.models.load(&model(SUM)).unwrap().engine(), "quick");
+    boot.shut().await;
+}
+
+#[tokio::test]
+async fn what_only_pretends_to_be_a_card_serves_where_nothing_else_does() {
+    let clock = TestClock::at(0);
+    let slow = FakeEngine::taking("slow", &clock, Duration::from_millis(5));
+    let quick = FakeEngine::taking("quick", &clock, Duration::from_millis(1));
+    let rasteriser = FakeDevice::of(quick, true);
+    let mut site = TestBox::with(vec![Arc::clone(&rasteriser) as _, slow]);
+    site.clock = clock;
+    let boot = site.boot();
+    import(&site, &boot.models).await;
+    assert_eq!(boot.models.load(&model(SUM)).unwrap().engine(), "slow");
+    boot.shut().await;
+    site.engines = vec![rasteriser];
+    let boot = site.boot();
+    assert_eq!(boot.models.load(&model(SUM)).unwrap().engine(), "quick");
+    boot.shut().await;
+}
+
+#[tokio::test]
+async fn when_a_card_is_pulled_the_other_engine_answers_even_after_scaling_to_zero() {
+    let clock = TestClock::at(0);
+    let slow = FakeEngine::taking("slow", &clock, Duration::from_millis(5));
+    let quick = FakeEngine::taking("quick", &clock, Duration::from_millis(1));
+    let card = FakeDevice::of(quick, false);
+    let mut site = TestBox::with(vec![Arc::clone(&card) as _, slow]);
+    site.clock = clock;
+    let boot = site.boot();
+    import(&site, &boot.models).await;
+    let scorer = boot.models.load(&model(SUM)).unwrap();
+    let row = Tensor::new(vec![1, 2], TensorData::F32(vec![1.0, 2.0])).unwrap();
+    let answers = || scorer.session().run(std::slice::from_ref(&row)).unwrap();
+    let expected = TensorData::F32(vec![3.0]);
+    assert_eq!((answers()[0].data(), scorer.engine()), (&expected, "quick"));
+    card.pull();
+    assert_eq!((answers()[0].data(), scorer.engine()), (&expected, "slow"));
+    let takeover = scorer.session().takeover().unwrap();
+    assert!(takeover.reason.contains("the card is gone"), "{takeover:?}");
+    assert!(scorer.scale_to_zero());
+    assert_eq!((answers()[0].data(), scorer.engine()), (&expected, "slow"));
     boot.shut().await;
 }
 
