@@ -14,6 +14,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use edgeward_base::error::chain;
+
 use crate::adapter::{Adapter, AdapterKind};
 use crate::engine::{Engine, LoadModelError, ModelFile, ModelForm, Session};
 use crate::tract;
@@ -56,7 +58,7 @@ impl BurnWgpuEngine {
         let adapter = self.adapter.as_ref().map_err(|reason| unusable(reason))?;
         let open = || {
             let opened = Device::open(adapter);
-            opened.map(Arc::new).map_err(|error| whole(&error))
+            opened.map(Arc::new).map_err(|error| chain(&error))
         };
         let device = self.device.get_or_init(open);
         let device = device.as_ref().map_err(|reason| unusable(reason))?;
@@ -94,18 +96,6 @@ fn unusable(reason: &str) -> LoadModelError {
     LoadModelError::Engine {
         reason: reason.to_owned(),
     }
-}
-
-/// An error and everything below it, as one text.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(source) = below {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        below = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use edgeward_harness::device::{Device, DeviceOptions};
 use edgeward_harness::{edgeward as edgeward_binary, skip};
 use serde_json::{Value, json};
 
-use crate::samples::{Golden, folder};
+use crate::samples::{Golden, folder, serve_digits};
 
 /// The loader reads its drivers from this file alone.
 const DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
@@ -38,20 +38,7 @@ fn serving(profile: &str, drivers: Option<&Path>) -> Device {
     }
     fs::write(device.folder().join("gpu.toml"), profile).unwrap();
     device.start();
-    let path = folder("digits", 1);
-    let import = ["model", "import", path.to_str().unwrap(), "--name"];
-    let version = ["main.default.digits", "--version", "1"];
-    device
-        .edgeward(&[&import[..], &version[..]].concat())
-        .success();
-    let config = json!({"served_entities": [
-        {"name": "reader", "entity_name": "main.default.digits", "entity_version": "1"},
-    ]});
-    let created = device.client().post(
-        "/api/2.0/serving-endpoints",
-        &json!({"name": "digits", "config": config}),
-    );
-    assert_eq!(created.status, 200, "{}", created.text());
+    serve_digits(&mut device);
     device
 }
 

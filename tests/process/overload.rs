@@ -18,7 +18,7 @@ use edgeward_harness::http::{Client, Reply};
 use edgeward_harness::{floors, wait};
 use serde_json::{Value, json};
 
-use crate::samples::{Golden, folder};
+use crate::samples::{Golden, serve_digits};
 
 const NAME: &str = "process.overload";
 const ENDPOINT: &str = "/serving-endpoints/digits/invocations";
@@ -46,20 +46,7 @@ fn device() -> Device {
     let mut device = Device::new(&options);
     fs::write(device.folder().join("small.toml"), PROFILE).unwrap();
     device.start();
-    let path = folder("digits", 1);
-    let import = ["model", "import", path.to_str().unwrap(), "--name"];
-    let version = ["main.default.digits", "--version", "1"];
-    device
-        .edgeward(&[&import[..], &version[..]].concat())
-        .success();
-    let config = json!({"served_entities": [
-        {"name": "reader", "entity_name": "main.default.digits", "entity_version": "1"},
-    ]});
-    let created = device.client().post(
-        "/api/2.0/serving-endpoints",
-        &json!({"name": "digits", "config": config}),
-    );
-    assert_eq!(created.status, 200, "{}", created.text());
+    serve_digits(&mut device);
     device
 }
 

@@ -3,12 +3,31 @@
 use std::fs;
 use std::path::PathBuf;
 
+use edgeward_harness::device::Device;
 use edgeward_harness::http::Reply;
 use serde_json::{Value, json};
 
 /// The MLflow directory of a sample version.
 pub(crate) fn folder(model: &str, version: u64) -> PathBuf {
     edgeward_harness::workspace().join(format!("daemon/samples/{model}/{version}"))
+}
+
+/// Imports the convolutional network and serves it at the endpoint `digits`, its entity `reader`.
+pub(crate) fn serve_digits(device: &mut Device) {
+    let path = folder("digits", 1);
+    let import = ["model", "import", path.to_str().unwrap(), "--name"];
+    let version = ["main.default.digits", "--version", "1"];
+    device
+        .edgeward(&[&import[..], &version[..]].concat())
+        .success();
+    let config = json!({"served_entities": [
+        {"name": "reader", "entity_name": "main.default.digits", "entity_version": "1"},
+    ]});
+    let created = device.client().post(
+        "/api/2.0/serving-endpoints",
+        &json!({"name": "digits", "config": config}),
+    );
+    assert_eq!(created.status, 200, "{}", created.text());
 }
 
 /// Rows, and the framework's own answers to them.

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use edgeward_base::clock::SharedClock;
+use edgeward_base::error::chain;
 use edgeward_kernels::engine::{Engine, LoadModelError, ModelForm, Rows, RunModelError, Session};
 use edgeward_kernels::standby::Standby;
 use edgeward_kernels::verify::{Verdict, Verified, VerifyModelError, verify};
@@ -22,7 +23,8 @@ use super::version::Version;
 /// Runs over the known inputs; the quickest counts, because everything else only slows one down.
 const MEASURED_RUNS: usize = 5;
 
-/// Why one engine may not serve a version.
+/// Why one engine may not serve a version. It stands in a list, where no chain of sources can follow it, so each is
+/// shown with all that caused it.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineRefusal {
     /// It takes models of other forms.
@@ -32,33 +34,20 @@ pub enum EngineRefusal {
         form: &'static str,
     },
     /// It cannot load the model.
-    #[error("{}", whole(.0))]
+    #[error("{}", chain(.0))]
     Load(LoadModelError),
     /// The signature does not fit the graph.
-    #[error("{}", whole(.0))]
+    #[error("{}", chain(.0))]
     Bind(BindModelError),
     /// The known answers that came with the model cannot be used.
-    #[error("{}", whole(.0))]
+    #[error("{}", chain(.0))]
     KnownAnswers(ReadKnownAnswersError),
     /// It did not reproduce the known answers.
-    #[error("{}", whole(.0))]
+    #[error("{}", chain(.0))]
     Verify(VerifyModelError),
     /// It proved itself and then failed while it was measured.
-    #[error("{}", whole(.0))]
+    #[error("{}", chain(.0))]
     Measure(RunModelError),
-}
-
-/// An error and everything below it, as one text: a refusal stands in a list, where no chain of
-/// sources can follow it.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(source) = below {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        below = source.source();
-    }
-    text
 }
 
 /// No engine of this build can serve a version.

@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn_backend::ops::FloatTensorOps as _;
 use burn_wgpu::CubeBackend;
+use edgeward_base::error::chain;
 use tract_onnx::prelude::{DatumType, Tensor, TractResult};
 
 use super::adapter;
 use super::device::Device;
-use super::whole;
 use crate::adapter::{Adapter, ProbeReport, Probed};
 
 /// Tries every adapter.
@@ -30,7 +30,7 @@ pub fn probe() -> ProbeReport {
 fn fault(adapter: &Adapter) -> Option<String> {
     let device = match Device::open(adapter) {
         Ok(device) => device,
-        Err(error) => return Some(whole(&error)),
+        Err(error) => return Some(chain(&error)),
     };
     match device.alone(|| computes(&device)) {
         Ok(true) => None,
