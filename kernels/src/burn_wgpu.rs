@@ -4,6 +4,8 @@
 //! adapter   what the machine's Vulkan loader offers
 //! device    one of them, opened: memory, transfers, and whether it still lives
 //! lower     a node of the graph -> a step on the device, or nothing
+//! packed    weights of 8 and 4 bits, and our own kernels over them
+//! sequence  recurrent operators: one kernel for all steps
 //! plan      the steps of a graph for one set of extents; what is not lowered runs on the CPU
 //! ```
 //!
@@ -23,8 +25,10 @@ use crate::tract;
 mod adapter;
 mod device;
 mod lower;
+mod packed;
 mod plan;
 mod probe;
+mod sequence;
 mod weights;
 
 pub use device::OpenDeviceError;

@@ -45,7 +45,11 @@ use plan::Plans;
 #[cfg(feature = "wgpu")]
 pub(crate) use plan::{Plan as HostPlan, bounds as plan_bounds, bucket, concrete};
 #[cfg(feature = "wgpu")]
+pub(crate) use quantised::{Affine, Along, Quantised, Taps, quantised};
+#[cfg(feature = "wgpu")]
 pub(crate) use recent::{Entry, Recent};
+#[cfg(feature = "wgpu")]
+pub(crate) use recurrent::{Function, RecurrentForm, RecurrentKind, RecurrentOutput, recurrent};
 #[cfg(feature = "wgpu")]
 pub(crate) use session::Compute;
 use session::GraphSession;
@@ -98,7 +102,7 @@ pub(crate) fn open_on<C: Compute + 'static>(
     compute: impl FnOnce(&Graph) -> tract_onnx::prelude::TractResult<C>,
 ) -> Result<Arc<dyn Session>, LoadModelError> {
     guarded(|| {
-        let graph = load::graph(&load::read(model, operator::Evaluation::Reference)?)?;
+        let graph = load::graph(&load::read(model, operator::Evaluation::Device)?)?;
         let compute = compute(&graph).map_err(|error| engine_failure(&error))?;
         Ok(Arc::new(GraphSession::new(graph, compute)) as Arc<dyn Session>)
     })

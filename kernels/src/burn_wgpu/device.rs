@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use burn::tensor::wgpu::{WgpuSetup, wgpu};
 use burn_backend::ops::{BoolTensorOps as _, FloatTensorOps as _, IntTensorOps as _};
-use burn_backend::{DataError, DeviceOps as _, Shape, TensorData, TensorMetadata as _};
+use burn_backend::{DType, DataError, DeviceOps as _, Shape, TensorData, TensorMetadata as _};
 use burn_cubecl::tensor::CubeTensor;
 use burn_wgpu::CubeBackend;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _};
 use cubecl::future::block_on;
+use cubecl::prelude::CubeElement;
 use tract_onnx::prelude::{DatumType, TractError, TractResult};
 use tract_onnx::tract_hir::internal::{Tensor, bail, format_err};
 
@@ -156,14 +157,38 @@ impl Device {
         (usage.bytes_in_use, usage.bytes_reserved)
     }
 
-    /// Puts a tensor of a type that lives there onto the device.
-    pub(super) fn upload(&self, tensor: &Tensor) -> TractResult<CubeTensor> {
-        let shape = Shape::from(there(tensor.shape()).to_vec());
-        let bytes = tensor.volume() * tensor.datum_type().size_of();
+    /// Puts numbers of the element type `of` onto the device.
+    pub(super) fn numbers<N: CubeElement>(
+        &self,
+        numbers: &[N],
+        shape: &[usize],
+        of: DType,
+    ) -> TractResult<CubeTensor> {
+        self.binds(size_of_val(numbers))?;
+        let client = self.cube.client();
+        let handle = client.create_from_slice(N::as_bytes(numbers));
+        let shape = Shape::from(shape.to_vec());
+        let cube = self.cube.clone();
+        Ok(CubeTensor::new_contiguous(client, cube, shape, handle, of))
+    }
+
+    /// The numbers that a kernel is told.
+    pub(super) fn extents(&self, extents: &[u32]) -> TractResult<CubeTensor> {
+        self.numbers(extents, &[extents.len()], DType::U32)
+    }
+
+    fn binds(&self, bytes: usize) -> TractResult<()> {
         let most = self.adapter.max_binding_bytes;
         if bytes as u64 > most {
             bail!("a tensor of {bytes} bytes is larger than the {most} that the device binds");
         }
+        Ok(())
+    }
+
+    /// Puts a tensor of a type that lives there onto the device.
+    pub(super) fn upload(&self, tensor: &Tensor) -> TractResult<CubeTensor> {
+        let shape = Shape::from(there(tensor.shape()).to_vec());
+        self.binds(tensor.volume() * tensor.datum_type().size_of())?;
         Ok(match tensor.datum_type() {
             DatumType::F32 => {
                 let values = tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
@@ -179,6 +204,11 @@ impl Device {
                 let values = tensor.try_as_plain_ram()?.as_slice::<i64>()?.iter();
                 let values = values.map(|value| i32::try_from(*value));
                 let values = values.collect::<Result<Vec<i32>, _>>()?;
+                CubeBackend::int_from_data(TensorData::new(values, shape), &self.cube)
+            }
+            DatumType::I8 | DatumType::U8 | DatumType::I32 => {
+                let values = tensor.cast_to::<i32>()?;
+                let values = values.try_as_plain_ram()?.as_slice::<i32>()?.to_vec();
                 CubeBackend::int_from_data(TensorData::new(values, shape), &self.cube)
             }
             other => bail!("{other:?} does not live on the device"),
@@ -224,6 +254,14 @@ impl Device {
                     .try_into_vec::<i64>()
                     .map_err(elements)?;
                 Tensor::from_shape(&shape, &values)?
+            }
+            DatumType::I8 | DatumType::U8 | DatumType::I32 => {
+                let values = data
+                    .convert::<i32>()
+                    .try_into_vec::<i32>()
+                    .map_err(elements)?;
+                let wide = Tensor::from_shape(&shape, &values)?;
+                wide.cast_to_dt(to)?.into_owned()
             }
             other => bail!("{other:?} does not live on the device"),
         })

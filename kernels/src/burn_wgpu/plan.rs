@@ -4,6 +4,7 @@
 //! plan of tract's for this node alone. Tensors go over when a step on the other side wants them, at
 //! most once each way. Must never guess: what has no plan on either side fails to load.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,12 +12,12 @@ use burn_cubecl::tensor::CubeTensor;
 use tract_onnx::prelude::{
     DatumType, OutletId, Symbol, TValue, TVec, Tensor, TractResult, TypedModel, TypedNode, tvec,
 };
-use tract_onnx::tract_hir::internal::{ensure, format_err};
+use tract_onnx::tract_hir::internal::{bail, ensure, format_err};
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 use tract_onnx::tract_hir::tract_core::ops::source::TypedSource;
 
 use super::device::Device;
-use super::lower::{Step, lower};
+use super::lower::{Indices, Step, Store, lower};
 use super::weights::Weights;
 use crate::tract::{Compute, Entry, Graph, HostPlan, Recent, bucket, concrete, plan_bounds};
 
@@ -100,6 +101,8 @@ pub(super) struct DevicePlan {
 }
 
 struct Node {
+    /// Its place in the graph.
+    id: usize,
     name: String,
     inputs: Vec<usize>,
     outputs: Vec<usize>,
@@ -109,15 +112,17 @@ struct Node {
 }
 
 enum Side {
-    Device(Step),
+    Device(Step, Option<Indices>),
     Host(HostPlan),
+    /// The CPU's, before there is a plan.
+    Unplanned,
 }
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = match self.side {
-            Side::Device(_) => "device",
-            Side::Host(_) => "CPU",
+            Side::Device(..) => "device",
+            Side::Host(_) | Side::Unplanned => "CPU",
         };
         write!(f, "{} on the {side}", self.name)
     }
@@ -168,9 +173,12 @@ impl DevicePlan {
             host: Vec::new(),
             host_bytes: 0,
         };
+        let store = Store { device, weights };
         for id in model.eval_order()? {
-            plan.add(model, model.node(id), &slots)?;
+            plan.add(model, model.node(id), &slots, store)?;
         }
+        plan.prune();
+        plan.plan_host(model)?;
         ensure!(
             plan.nodes.len() > plan.host.len() || plan.nodes.is_empty(),
             "none of its operators has a form for the device: {}",
@@ -182,7 +190,13 @@ impl DevicePlan {
         Ok(plan)
     }
 
-    fn add(&mut self, model: &TypedModel, node: &TypedNode, slots: &Slots) -> TractResult<()> {
+    fn add(
+        &mut self,
+        model: &TypedModel,
+        node: &TypedNode,
+        slots: &Slots,
+        store: Store<'_>,
+    ) -> TractResult<()> {
         if node.op_is::<TypedSource>() {
             return Ok(());
         }
@@ -194,23 +208,53 @@ impl DevicePlan {
             self.constants.push((slots.place(node.id.into())?, value));
             return Ok(());
         }
-        let side = if let Some(step) = lower(model, node)? {
-            Side::Device(step)
+        let all = slots.places(&node.inputs)?;
+        let (side, inputs) = if let Some(lowered) = lower(model, node, store)? {
+            let taken = lowered.takes.iter().map(|at| all.get(*at).copied());
+            let taken = taken.collect::<Option<Vec<usize>>>();
+            let taken = taken.ok_or_else(|| format_err!("{} has fewer inputs", node.name))?;
+            (Side::Device(lowered.step, lowered.indices), taken)
         } else {
-            self.host
-                .push(format!("{} ({})", node.op().name(), node.name));
-            let plan = HostPlan::of_node(model, node)?;
-            self.host_bytes += plan.resident();
-            Side::Host(plan)
+            (Side::Unplanned, all)
         };
         let first = slots.place(node.id.into())?;
         self.nodes.push(Node {
+            id: node.id,
             name: node.name.clone(),
-            inputs: slots.places(&node.inputs)?,
+            inputs,
             outputs: (first..first + node.outputs.len()).collect(),
             side,
             done: Vec::new(),
         });
+        Ok(())
+    }
+
+    /// Leaves out what nobody reads: weights that a step has taken in.
+    fn prune(&mut self) {
+        let mut needed: HashSet<usize> = self.outputs.iter().copied().collect();
+        let mut keep: Vec<bool> = Vec::with_capacity(self.nodes.len());
+        for node in self.nodes.iter().rev() {
+            let is_read = node.outputs.iter().any(|slot| needed.contains(slot));
+            keep.push(is_read);
+            if is_read {
+                needed.extend(&node.inputs);
+            }
+        }
+        let mut keep = keep.into_iter().rev();
+        self.nodes.retain(|_| keep.next().unwrap_or(true));
+    }
+
+    /// Plans what the device does not compute.
+    fn plan_host(&mut self, model: &TypedModel) -> TractResult<()> {
+        for node in &mut self.nodes {
+            if matches!(node.side, Side::Unplanned) {
+                let of = model.node(node.id);
+                self.host.push(format!("{} ({})", of.op().name(), of.name));
+                let plan = HostPlan::of_node(model, of)?;
+                self.host_bytes += plan.resident();
+                node.side = Side::Host(plan);
+            }
+        }
         Ok(())
     }
 
@@ -231,7 +275,7 @@ impl DevicePlan {
     /// Puts the constants on the device that steps there read.
     fn upload(&mut self, device: &Device, weights: &Weights) -> TractResult<()> {
         let on_device = self.nodes.iter();
-        let on_device = on_device.filter(|node| matches!(node.side, Side::Device(_)));
+        let on_device = on_device.filter(|node| matches!(node.side, Side::Device(..)));
         let read: Vec<usize> = on_device.flat_map(|node| node.inputs.clone()).collect();
         for (slot, value) in &mut self.constants {
             let lives = self
@@ -260,10 +304,14 @@ impl DevicePlan {
         }
         for node in &self.nodes {
             let answers: Vec<Value> = match &node.side {
-                Side::Device(step) => vec![Value {
-                    host: None,
-                    device: Some(step(values.on_device(&node.inputs)?)?),
-                }],
+                Side::Device(step, indices) => {
+                    if let Some(indices) = indices {
+                        values.check(&node.inputs, *indices)?;
+                    }
+                    let answers = step(values.on_device(&node.inputs)?)?;
+                    answers.into_iter().map(Value::of_device).collect()
+                }
+                Side::Unplanned => bail!("{} has no plan", node.name),
                 Side::Host(plan) => {
                     let answers = plan.run(values.on_host(&node.inputs)?)?;
                     answers.into_iter().map(Value::of_host).collect()
@@ -281,6 +329,13 @@ impl DevicePlan {
 }
 
 impl Value {
+    fn of_device(tensor: CubeTensor) -> Self {
+        Self {
+            host: None,
+            device: Some(tensor),
+        }
+    }
+
     fn of_host(value: TValue) -> Self {
         Self {
             host: Some(value),
@@ -300,6 +355,34 @@ impl Values<'_> {
     fn at(&mut self, slot: usize) -> TractResult<&mut Value> {
         let value = self.values.get_mut(slot);
         value.ok_or_else(|| format_err!("no tensor {slot}"))
+    }
+
+    /// Fails where an index lies outside, and counts negative ones from the front.
+    fn check(&mut self, inputs: &[usize], indices: Indices) -> TractResult<()> {
+        let slot = inputs.get(indices.place).copied();
+        let slot = slot.ok_or_else(|| format_err!("a node without indices"))?;
+        let host = self.on_host(&[slot])?;
+        let host = host.first().ok_or_else(|| format_err!("no indices"))?;
+        let extent = i64::try_from(indices.extent)?;
+        let view = host.try_as_plain_ram()?;
+        let given = view.as_slice::<i64>()?;
+        if given.iter().all(|index| (0..extent).contains(index)) {
+            return Ok(());
+        }
+        let positive = given.iter().map(|index| {
+            let positive = if *index < 0 { index + extent } else { *index };
+            ensure!(
+                (0..extent).contains(&positive),
+                "index {index} lies outside of {extent}"
+            );
+            Ok(positive)
+        });
+        let positive = positive.collect::<TractResult<Vec<i64>>>()?;
+        let positive = Tensor::from_shape(host.shape(), &positive)?;
+        let tensor = self.device.upload(&positive)?;
+        // The indices themselves may be read elsewhere, as they are.
+        self.at(slot)?.device = Some(tensor);
+        Ok(())
     }
 
     fn on_device(&mut self, slots: &[usize]) -> TractResult<TVec<CubeTensor>> {
@@ -340,5 +423,13 @@ impl Values<'_> {
 
 /// Whether tensors of that type can be on the device.
 pub(super) fn lives_there(of: DatumType) -> bool {
-    matches!(of, DatumType::F32 | DatumType::Bool | DatumType::I64)
+    matches!(
+        of,
+        DatumType::F32
+            | DatumType::Bool
+            | DatumType::I8
+            | DatumType::U8
+            | DatumType::I32
+            | DatumType::I64
+    )
 }

@@ -7,12 +7,27 @@ use burn_cubecl::tensor::CubeTensor;
 use tract_onnx::prelude::{Tensor, TractResult};
 
 use super::device::Device;
+use super::packed::{Arrangement, Codes, Packed};
+use crate::tract::Affine;
 
 /// Constants of one model, by where they lie in the processor's memory.
 #[derive(Debug, Default)]
 pub(super) struct Weights {
     /// The tensor is kept with its copy: another must not take its place in memory.
     known: Mutex<HashMap<usize, (Arc<Tensor>, CubeTensor)>>,
+    /// `None` where they cannot be packed so.
+    packed: Mutex<HashMap<Key, (Arc<Tensor>, Option<Arc<Packed>>)>>,
+}
+
+/// Packed weights: where their bytes lie, how these are read, and as which matrix.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    place: usize,
+    scales: Vec<u32>,
+    zeros: Vec<i32>,
+    axis: i64,
+    block: Option<usize>,
+    arrangement: Arrangement,
 }
 
 impl Weights {
@@ -28,10 +43,40 @@ impl Weights {
         Ok(copy)
     }
 
+    /// The bytes of `tensor` as a matrix of packed weights on the device; `None` where they are none.
+    pub(super) fn packed(
+        &self,
+        device: &Device,
+        tensor: &Arc<Tensor>,
+        affine: &Affine,
+        arrangement: &Arrangement,
+    ) -> TractResult<Option<Arc<Packed>>> {
+        let key = Key {
+            place: Arc::as_ptr(tensor).addr(),
+            scales: affine.scales.iter().map(|scale| scale.to_bits()).collect(),
+            zeros: affine.zeros.clone(),
+            axis: affine.along.axis,
+            block: affine.along.block,
+            arrangement: arrangement.clone(),
+        };
+        let mut known = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, packed)) = known.get(&key) {
+            return Ok(packed.clone());
+        }
+        let codes = Codes::pack(tensor, affine, arrangement)?;
+        let upload = |codes| Packed::upload(device, &codes).map(Arc::new);
+        let packed = codes.map(upload).transpose()?;
+        known.insert(key, (Arc::clone(tensor), packed.clone()));
+        Ok(packed)
+    }
+
     /// How many bytes all of them hold.
     pub(super) fn bytes(&self) -> u64 {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = |tensor: &Tensor| (tensor.volume() * tensor.datum_type().size_of()) as u64;
-        known.values().map(|(tensor, _)| bytes(tensor)).sum()
+        let plain: u64 = known.values().map(|(tensor, _)| bytes(tensor)).sum();
+        let packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        let packed = packed.values().filter_map(|(_, packed)| packed.as_ref());
+        plain + packed.map(|packed| packed.bytes()).sum::<u64>()
     }
 }

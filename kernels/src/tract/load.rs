@@ -21,7 +21,9 @@ use super::convert::data_type;
 use super::domains::{Domains, unsupported_operators};
 use super::maps::Names;
 use super::operator::Evaluation;
-use super::quantised::steps;
+#[cfg(feature = "wgpu")]
+use super::quantised::spelled;
+use super::quantised::{nibbles, steps};
 use super::{
     bounded, branch, contributed, doubles, fuse, image, ml, quantised, real, recurrent, standard,
 };
@@ -159,7 +161,17 @@ pub(super) fn read(model: &ModelFile, evaluation: Evaluation) -> Result<ReadMode
     read.onnx.op_register.0.extend(domains.contributed.0);
     read.roundings = steps::roundings(read.graph()?);
     if let Some(graph) = &mut read.proto.graph {
+        nibbles::widen(graph);
+    }
+    if let Some(graph) = &mut read.proto.graph {
         read.names = Names::take(graph, &bytes)?;
+    }
+    #[cfg(feature = "wgpu")]
+    if evaluation == Evaluation::Device {
+        let opset = opset_of(&read.proto);
+        if let Some(graph) = &mut read.proto.graph {
+            spelled::spell_out(graph, opset);
+        }
     }
     if evaluation == Evaluation::Kernel {
         image::register(&mut read.onnx.op_register);
@@ -170,6 +182,15 @@ pub(super) fn read(model: &ModelFile, evaluation: Evaluation) -> Result<ReadMode
         }
     }
     Ok(read)
+}
+
+/// The version of the standard operators.
+#[cfg(feature = "wgpu")]
+fn opset_of(model: &ModelProto) -> i64 {
+    let standard = |domain: &str| matches!(domain, "" | "ai.onnx");
+    let mut sets = model.opset_import.iter();
+    let found = sets.find(|set| standard(&set.domain));
+    found.map_or(1, |set| set.version)
 }
 
 /// Parses and types a model.

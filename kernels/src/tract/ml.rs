@@ -56,30 +56,22 @@ pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
     register.insert("SVMClassifier", build::<svm::SvmClassifier>);
     register.insert("SVMRegressor", build::<svm::SvmRegressor>);
     register.insert("ZipMap", build::<zip_map::ZipMap>);
-    match evaluation {
-        Evaluation::Kernel => {
-            register.insert(
-                "TreeEnsembleClassifier",
-                build::<tree_ensemble::Classifier<false>>,
-            );
-            register.insert(
-                "TreeEnsembleRegressor",
-                build::<tree_ensemble::Regressor<false>>,
-            );
-            register.insert("TreeEnsemble", build::<tree_ensemble::TreeEnsemble<false>>);
-        }
-        Evaluation::Reference => {
-            register.insert(
-                "TreeEnsembleClassifier",
-                build::<tree_ensemble::Classifier<true>>,
-            );
-            register.insert(
-                "TreeEnsembleRegressor",
-                build::<tree_ensemble::Regressor<true>>,
-            );
-            register.insert("TreeEnsemble", build::<tree_ensemble::TreeEnsemble<true>>);
-        }
+    if evaluation.is_plain() {
+        trees::<true>(register);
+    } else {
+        trees::<false>(register);
     }
+}
+
+fn trees<const REFERENCE: bool>(register: &mut OnnxOpRegister) {
+    let classifier = build::<tree_ensemble::Classifier<REFERENCE>>;
+    let regressor = build::<tree_ensemble::Regressor<REFERENCE>>;
+    register.insert("TreeEnsembleClassifier", classifier);
+    register.insert("TreeEnsembleRegressor", regressor);
+    register.insert(
+        "TreeEnsemble",
+        build::<tree_ensemble::TreeEnsemble<REFERENCE>>,
+    );
 }
 
 /// The `post_transform` of a node.

@@ -15,7 +15,7 @@ use tract_onnx::tract_hir::infer::{
 use tract_onnx::tract_hir::internal::{
     Cost, DatumType, DatumTypeExt as _, EvalContext, EvalOp, Expansion, InferenceOp, Op, OutletId,
     SpecialOps as _, StaticName, TDim, TValue, TVec, Tensor, TractErrorContext as _, TractResult,
-    TypedFact, TypedModel, TypedOp, as_op, bail, expand, op_as_typed_op, op_out_of_plan, tvec,
+    TypedFact, TypedModel, TypedOp, as_op, bail, expand, op_as_typed_op, tvec,
 };
 use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
@@ -26,7 +26,30 @@ pub(super) enum Evaluation {
     Kernel,
     /// The plain one that the kernel is held against.
     Reference,
+    /// None: another engine computes it, from constants as the file has them.
+    #[cfg(feature = "wgpu")]
+    Device,
 }
+
+impl Evaluation {
+    /// Whether operators are the plain ones.
+    pub(super) fn is_plain(self) -> bool {
+        self == Self::Reference
+    }
+
+    /// How an operator is built whose constants another engine may read.
+    pub(super) fn builder<K: Build>(self) -> Builder {
+        match self {
+            Self::Kernel | Self::Reference => build::<K>,
+            #[cfg(feature = "wgpu")]
+            Self::Device => keep::<K>,
+        }
+    }
+}
+
+/// What tract's registers hold.
+pub(super) type Builder =
+    fn(&ParsingContext<'_>, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// An operator that can be read from a model.
 pub(super) trait Build: Operator + Sized {
@@ -103,22 +126,57 @@ pub(super) fn build<K: Build>(
     context: &ParsingContext<'_>,
     node: &NodeProto,
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    Ok((expand(Wrapped(Arc::new(K::build(context, node)?))), vec![]))
+    let operator = Wrapped::new(K::build(context, node)?, false);
+    Ok((expand(operator), vec![]))
+}
+
+/// As [`build`], for an operator whose constants another engine reads: nothing is computed of them
+/// before they are there.
+#[cfg(feature = "wgpu")]
+fn keep<K: Build>(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    let operator = Wrapped::new(K::build(context, node)?, true);
+    Ok((expand(operator), vec![]))
+}
+
+/// The operator of a node that [`build`] or [`keep`] made.
+#[cfg(feature = "wgpu")]
+pub(super) fn seen<K: Operator>(op: &dyn TypedOp) -> Option<&K> {
+    op.downcast_ref::<Wrapped<K>>()
+        .map(|wrapped| &*wrapped.operator)
 }
 
 /// Makes a tract operator of an [`Operator`].
 #[derive(Debug)]
-struct Wrapped<K>(Arc<K>);
+struct Wrapped<K> {
+    operator: Arc<K>,
+    /// Whether it stays, though all that it takes is constant.
+    kept: bool,
+}
+
+impl<K> Wrapped<K> {
+    fn new(operator: K, kept: bool) -> Self {
+        Self {
+            operator: Arc::new(operator),
+            kept,
+        }
+    }
+}
 
 impl<K> Clone for Wrapped<K> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self {
+            operator: Arc::clone(&self.operator),
+            kept: self.kept,
+        }
     }
 }
 
 impl<K> PartialEq for Wrapped<K> {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.operator, &other.operator)
     }
 }
 
@@ -130,7 +188,11 @@ impl<K: Operator> Expansion for Wrapped<K> {
     }
 
     fn nboutputs(&self) -> TractResult<usize> {
-        Ok(self.0.output_count())
+        Ok(self.operator.output_count())
+    }
+
+    fn runs_out_of_plan(&self) -> bool {
+        !self.kept
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -139,23 +201,23 @@ impl<K: Operator> Expansion for Wrapped<K> {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_input_arity(inputs, self.0.inputs())?;
-        check_output_arity(outputs, self.0.output_count())?;
+        check_input_arity(inputs, self.operator.inputs())?;
+        check_output_arity(outputs, self.operator.output_count())?;
         let types = inputs.iter().map(|input| &input.datum_type);
         solver.given_all(types, move |solver, types| {
             let shapes = inputs.iter().map(|input| &input.shape);
             solver.given_all(shapes, move |solver, shapes| {
                 let types = types.iter().map(|datum_type| without_dims(*datum_type));
                 let ports: Vec<Port> = types.zip(shapes).collect();
-                if self.0.parameters().is_empty() {
-                    return says(solver, outputs, self.0.outputs(&ports)?);
+                if self.operator.parameters().is_empty() {
+                    return says(solver, outputs, self.operator.outputs(&ports)?);
                 }
-                let values = self.0.parameters().iter().copied();
+                let values = self.operator.parameters().iter().copied();
                 let values = values
                     .filter_map(|at| inputs.get(at))
                     .map(|input| &input.value);
                 solver.given_all(values, move |solver, values| {
-                    says(solver, outputs, self.0.outputs_by(&ports, &values)?)
+                    says(solver, outputs, self.operator.outputs_by(&ports, &values)?)
                 })
             })
         })
@@ -184,12 +246,17 @@ impl<K: Operator> Expansion for Wrapped<K> {
             .iter()
             .map(|input| Ok(model.outlet_fact(*input)?.konst.clone()));
         let constants: TVec<Option<Arc<Tensor>>> = constants.collect::<TractResult<_>>()?;
-        let Some((prepared, kept)) = self.0.prepare(&constants)? else {
+        let prepared = if self.kept {
+            None
+        } else {
+            self.operator.prepare(&constants)?
+        };
+        let Some((prepared, kept)) = prepared else {
             return model.wire_node(prefix, self.clone(), &numbers);
         };
         let kept = kept.iter().filter_map(|place| numbers.get(*place).copied());
         let kept: TVec<OutletId> = kept.collect();
-        model.wire_node(prefix, Self(Arc::new(prepared)), &kept)
+        model.wire_node(prefix, Self::new(prepared, false), &kept)
     }
 }
 
@@ -227,23 +294,25 @@ impl<K: Operator> Op for Wrapped<K> {
     }
 
     fn mints_runtime_symbols(&self) -> bool {
-        self.0.finds_shapes()
+        self.operator.finds_shapes()
     }
 
     op_as_typed_op!();
 }
 
 impl<K: Operator> EvalOp for Wrapped<K> {
-    op_out_of_plan!();
+    fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        let bytes = |value: &TValue| matches!(value.datum_type(), DatumType::I8 | DatumType::U8);
+        if self.kept && inputs.first().is_some_and(bytes) {
+            return Ok(None);
+        }
+        self.eval(&EvalContext::out_of_plan(), inputs).map(Some)
+    }
 
     fn eval(&self, _context: &EvalContext<'_>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let tensors: TVec<&Tensor> = inputs.iter().map(|value| &**value).collect();
-        Ok(self
-            .0
-            .compute(&tensors)?
-            .into_iter()
-            .map(TValue::from)
-            .collect())
+        let outputs = self.operator.compute(&tensors)?;
+        Ok(outputs.into_iter().map(TValue::from).collect())
     }
 }
 
@@ -251,7 +320,7 @@ impl<K: Operator> TypedOp for Wrapped<K> {
     as_op!();
 
     fn cost(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
-        Ok(tvec![(held(), TDim::from(self.0.held()))])
+        Ok(tvec![(held(), TDim::from(self.operator.held()))])
     }
 
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
@@ -259,12 +328,12 @@ impl<K: Operator> TypedOp for Wrapped<K> {
             .iter()
             .map(|fact| (fact.datum_type, fact.shape.iter().cloned().collect()))
             .collect();
-        let parameters = self.0.parameters().iter().map(|at| {
+        let parameters = self.operator.parameters().iter().map(|at| {
             let value = inputs.get(*at).and_then(|fact| fact.konst.clone());
             value.with_context(|| format!("{} needs the value of input {at}", K::NAME))
         });
         let parameters = parameters.collect::<TractResult<Vec<Arc<Tensor>>>>()?;
-        let outputs = self.0.outputs_by(&ports, &parameters)?;
+        let outputs = self.operator.outputs_by(&ports, &parameters)?;
         Ok(outputs
             .into_iter()
             .map(|(datum_type, shape)| datum_type.fact(&*shape))

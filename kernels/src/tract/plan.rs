@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tract_onnx::prelude::{
-    IntoRunnable, SpecialOps as _, Symbol, TValue, TVec, TractResult, TypedModel, TypedNode,
-    TypedRunnableModel, TypedSimpleState,
+    IntoRunnable, Symbol, TValue, TVec, TractResult, TypedModel, TypedNode, TypedRunnableModel,
+    TypedSimpleState,
 };
 use tract_onnx::tract_hir::internal::{TDim, ToDim};
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
@@ -71,9 +71,10 @@ pub(super) enum Plans {
 impl Plans {
     /// Plans for this evaluation.
     pub(super) fn of(graph: &Graph, evaluation: Evaluation) -> TractResult<Self> {
-        match evaluation {
-            Evaluation::Kernel => Self::optimised(graph),
-            Evaluation::Reference => Self::as_written(graph),
+        if evaluation.is_plain() {
+            Self::as_written(graph)
+        } else {
+            Self::optimised(graph)
         }
     }
 
@@ -242,6 +243,8 @@ impl Plan {
     /// The fastest plan of one node alone, whose inputs have the extents that the graph says.
     #[cfg(feature = "wgpu")]
     pub(crate) fn of_node(model: &TypedModel, node: &TypedNode) -> TractResult<Self> {
+        use tract_onnx::prelude::SpecialOps as _;
+
         let mut alone = TypedModel {
             symbols: model.symbols.clone(),
             ..TypedModel::default()

@@ -5,7 +5,9 @@
 //! | `linear` | `QuantizeLinear`, `DequantizeLinear`, `DynamicQuantizeLinear` |
 //! | `matrix`, `convolution` | products of bytes, with sums of 32 bits (`product`), and what leaves them (`finish`) |
 //! | `binary`, `table`, `pool`, `concat`, `softmax` | operators that onnxruntime's quantiser writes beside those |
-//! //! | `steps` | how far an answer may lie from the expected one, because something was rounded to 8 bits |
+//! | `nibbles` | weights of 4 bits |
+//! | `spelled`, `sight` | the same operators for the engine of a GPU |
+//! | `steps` | how far an answer may lie from the expected one, because something was rounded to 8 bits |
 //!
 //! What lies between `DequantizeLinear` and `QuantizeLinear` is made operators on bytes by `fuse`.
 //!
@@ -24,38 +26,51 @@ mod convolution;
 mod finish;
 mod linear;
 mod matrix;
+pub(super) mod nibbles;
 mod parameters;
 mod pool;
 mod product;
+#[cfg(feature = "wgpu")]
+mod sight;
 mod signed;
 mod softmax;
+#[cfg(feature = "wgpu")]
+pub(super) mod spelled;
 pub(super) mod steps;
 mod table;
 
+#[cfg(feature = "wgpu")]
+pub(crate) use linear::Along;
+#[cfg(feature = "wgpu")]
+pub(crate) use sight::{Affine, Quantised, Taps, quantised};
 pub(super) use table::FUNCTION;
 
 /// Puts the standard operators into `register`, in place of tract's.
 pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
+    let plain = evaluation.is_plain();
     register.insert("QuantizeLinear", build::<linear::QuantizeLinear>);
-    register.insert("DequantizeLinear", build::<linear::DequantizeLinear>);
+    register.insert(
+        "DequantizeLinear",
+        evaluation.builder::<linear::DequantizeLinear>(),
+    );
     register.insert(
         "DynamicQuantizeLinear",
         build::<linear::DynamicQuantizeLinear>,
     );
-    for name in ["MatMulInteger", "QLinearMatMul"] {
-        match evaluation {
-            Evaluation::Kernel => register.insert(name, build::<matrix::Product<false>>),
-            Evaluation::Reference => register.insert(name, build::<matrix::Product<true>>),
-        }
-    }
-    for name in ["ConvInteger", "QLinearConv"] {
-        match evaluation {
-            Evaluation::Kernel => register.insert(name, build::<convolution::Convolution<false>>),
-            Evaluation::Reference => {
-                register.insert(name, build::<convolution::Convolution<true>>);
-            }
-        }
-    }
+    let product = if plain {
+        build::<matrix::Product<true>>
+    } else {
+        evaluation.builder::<matrix::Product<false>>()
+    };
+    register.insert("MatMulInteger", product);
+    register.insert("QLinearMatMul", product);
+    let convolution = if plain {
+        build::<convolution::Convolution<true>>
+    } else {
+        evaluation.builder::<convolution::Convolution<false>>()
+    };
+    register.insert("ConvInteger", convolution);
+    register.insert("QLinearConv", convolution);
 }
 
 /// Puts the operators of `com.microsoft` that onnxruntime's quantiser writes into `register`.
@@ -68,9 +83,10 @@ pub(super) fn register_contributed(register: &mut OnnxOpRegister, evaluation: Ev
     register.insert("QLinearSigmoid", build::<table::Table>);
     register.insert("QLinearLeakyRelu", build::<table::Table>);
     register.insert("QLinearSoftmax", build::<softmax::QLinearSoftmax>);
-    match evaluation {
-        Evaluation::Kernel => register.insert("QGemm", build::<matrix::Product<false>>),
-        Evaluation::Reference => register.insert("QGemm", build::<matrix::Product<true>>),
+    if evaluation.is_plain() {
+        register.insert("QGemm", build::<matrix::Product<true>>);
+    } else {
+        register.insert("QGemm", build::<matrix::Product<false>>);
     }
 }
 

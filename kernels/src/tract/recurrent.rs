@@ -27,26 +27,27 @@ use super::operator::{Build, Evaluation, Operator, Port, build};
 mod activation;
 mod cell;
 mod sequence;
+#[cfg(feature = "wgpu")]
+mod sight;
 mod together;
 
 use activation::Activation;
 use cell::Cell;
+#[cfg(feature = "wgpu")]
+pub(crate) use sight::{Function, RecurrentForm, RecurrentKind, RecurrentOutput, recurrent};
+
 use sequence::{Given, Lengths, Places, Real, Sequence};
 use together::Packed;
 
 /// Puts these operators into `register`, in place of tract's.
 pub(super) fn register(register: &mut OnnxOpRegister, evaluation: Evaluation) {
-    match evaluation {
-        Evaluation::Kernel => {
-            register.insert("RNN", build::<Recurrent<false>>);
-            register.insert("GRU", build::<Recurrent<false>>);
-            register.insert("LSTM", build::<Recurrent<false>>);
-        }
-        Evaluation::Reference => {
-            register.insert("RNN", build::<Recurrent<true>>);
-            register.insert("GRU", build::<Recurrent<true>>);
-            register.insert("LSTM", build::<Recurrent<true>>);
-        }
+    let build = if evaluation.is_plain() {
+        build::<Recurrent<true>>
+    } else {
+        evaluation.builder::<Recurrent<false>>()
+    };
+    for name in ["RNN", "GRU", "LSTM"] {
+        register.insert(name, build);
     }
 }
 

@@ -168,10 +168,7 @@ fn served(
         "name": entity.config.name,
         name: entity.config.model.name,
         version: entity.config.model.version,
-        "state": {
-            "deployment": entity.deployment.as_str(),
-            "deployment_state_message": message,
-        },
+        "state": state(entity.deployment.as_str(), message, serving.map(|serving| &**serving)),
         "creator": entity.creator.to_string(),
         "creation_timestamp": entity.creation_timestamp,
     }));
@@ -181,6 +178,25 @@ fn served(
         }
     }
     Value::Object(output)
+}
+
+/// How an entity stands: the platform's own fields, and of what serves the engine and, where that computes on a
+/// device, how many nodes of the graph the CPU computes beside it.
+fn state(deployment: &str, message: &str, serving: Option<&RoutedEntity>) -> Value {
+    let mut state = object(json!({
+        "deployment": deployment,
+        "deployment_state_message": message,
+    }));
+    if let Some(RoutedEntity { scorer, .. }) = serving {
+        let takeover = scorer.session().takeover();
+        let engine = takeover.map_or(scorer.engine(), |takeover| takeover.engine);
+        state.insert("engine".to_owned(), json!(engine));
+        if engine == edgeward_kernels::adapter::ENGINE {
+            let host = scorer.session().host_nodes().len();
+            state.insert("host_nodes".to_owned(), json!(host));
+        }
+    }
+    Value::Object(state)
 }
 
 /// The capacity hints as they were given; null where none was.

@@ -8,7 +8,7 @@ use tract_onnx::prelude::DatumType;
 use tract_onnx::tract_hir::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_hir::tract_core::ops::logic::Iff;
 
-use super::{Port, Sight, Step, of_two, take};
+use super::{Port, Sight, Step, of_all, of_two, take};
 
 pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
     if sight.op.is::<Iff>() {
@@ -17,11 +17,11 @@ pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
     let operator = sight.op.downcast_ref::<TypedBinOp>()?;
     let name = operator.0.name();
     match (sight.inputs.first()?.of, sight.inputs.get(1)?.of) {
-        (DatumType::F32, DatumType::F32) if sight.output.of == DatumType::F32 => {
+        (DatumType::F32, DatumType::F32) if sight.to() == Some(DatumType::F32) => {
             bounded(sight, name).or_else(|| arithmetic(name))
         }
-        (DatumType::F32, DatumType::F32) if sight.output.of == DatumType::Bool => comparison(name),
-        (DatumType::Bool, DatumType::Bool) if sight.output.of == DatumType::Bool => logic(name),
+        (DatumType::F32, DatumType::F32) if sight.to() == Some(DatumType::Bool) => comparison(name),
+        (DatumType::Bool, DatumType::Bool) if sight.to() == Some(DatumType::Bool) => logic(name),
         _ => None,
     }
 }
@@ -38,7 +38,7 @@ fn bounded(sight: &Sight<'_>, name: &str) -> Option<Step> {
         _ => return None,
     };
     // What is broadcast against the number keeps its extents only where the output has them.
-    if sight.shape(place) != sight.output.shape.as_slice() || number.is_nan() {
+    if sight.shape(place) != sight.output() || number.is_nan() {
         return None;
     }
     let bound = Scalar::Float(f64::from(number));
@@ -105,9 +105,9 @@ fn choice(sight: &Sight<'_>) -> Option<Step> {
     let fits = condition.of == DatumType::Bool
         && then.of == DatumType::F32
         && otherwise.of == DatumType::F32;
-    let shape = Shape::from(sight.output.shape.to_vec());
+    let shape = Shape::from(sight.output().to_vec());
     fits.then(|| -> Step {
-        Box::new(move |inputs| {
+        of_all(move |inputs| {
             let [condition, then, otherwise] = take(inputs)?;
             Ok(CubeBackend::float_mask_where(
                 CubeBackend::float_expand(otherwise, shape.clone()),

@@ -1,6 +1,8 @@
 //! One tensor, element by element.
 
-use burn_backend::ops::{ActivationOps as _, BoolTensorOps as _, FloatTensorOps as _};
+use burn_backend::ops::{
+    ActivationOps as _, BoolTensorOps as _, FloatTensorOps as _, IntTensorOps as _,
+};
 use burn_backend::{FloatDType, Scalar};
 use burn_wgpu::CubeBackend;
 use tract_onnx::prelude::DatumType;
@@ -14,11 +16,18 @@ use super::{Sight, Step, of_one};
 pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
     let input = sight.inputs.first()?;
     if sight.op.is::<Cast>() {
-        return match (input.of, sight.output.of) {
+        return match (input.of, sight.to()?) {
             (DatumType::Bool, DatumType::F32) => Some(of_one(|tensor| {
                 CubeBackend::bool_into_float(tensor, FloatDType::F32)
             })),
-            (DatumType::F32, DatumType::F32) => Some(of_one(|tensor| tensor)),
+            (DatumType::I32 | DatumType::U8 | DatumType::I8, DatumType::F32) => {
+                Some(of_one(|tensor| {
+                    CubeBackend::int_into_float(tensor, FloatDType::F32)
+                }))
+            }
+            // They are the same there.
+            (DatumType::I8 | DatumType::U8, DatumType::I32) => Some(of_one(|tensor| tensor)),
+            (from, to) if from == to => Some(of_one(|tensor| tensor)),
             _ => None,
         };
     }

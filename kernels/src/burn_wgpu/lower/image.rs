@@ -1,5 +1,7 @@
 //! Windows over images of one, two or three axes: convolutions and pools.
 
+use std::sync::Arc;
+
 use burn_backend::ops::FloatTensorOps as _;
 use burn_backend::ops::{ConvOptions, ModuleOps as _};
 use burn_backend::{Scalar, Shape};
@@ -7,11 +9,14 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::{permute, reshape};
 use burn_cubecl::tensor::CubeTensor;
 use burn_wgpu::CubeBackend;
+use tract_onnx::prelude::TractResult;
 use tract_onnx::tract_hir::tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PoolSpec, SumPool};
 use tract_onnx::tract_hir::tract_core::ops::nn::DataFormat;
 
+use super::super::packed::Arrangement;
 use super::places::fill;
-use super::{Sight, Step, of_one, take};
+use super::{Lowered, Sight, Step, of_all, of_one, take};
+use crate::tract::Taps;
 
 pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
     if !sight.is_real() {
@@ -27,7 +32,7 @@ pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
 }
 
 /// How windows lie over an image.
-struct Windows {
+pub(super) struct Windows {
     /// How the image's axes are brought into the order batch, channels, space; `None` where they are.
     order: Option<Vec<usize>>,
     /// Whether an axis for the batch is missing.
@@ -43,7 +48,7 @@ struct Windows {
 }
 
 impl Windows {
-    fn of(sight: &Sight<'_>, spec: &PoolSpec) -> Option<Self> {
+    pub(super) fn of(sight: &Sight<'_>, spec: &PoolSpec) -> Option<Self> {
         let shape = spec.data_format.shape(sight.shape(0)).ok()?;
         let space = shape.hw_dims();
         let pads = spec.computed_padding(space);
@@ -55,7 +60,7 @@ impl Windows {
             order.extend(1..=rank);
             order
         });
-        let output = spec.data_format.shape(&*sight.output.shape).ok()?;
+        let output = spec.data_format.shape(sight.output()).ok()?;
         let mut extents = vec![output.n().copied().unwrap_or(1), *output.c()];
         extents.extend(output.hw_dims());
         let axes = space.iter().zip(pads.iter()).zip(output.hw_dims());
@@ -83,7 +88,7 @@ impl Windows {
     }
 
     /// The image in the order batch, channels, space.
-    fn enter(&self, image: CubeTensor) -> CubeTensor {
+    pub(super) fn enter(&self, image: CubeTensor) -> CubeTensor {
         let image = if self.lone { grown(image) } else { image };
         match &self.order {
             Some(order) => permute(image, order),
@@ -92,7 +97,7 @@ impl Windows {
     }
 
     /// The way back.
-    fn leave(&self, image: CubeTensor) -> CubeTensor {
+    pub(super) fn leave(&self, image: CubeTensor) -> CubeTensor {
         let rank = self.output.len();
         let image = match &self.order {
             Some(_) => {
@@ -107,7 +112,7 @@ impl Windows {
     }
 
     /// Whether every window lies within the image and its pads.
-    fn fit(&self) -> bool {
+    pub(super) fn fit(&self) -> bool {
         self.beyond.iter().all(|beyond| *beyond == 0)
     }
 
@@ -151,7 +156,7 @@ fn convolution(sight: &Sight<'_>, conv: &Conv) -> Option<Step> {
         return None;
     }
     let convolve = convolver(&windows, groups).filter(|_| windows.fit())?;
-    Some(Box::new(move |inputs| {
+    Some(of_all(move |inputs| {
         let [image, filters, bias] = take(inputs)?;
         let bias = reshape(bias, Shape::from(vec![bias_count]));
         let bias = CubeBackend::float_expand(bias, Shape::from(vec![channels]));
@@ -160,6 +165,60 @@ fn convolution(sight: &Sight<'_>, conv: &Conv) -> Option<Step> {
         let answer = convolve(windows.enter(image), filters, bias);
         Ok(windows.leave(answer))
     }))
+}
+
+/// The convolution with filters that stay packed: they are read from bytes that never change.
+pub(super) fn packed(sight: &Sight<'_>) -> TractResult<Option<Lowered>> {
+    let conv = sight.op.downcast_ref::<Conv>();
+    let plain = |conv: &&Conv| conv.q_params.is_none() && conv.kernel_fmt == KernelFormat::OIHW;
+    let (Some(conv), Some(filters), true) =
+        (conv.filter(plain), sight.inputs.get(1), sight.is_real())
+    else {
+        return Ok(None);
+    };
+    let Some(windows) = Windows::of(sight, &conv.pool_spec) else {
+        return Ok(None);
+    };
+    let Some(taps) = taps(&windows, conv.group, sight.shape(0), &conv.pool_spec) else {
+        return Ok(None);
+    };
+    let natural = Arrangement {
+        order: (0..filters.shape.len()).collect(),
+        leading: 1,
+    };
+    let Some(packed) = filters.packed(sight.store, &natural)? else {
+        return Ok(None);
+    };
+    let bias_count: usize = sight.shape(2).iter().product();
+    if bias_count != 1 && bias_count != packed.columns {
+        return Ok(None);
+    }
+    let device = Arc::clone(sight.store.device);
+    let shape = Shape::from(windows.output.clone());
+    let step = of_all(move |inputs| {
+        let [image, bias] = take(inputs)?;
+        let image = flat(windows.enter(image));
+        let answer = packed.convolve(&device, image, None, &taps)?;
+        let bias = reshape(bias, Shape::from(vec![1, bias_count, 1, 1]));
+        let answer = CubeBackend::float_add(answer, bias);
+        Ok(windows.leave(reshape(answer, shape.clone())))
+    });
+    Ok(Some(Lowered::of([0, 2], step)))
+}
+
+/// How the windows move, where they are of one axis or two.
+fn taps(windows: &Windows, groups: usize, shape: &[usize], spec: &PoolSpec) -> Option<Taps> {
+    let image = spec.data_format.shape(shape).ok()?;
+    let before: Vec<usize> = windows.pads.iter().map(|(before, _)| *before).collect();
+    Some(Taps {
+        groups,
+        kernel: square(&windows.kernel, 1)?,
+        strides: square(&windows.strides, 1)?,
+        dilations: square(&windows.dilations, 1)?,
+        before: square(&before, 0)?,
+        image: square(image.hw_dims(), 1)?,
+        output: square(windows.output.get(2..)?, 1)?,
+    })
 }
 
 type Convolve = Box<dyn Fn(CubeTensor, CubeTensor, CubeTensor) -> CubeTensor + Send + Sync>;
@@ -200,7 +259,7 @@ fn square(values: &[usize], missing: usize) -> Option<[usize; 2]> {
 }
 
 /// An image of one axis with a second one.
-fn flat(image: CubeTensor) -> CubeTensor {
+pub(super) fn flat(image: CubeTensor) -> CubeTensor {
     let mut shape = extents(&image);
     if shape.len() == 3 {
         shape.insert(2, 1);

@@ -1,6 +1,6 @@
 //! Where elements lie: axes, extents, parts, and tensors side by side.
 
-use burn_backend::ops::{FloatTensorOps as _, PadMode as BurnPad};
+use burn_backend::ops::{FloatTensorOps as _, IntTensorOps as _, PadMode as BurnPad};
 use burn_backend::{Shape, Slice as BurnSlice};
 use burn_cubecl::ops::{permute, reshape};
 use burn_cubecl::tensor::CubeTensor;
@@ -12,12 +12,14 @@ use tract_onnx::tract_hir::tract_core::ops::array::{
 use tract_onnx::tract_hir::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_hir::tract_core::ops::identity::Identity;
 
-use super::{Sight, Step, of_one, take};
+use super::{Indices, Lowered, Sight, Step, of_all, of_one, take};
 
 pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
-    if sight.output.of != DatumType::F32 {
-        return None;
-    }
+    let real = match sight.to()? {
+        DatumType::F32 => true,
+        DatumType::I8 | DatumType::U8 | DatumType::I32 => false,
+        _ => return None,
+    };
     if let Some(axes) = sight.op.downcast_ref::<AxisOp>() {
         return Some(moved(sight, axes));
     }
@@ -25,30 +27,37 @@ pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
         return Some(of_one(|tensor| tensor));
     }
     if sight.op.is::<MultiBroadcastTo>() {
-        let shape = Shape::from(sight.output.shape.to_vec());
-        let rank = sight.output.shape.len();
+        let shape = Shape::from(sight.output().to_vec());
+        let rank = sight.output().len();
         let lacking = rank.checked_sub(sight.shape(0).len())?;
         let mut full = vec![1; lacking];
         full.extend(sight.shape(0));
         let full = Shape::from(full);
+        let expand = if real {
+            CubeBackend::float_expand
+        } else {
+            CubeBackend::int_expand
+        };
         return Some(of_one(move |tensor| {
-            CubeBackend::float_expand(reshape(tensor, full.clone()), shape.clone())
+            expand(reshape(tensor, full.clone()), shape.clone())
         }));
     }
     if let Some(concat) = sight.op.downcast_ref::<TypedConcat>() {
         let axis = concat.axis;
-        return Some(Box::new(move |inputs| {
-            Ok(CubeBackend::float_cat(inputs.into_vec(), axis))
-        }));
+        let cat = if real {
+            CubeBackend::float_cat
+        } else {
+            CubeBackend::int_cat
+        };
+        return Some(of_all(move |inputs| Ok(cat(inputs.into_vec(), axis))));
     }
     if let Some(slice) = sight.op.downcast_ref::<Slice>() {
-        return part(sight, slice);
+        return part(sight, slice, real);
     }
     if let Some(pad) = sight.op.downcast_ref::<Pad>() {
-        return padded(pad);
+        return real.then(|| padded(pad))?;
     }
-    let gather = sight.op.downcast_ref::<Gather>()?;
-    gathered(sight, gather)
+    None
 }
 
 fn moved(sight: &Sight<'_>, axes: &AxisOp) -> Step {
@@ -58,19 +67,22 @@ fn moved(sight: &Sight<'_>, axes: &AxisOp) -> Step {
         order.insert(*to, axis);
         return of_one(move |tensor| permute(tensor, &order));
     }
-    let shape = Shape::from(sight.output.shape.to_vec());
+    let shape = Shape::from(sight.output().to_vec());
     of_one(move |tensor| reshape(tensor, shape.clone()))
 }
 
-fn part(sight: &Sight<'_>, slice: &Slice) -> Option<Step> {
+fn part(sight: &Sight<'_>, slice: &Slice, real: bool) -> Option<Step> {
     let start = isize::try_from(slice.start.to_i64().ok()?).ok()?;
     let end = isize::try_from(slice.end.to_i64().ok()?).ok()?;
     let whole = |extent: &usize| BurnSlice::new(0, isize::try_from(*extent).ok(), 1);
     let mut slices: Vec<BurnSlice> = sight.shape(0).iter().map(whole).collect();
     *slices.get_mut(slice.axis)? = BurnSlice::new(start, Some(end), 1);
-    Some(of_one(move |tensor| {
-        CubeBackend::float_slice(tensor, &slices)
-    }))
+    let cut = if real {
+        CubeBackend::float_slice
+    } else {
+        CubeBackend::int_slice
+    };
+    Some(of_one(move |tensor| cut(tensor, &slices)))
 }
 
 fn padded(pad: &Pad) -> Option<Step> {
@@ -90,29 +102,30 @@ pub(super) fn fill(tensor: CubeTensor, pads: &[(usize, usize)], value: f32) -> C
     CubeBackend::float_pad(tensor, pads, BurnPad::Constant(value))
 }
 
-/// Rows of an axis by their indices, which are constants: nothing on the device says when one lies
-/// outside.
-fn gathered(sight: &Sight<'_>, gather: &Gather) -> Option<Step> {
+/// Rows of an axis by their indices.
+pub(super) fn gathered(sight: &Sight<'_>) -> Option<Lowered> {
+    let gather = sight.op.downcast_ref::<Gather>()?;
     let [data, indices] = sight.inputs.as_slice() else {
         return None;
     };
-    let known = indices.value.filter(|_| indices.of == DatumType::I64)?;
-    let extent = i64::try_from(*data.shape.get(gather.axis)?).ok()?;
-    let mut known = known
-        .try_as_plain_ram()
-        .ok()?
-        .as_slice::<i64>()
-        .ok()?
-        .iter();
-    if gather.output_type.is_some() || !known.all(|index| (0..extent).contains(index)) {
+    if gather.output_type.is_some() || indices.of != DatumType::I64 {
         return None;
     }
+    let select = match data.of {
+        DatumType::F32 => CubeBackend::float_select,
+        DatumType::I8 | DatumType::U8 | DatumType::I32 => CubeBackend::int_select,
+        _ => return None,
+    };
+    let extent = *data.shape.get(gather.axis)?;
     let count: usize = indices.shape.iter().product();
-    let (axis, shape) = (gather.axis, Shape::from(sight.output.shape.to_vec()));
-    Some(Box::new(move |inputs| {
+    let (axis, shape) = (gather.axis, Shape::from(sight.output().to_vec()));
+    let step = of_all(move |inputs| {
         let [data, indices] = take(inputs)?;
         let flat = reshape(indices, Shape::from(vec![count]));
-        let rows = CubeBackend::float_select(data, axis, flat);
-        Ok(reshape(rows, shape.clone()))
-    }))
+        Ok(reshape(select(data, axis, flat), shape.clone()))
+    });
+    Some(Lowered {
+        indices: Some(Indices { place: 1, extent }),
+        ..Lowered::of([0, 1], step)
+    })
 }

@@ -25,6 +25,8 @@ use super::parameters::{Inputs, Role, encoding};
 use super::product::Weights;
 use super::signed::{signed, unsigned};
 use super::{Build, Operator, Port};
+#[cfg(feature = "wgpu")]
+use super::{Quantised, Taps};
 use crate::int8::depthwise::{Line, convolve};
 use crate::int8::product::Weights as Ours;
 use crate::int8::requantise::straighten;
@@ -109,6 +111,33 @@ impl<const REFERENCE: bool> Build for Convolution<REFERENCE> {
             channels_last: channels_last(node)?,
             filters: None,
         })
+    }
+}
+
+#[cfg(feature = "wgpu")]
+impl<const REFERENCE: bool> Convolution<REFERENCE> {
+    /// What it is, where the sums themselves leave. `shapes` has the extents of its inputs.
+    pub(super) fn integer(&self, shapes: &[&[usize]]) -> TractResult<Option<Quantised>> {
+        let plain = self.filters.is_none() && !self.inputs.has(Role::AScale);
+        let [[_, _, image @ ..], [_, _, kernel @ ..], ..] = shapes else {
+            return Ok(None);
+        };
+        if !plain || self.channels_last || !matches!(image.len(), 1 | 2) {
+            return Ok(None);
+        }
+        let window = self.geometry.window(image, kernel)?;
+        Ok(Some(Quantised::Convolution {
+            zeros: [Role::AZero, Role::BZero].map(|role| self.inputs.place(role)),
+            taps: Taps {
+                groups: self.groups,
+                kernel: window.kernel,
+                strides: window.strides,
+                dilations: window.dilations,
+                before: window.before,
+                image: window.image,
+                output: window.output,
+            },
+        }))
     }
 }
 

@@ -7,7 +7,7 @@
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::{
-    DatumType, TVec, Tensor, TractResult, bail, ensure, tensor0, tvec,
+    DatumType, TVec, Tensor, TractErrorContext as _, TractResult, bail, ensure, tensor0, tvec,
 };
 
 use super::super::operator::room;
@@ -16,25 +16,50 @@ use super::{Build, Operator, Port, as_f32};
 use crate::int8::Encoding;
 use crate::int8::linear::{self, Linear};
 
-/// Which numbers share a scale: all of them, or those at one place along an axis.
+/// Which numbers share a scale: all of them, those at one place along an axis, or blocks along one.
 #[derive(Debug)]
 struct Runs {
     /// How many neighbouring numbers share one.
     length: usize,
+    order: Order,
     scales: Vec<f32>,
     zeros: Vec<i32>,
 }
 
-impl Runs {
-    fn read(inputs: &Inputs, given: &[&Tensor], axis: i64, shape: &[usize]) -> TractResult<Self> {
-        let scales = reals(inputs.need(given, Role::AScale)?)?;
-        if scales.len() == 1 {
-            return Ok(Self {
-                length: shape.iter().product::<usize>().max(1),
-                zeros: inputs.zeros(given, Role::AZero, 1)?,
-                scales,
-            });
-        }
+/// Which scale belongs to which run.
+#[derive(Debug)]
+enum Order {
+    /// One after the other, from the first again behind the last.
+    InTurn,
+    /// That of the block: runs are single numbers.
+    Blocks {
+        extent: usize,
+        block: usize,
+        inner: usize,
+    },
+}
+
+/// Along which axis scales change, and how many neighbours along it share one, where not each has
+/// its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Along {
+    pub(crate) axis: i64,
+    pub(crate) block: Option<usize>,
+}
+
+impl Along {
+    fn read(node: &NodeProto) -> TractResult<Self> {
+        let block = node.get_attr_opt::<i64>("block_size")?.unwrap_or(0);
+        ensure!(block >= 0, "{} has a block_size of {block}", node.op_type);
+        Ok(Self {
+            axis: node.get_attr_opt("axis")?.unwrap_or(1),
+            block: usize::try_from(block).ok().filter(|block| *block > 0),
+        })
+    }
+
+    /// The axis of a tensor of these extents.
+    pub(crate) fn place(self, shape: &[usize]) -> TractResult<usize> {
+        let axis = self.axis;
         let place = if axis < 0 {
             axis.saturating_add(i64::try_from(shape.len())?)
         } else {
@@ -43,48 +68,93 @@ impl Runs {
         let place = usize::try_from(place)
             .ok()
             .filter(|place| *place < shape.len());
-        let Some(place) = place else {
-            bail!("axis {axis} is none of a tensor of {} axes", shape.len())
-        };
+        place.with_context(|| format!("axis {axis} is none of a tensor of {} axes", shape.len()))
+    }
+}
+
+impl Runs {
+    fn read(
+        inputs: &Inputs,
+        given: &[&Tensor],
+        along: Along,
+        shape: &[usize],
+    ) -> TractResult<Self> {
+        let tensor = inputs.need(given, Role::AScale)?;
+        let scales = reals(tensor)?;
+        if scales.len() == 1 && along.block.is_none() {
+            return Ok(Self {
+                length: shape.iter().product::<usize>().max(1),
+                order: Order::InTurn,
+                zeros: inputs.zeros(given, Role::AZero, 1)?,
+                scales,
+            });
+        }
+        let place = along.place(shape)?;
         let (_, from_axis) = shape.split_at(place);
         let [extent, inner @ ..] = from_axis else {
-            bail!("axis {axis} is none of a tensor of {} axes", shape.len())
+            bail!("no axis {place} in a tensor of {} axes", shape.len())
         };
-        ensure!(
-            scales.len() == *extent,
-            "{} scales for an axis of {extent}",
-            scales.len()
-        );
+        let (extent, inner) = (*extent, inner.iter().product::<usize>().max(1));
+        let zeros = inputs.zeros(given, Role::AZero, scales.len())?;
+        let (length, order) = if let Some(block) = along.block {
+            let mut blocks: TVec<usize> = shape.into();
+            if let Some(of_axis) = blocks.get_mut(place) {
+                *of_axis = extent.div_ceil(block);
+            }
+            ensure!(
+                tensor.shape() == &*blocks,
+                "scales of extents {:?} for blocks of {block} along axis {place} of {shape:?}",
+                tensor.shape()
+            );
+            let order = Order::Blocks {
+                extent,
+                block,
+                inner,
+            };
+            (1, order)
+        } else {
+            ensure!(
+                scales.len() == extent,
+                "{} scales for an axis of {extent}",
+                scales.len()
+            );
+            (inner, Order::InTurn)
+        };
         Ok(Self {
-            length: inner.iter().product::<usize>().max(1),
-            zeros: inputs.zeros(given, Role::AZero, scales.len())?,
+            length,
+            order,
             scales,
+            zeros,
         })
     }
 
     /// The scale and zero point of each run of a tensor in turn, for ever.
     fn each(&self) -> impl Iterator<Item = (f32, i32)> + '_ {
-        let scales = self.scales.iter().copied();
-        scales.zip(self.zeros.iter().copied()).cycle()
+        let count = self.scales.len().max(1);
+        (0_usize..).map(move |run| {
+            let at = match self.order {
+                Order::InTurn => run % count,
+                Order::Blocks {
+                    extent,
+                    block,
+                    inner,
+                } => {
+                    let (row, column) = (run / inner, run % inner);
+                    let (outer, along) = (row / extent, row % extent);
+                    (outer * extent.div_ceil(block) + along / block) * inner + column
+                }
+            };
+            let scale = self.scales.get(at).copied().unwrap_or_default();
+            (scale, self.zeros.get(at).copied().unwrap_or_default())
+        })
     }
-}
-
-/// Refuses what newer versions of ONNX allow and this does not.
-fn axis_of(node: &NodeProto) -> TractResult<i64> {
-    let block = node.get_attr_opt::<i64>("block_size")?.unwrap_or(0);
-    ensure!(
-        block == 0,
-        "{} in blocks (block_size {block}) is not supported",
-        node.op_type
-    );
-    Ok(node.get_attr_opt("axis")?.unwrap_or(1))
 }
 
 /// Rounds `real / scale` to whole numbers of a range.
 #[derive(Debug)]
 pub(super) struct QuantizeLinear {
     inputs: Inputs,
-    axis: i64,
+    along: Along,
     /// The type without a zero point that says it.
     default: DatumType,
 }
@@ -100,9 +170,20 @@ impl Build for QuantizeLinear {
         };
         Ok(Self {
             inputs: Inputs::of(node, &[Role::A, Role::AScale, Role::AZero])?,
-            axis: axis_of(node)?,
+            along: Along::read(node)?,
             default,
         })
+    }
+}
+
+#[cfg(feature = "wgpu")]
+impl QuantizeLinear {
+    /// The scales, where they never change.
+    pub(super) fn affine(
+        &self,
+        constants: &[Option<&Tensor>],
+    ) -> TractResult<Option<super::Affine>> {
+        self.inputs.affine(constants, self.along)
     }
 }
 
@@ -133,7 +214,7 @@ impl Operator for QuantizeLinear {
         let input = self.inputs.need(inputs, Role::A)?;
         let zero = self.inputs.find(inputs, Role::AZero);
         let to = zero.map_or(self.default, |zero| zero.datum_type());
-        let runs = Runs::read(&self.inputs, inputs, self.axis, input.shape())?;
+        let runs = Runs::read(&self.inputs, inputs, self.along, input.shape())?;
         let numbers = as_f32(input)?;
         let numbers = numbers.try_as_plain_ram()?;
         let from = numbers
@@ -192,15 +273,26 @@ fn clamped(real: f32, scale: f32, zero: i32, least: i32, most: i32) -> i32 {
 #[derive(Debug)]
 pub(super) struct DequantizeLinear {
     inputs: Inputs,
-    axis: i64,
+    along: Along,
 }
 
 impl Build for DequantizeLinear {
     fn build(_context: &ParsingContext<'_>, node: &NodeProto) -> TractResult<Self> {
         Ok(Self {
             inputs: Inputs::of(node, &[Role::A, Role::AScale, Role::AZero])?,
-            axis: axis_of(node)?,
+            along: Along::read(node)?,
         })
+    }
+}
+
+#[cfg(feature = "wgpu")]
+impl DequantizeLinear {
+    /// The scales, where they never change.
+    pub(super) fn affine(
+        &self,
+        constants: &[Option<&Tensor>],
+    ) -> TractResult<Option<super::Affine>> {
+        self.inputs.affine(constants, self.along)
     }
 }
 
@@ -233,7 +325,7 @@ impl Operator for DequantizeLinear {
     fn compute(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let input = self.inputs.need(inputs, Role::A)?;
         let to = self.inputs.need(inputs, Role::AScale)?.datum_type();
-        let runs = Runs::read(&self.inputs, inputs, self.axis, input.shape())?;
+        let runs = Runs::read(&self.inputs, inputs, self.along, input.shape())?;
         let mut output = room(DatumType::F32, input.shape())?;
         let mut view = output.try_as_plain_ram_mut()?;
         let into = view.as_slice_mut::<f32>()?.chunks_mut(runs.length);

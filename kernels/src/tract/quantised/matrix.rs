@@ -107,6 +107,15 @@ impl<const REFERENCE: bool> Build for Product<REFERENCE> {
     }
 }
 
+#[cfg(feature = "wgpu")]
+impl<const REFERENCE: bool> Product<REFERENCE> {
+    /// The places of both sides' zero points, where the sums themselves leave.
+    pub(super) fn integer(&self) -> Option<[Option<usize>; 2]> {
+        let plain = self.right.is_none() && !self.inputs.has(Role::AScale);
+        plain.then(|| [Role::AZero, Role::BZero].map(|role| self.inputs.place(role)))
+    }
+}
+
 /// The last two axes of a matrix, and those before.
 fn matrix<D: Clone>(shape: &[D], turned: bool) -> TractResult<(&[D], D, D)> {
     match shape {

@@ -69,6 +69,36 @@ impl Inputs {
         given.get(at)
     }
 
+    /// The place of the input that plays `role`.
+    #[cfg(feature = "wgpu")]
+    pub(super) fn place(&self, role: Role) -> Option<usize> {
+        self.roles.iter().position(|played| *played == role)
+    }
+
+    /// The scales and zero points of the numbers in `A`, in the order they have; `None` where they change.
+    #[cfg(feature = "wgpu")]
+    pub(super) fn affine(
+        &self,
+        constants: &[Option<&Tensor>],
+        along: super::linear::Along,
+    ) -> TractResult<Option<super::Affine>> {
+        let known = |role: Role| self.find(constants, role).copied();
+        let Some(Some(scales)) = known(Role::AScale) else {
+            return Ok(None);
+        };
+        let scales = reals(scales)?;
+        let zeros = match known(Role::AZero) {
+            None => vec![0; scales.len()],
+            Some(None) => return Ok(None),
+            Some(Some(zeros)) => self.spread(Role::AZero, wholes(zeros)?, scales.len())?,
+        };
+        Ok(Some(super::Affine {
+            scales,
+            zeros,
+            along,
+        }))
+    }
+
     /// What plays `role`.
     pub(super) fn need<'a, T>(&self, given: &'a [T], role: Role) -> TractResult<&'a T> {
         self.find(given, role)
