@@ -174,10 +174,12 @@ impl DevicePlan {
             host_bytes: 0,
         };
         let store = Store { device, weights };
-        for id in model.eval_order()? {
-            plan.add(model, model.node(id), &slots, store)?;
+        // From the end: weights that a step has taken in are read by nobody else.
+        let mut needed: HashSet<usize> = plan.outputs.iter().copied().collect();
+        for id in model.eval_order()?.into_iter().rev() {
+            plan.add(model, model.node(id), &slots, store, &mut needed)?;
         }
-        plan.prune();
+        plan.nodes.reverse();
         plan.plan_host(model)?;
         ensure!(
             plan.nodes.len() > plan.host.len() || plan.nodes.is_empty(),
@@ -196,7 +198,13 @@ impl DevicePlan {
         node: &TypedNode,
         slots: &Slots,
         store: Store<'_>,
+        needed: &mut HashSet<usize>,
     ) -> TractResult<()> {
+        let first = slots.place(node.id.into())?;
+        let outputs: Vec<usize> = (first..first + node.outputs.len()).collect();
+        if !outputs.iter().any(|slot| needed.contains(slot)) {
+            return Ok(());
+        }
         if node.op_is::<TypedSource>() {
             return Ok(());
         }
@@ -217,31 +225,16 @@ impl DevicePlan {
         } else {
             (Side::Unplanned, all)
         };
-        let first = slots.place(node.id.into())?;
+        needed.extend(&inputs);
         self.nodes.push(Node {
             id: node.id,
             name: node.name.clone(),
             inputs,
-            outputs: (first..first + node.outputs.len()).collect(),
+            outputs,
             side,
             done: Vec::new(),
         });
         Ok(())
-    }
-
-    /// Leaves out what nobody reads: weights that a step has taken in.
-    fn prune(&mut self) {
-        let mut needed: HashSet<usize> = self.outputs.iter().copied().collect();
-        let mut keep: Vec<bool> = Vec::with_capacity(self.nodes.len());
-        for node in self.nodes.iter().rev() {
-            let is_read = node.outputs.iter().any(|slot| needed.contains(slot));
-            keep.push(is_read);
-            if is_read {
-                needed.extend(&node.inputs);
-            }
-        }
-        let mut keep = keep.into_iter().rev();
-        self.nodes.retain(|_| keep.next().unwrap_or(true));
     }
 
     /// Plans what the device does not compute.

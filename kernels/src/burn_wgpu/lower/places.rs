@@ -10,6 +10,7 @@ use tract_onnx::tract_hir::tract_core::ops::array::{
     Gather, MultiBroadcastTo, Pad, PadMode, Slice, TypedConcat,
 };
 use tract_onnx::tract_hir::tract_core::ops::change_axes::AxisOp;
+use tract_onnx::tract_hir::tract_core::ops::downsample::Downsample;
 use tract_onnx::tract_hir::tract_core::ops::identity::Identity;
 
 use super::{Indices, Lowered, Sight, Step, of_all, of_one, take};
@@ -54,6 +55,9 @@ pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
     if let Some(slice) = sight.op.downcast_ref::<Slice>() {
         return part(sight, slice, real);
     }
+    if let Some(sample) = sight.op.downcast_ref::<Downsample>() {
+        return sampled(sight, sample, real);
+    }
     if let Some(pad) = sight.op.downcast_ref::<Pad>() {
         return real.then(|| padded(pad))?;
     }
@@ -69,6 +73,26 @@ fn moved(sight: &Sight<'_>, axes: &AxisOp) -> Step {
     }
     let shape = Shape::from(sight.output().to_vec());
     of_one(move |tensor| reshape(tensor, shape.clone()))
+}
+
+/// Every so many elements of an axis; those of a negative step from the end.
+fn sampled(sight: &Sight<'_>, sample: &Downsample, real: bool) -> Option<Step> {
+    // The first `modulo` elements are left out.
+    let start = isize::try_from(sample.modulo).ok()?;
+    let step = sample.stride;
+    if step <= 0 {
+        return None;
+    }
+    let whole = |extent: &usize| BurnSlice::new(0, isize::try_from(*extent).ok(), 1);
+    let mut slices: Vec<BurnSlice> = sight.shape(0).iter().map(whole).collect();
+    let end = isize::try_from(*sight.shape(0).get(sample.axis)?).ok()?;
+    *slices.get_mut(sample.axis)? = BurnSlice::new(start, Some(end), step);
+    let cut = if real {
+        CubeBackend::float_slice
+    } else {
+        CubeBackend::int_slice
+    };
+    Some(of_one(move |tensor| cut(tensor, &slices)))
 }
 
 fn part(sight: &Sight<'_>, slice: &Slice, real: bool) -> Option<Step> {

@@ -106,20 +106,20 @@ fn constant(
 ) -> TractResult<Option<Lowered>> {
     let rank = tensor.rank();
     let mut order: Vec<usize> = (0..rank).collect();
-    let mut leading = 1;
+    let mut leading = rank.min(1);
     if affine.scales.len() > 1 || affine.along.block.is_some() {
-        let place = affine.along.place(tensor.shape())?;
+        let axis = order.remove(affine.along.place(tensor.shape())?);
+        // Blocks lie along the depth; else each place along the axis is a column.
         if affine.along.block.is_some() {
-            let axis = order.remove(place);
+            leading = order.len();
             order.push(axis);
-            leading = rank - 1;
         } else {
-            leading = place + 1;
+            order.insert(0, axis);
         }
     }
     let arrangement = Arrangement {
-        leading: leading.min(rank),
         order: order.clone(),
+        leading,
     };
     let store = sight.store;
     let packed = store
