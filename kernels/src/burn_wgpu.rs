@@ -92,7 +92,9 @@ impl Engine for BurnWgpuEngine {
 
     fn load(&self, model: &ModelFile) -> Result<Arc<dyn Session>, LoadModelError> {
         let device = self.device()?;
-        tract::open_on(model, |graph| DevicePlans::new(graph, device))
+        tract::open_on(model, move |graph| {
+            DevicePlans::new(graph, Arc::clone(&device))
+        })
     }
 }
 

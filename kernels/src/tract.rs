@@ -13,6 +13,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use tract_onnx::prelude::TractResult;
+
 use crate::engine::{Engine, LoadModelError, ModelFile, ModelForm, Session};
 
 mod bind;
@@ -52,6 +54,8 @@ pub(crate) use recent::{Entry, Recent};
 pub(crate) use recurrent::{Function, RecurrentForm, RecurrentKind, RecurrentOutput, recurrent};
 #[cfg(feature = "wgpu")]
 pub(crate) use session::Compute;
+#[cfg(not(feature = "wgpu"))]
+use session::Compute;
 use session::GraphSession;
 
 /// The engine's name.
@@ -99,29 +103,34 @@ pub(crate) fn reference(model: &ModelFile) -> Result<Arc<dyn Session>, LoadModel
 #[cfg(feature = "wgpu")]
 pub(crate) fn open_on<C: Compute + 'static>(
     model: &ModelFile,
-    compute: impl FnOnce(&Graph) -> tract_onnx::prelude::TractResult<C>,
+    compute: impl Fn(&Graph) -> TractResult<C> + Send + Sync + 'static,
 ) -> Result<Arc<dyn Session>, LoadModelError> {
-    guarded(|| {
-        let graph = load::graph(&load::read(model, operator::Evaluation::Device)?)?;
-        let compute = compute(&graph).map_err(|error| engine_failure(&error))?;
-        Ok(Arc::new(GraphSession::new(graph, compute)) as Arc<dyn Session>)
-    })
+    open_with(model, operator::Evaluation::Device, compute)
 }
 
-/// Loads a model. One that cannot be typed as it is may be typed by the values of its inputs.
+/// Loads a model.
 fn open(
     model: &ModelFile,
     evaluation: operator::Evaluation,
 ) -> Result<Arc<dyn Session>, LoadModelError> {
+    open_with(model, evaluation, move |graph| Plans::of(graph, evaluation))
+}
+
+/// Loads a model. One that cannot be typed as it is may be typed by the values of its inputs.
+fn open_with<C: Compute + 'static>(
+    model: &ModelFile,
+    evaluation: operator::Evaluation,
+    compute: impl Fn(&Graph) -> TractResult<C> + Send + Sync + 'static,
+) -> Result<Arc<dyn Session>, LoadModelError> {
     let read = guarded(|| load::read(model, evaluation))?;
     let session = guarded(|| {
         let graph = load::graph(&read)?;
-        let plans = Plans::of(&graph, evaluation).map_err(|error| engine_failure(&error))?;
-        Ok(Arc::new(GraphSession::new(graph, plans)) as Arc<dyn Session>)
+        let compute = compute(&graph).map_err(|error| engine_failure(&error))?;
+        Ok(Arc::new(GraphSession::new(graph, compute)) as Arc<dyn Session>)
     });
     match session {
         Err(error @ (LoadModelError::Shape { .. } | LoadModelError::Engine { .. })) => {
-            let by_value = guarded(|| by_value::session(read, evaluation))?;
+            let by_value = guarded(|| by_value::session(read, by_value::Maker::new(compute)))?;
             by_value.map_or(Err(error), |session| Ok(Arc::new(session) as _))
         }
         session => session,

@@ -35,13 +35,18 @@ pub(super) struct DevicePlans {
 impl DevicePlans {
     /// The plans of `graph`, of which none is built yet.
     pub(super) fn new(graph: &Graph, device: Arc<Device>) -> TractResult<Self> {
-        Ok(Self {
+        let plans = Self {
             model: graph.model.clone().into_decluttered()?,
             symbols: graph.symbols.clone(),
             device,
             weights: Weights::default(),
             plans: Recent::new(plan_bounds(graph.file_bytes)),
-        })
+        };
+        // Where there is one plan alone, it is told now what it holds.
+        if plans.symbols.is_empty() {
+            plans.device.alone(|| plans.get(&[]))?;
+        }
+        Ok(plans)
     }
 
     fn get(&self, extents: &[usize]) -> TractResult<Arc<Entry<Vec<usize>, DevicePlan>>> {

@@ -8,6 +8,7 @@
 //! such inputs that tract can type only for extents that are numbers gets a plan for each set of
 //! shapes. A model that tract can type as it is never comes here.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgeward_base::units::ByteCount;
@@ -20,10 +21,9 @@ use super::convert;
 use super::guard::Guard;
 use super::load::{self, Graph, ReadModel};
 use super::maps::Names;
-use super::operator::Evaluation;
-use super::plan::{self, Plans};
+use super::plan;
 use super::recent::Recent;
-use super::session::Compute as _;
+use super::session::Compute;
 use crate::engine::{LoadModelError, ModelForm, Rows, RunModelError, Session};
 use crate::tensor::{Tensor, TensorData, TensorSpec};
 use crate::tolerance::Rounding;
@@ -39,6 +39,25 @@ const MOST_ELEMENTS: usize = 4096;
 /// Extents that are tried for free axes, to see whether a graph types at all.
 const TRIAL_EXTENTS: [usize; 3] = [2, 16, 1];
 
+/// Makes what computes a graph of which everything is known.
+pub(super) struct Maker(Box<Make>);
+
+type Make = dyn Fn(&Graph) -> TractResult<Box<dyn Compute>> + Send + Sync;
+
+impl Maker {
+    pub(super) fn new<C: Compute + 'static>(
+        make: impl Fn(&Graph) -> TractResult<C> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Box::new(move |graph| Ok(Box::new(make(graph)?))))
+    }
+}
+
+impl fmt::Debug for Maker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Maker")
+    }
+}
+
 /// A session whose plans depend on the values of inputs.
 #[derive(Debug)]
 pub(super) struct ByValue {
@@ -47,10 +66,10 @@ pub(super) struct ByValue {
     /// Of each input: whether it is bound by value.
     bound: Vec<bool>,
     skeleton: Skeleton,
-    evaluation: Evaluation,
+    maker: Maker,
     roundings: Vec<Rounding>,
     names: Names,
-    plans: Recent<Vec<u8>, Plans>,
+    plans: Recent<Vec<u8>, Box<dyn Compute>>,
     guard: Guard,
     independent: AtomicBool,
 }
@@ -77,11 +96,10 @@ impl ByValue {
     }
 
     /// Types and optimises the graph for what is known of the inputs.
-    fn plans(&self, known: &[Known]) -> TractResult<Plans> {
+    fn plans(&self, known: &[Known]) -> TractResult<Box<dyn Compute>> {
         let typed = self.skeleton.typed(known)?;
         bounded::check(&typed)?;
-        let graph = Graph::concrete(typed);
-        Plans::of(&graph, self.evaluation)
+        (self.maker.0)(&Graph::concrete(typed))
     }
 
     /// Whether the graph types for some extents of what is free.
@@ -98,7 +116,7 @@ impl ByValue {
     }
 
     /// Types and optimises the graph for inputs like these.
-    fn build(&self, inputs: &[Tensor]) -> TractResult<Plans> {
+    fn build(&self, inputs: &[Tensor]) -> TractResult<Box<dyn Compute>> {
         let known = inputs.iter().zip(&self.bound).map(|(input, bound)| {
             let value = convert::to_tract(input)?;
             Ok(if *bound {
@@ -215,6 +233,12 @@ impl Session for ByValue {
         &self.roundings
     }
 
+    fn host_nodes(&self) -> Vec<String> {
+        let plans = self.plans.entries();
+        let nodes = plans.iter().map(|plan| plan.value.host_nodes());
+        nodes.max_by_key(Vec::len).unwrap_or_default()
+    }
+
     fn resident(&self) -> ByteCount {
         ByteCount(self.skeleton.bytes() + self.plans.bytes())
     }
@@ -268,10 +292,7 @@ fn put_elements(key: &mut Vec<u8>, data: &TensorData) {
 
 /// A session of the model, when there are inputs to bind by value and the file says of its inputs
 /// and outputs what a caller must know.
-pub(super) fn session(
-    read: ReadModel,
-    evaluation: Evaluation,
-) -> Result<Option<ByValue>, LoadModelError> {
+pub(super) fn session(read: ReadModel, maker: Maker) -> Result<Option<ByValue>, LoadModelError> {
     let graph = read.graph()?;
     let parameters = parameters::of(graph);
     let given = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
@@ -301,7 +322,7 @@ pub(super) fn session(
         bound,
         plans: Recent::new(plan::bounds(skeleton.bytes())),
         skeleton,
-        evaluation,
+        maker,
         roundings,
         names,
         guard: Guard::default(),

@@ -4,9 +4,10 @@ use edgeward_base::digest::Digest;
 use proptest::prelude::*;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, ValueInfoProto};
 
-use super::plan::MOST_PLANS;
+use super::plan::{MOST_PLANS, Plans};
 use super::*;
 use crate::engine::{Engine as _, ModelFile, ModelForm};
+use crate::tract::operator::Evaluation;
 
 fn file(path: PathBuf) -> ModelFile {
     ModelFile {
@@ -20,7 +21,12 @@ fn file(path: PathBuf) -> ModelFile {
 fn session(name: &str) -> ByValue {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/recorded/{name}.onnx"));
     let read = load::read(&file(path), Evaluation::Kernel).unwrap();
-    super::session(read, Evaluation::Kernel).unwrap().unwrap()
+    super::session(
+        read,
+        Maker::new(|graph| Plans::of(graph, Evaluation::Kernel)),
+    )
+    .unwrap()
+    .unwrap()
 }
 
 fn floats(shape: &[usize]) -> Tensor {
