@@ -3,6 +3,7 @@
 //! ```text
 //! adapter   what the machine's Vulkan loader offers
 //! device    one of them, opened: memory, transfers, and whether it still lives
+//! fill      missing numbers
 //! lower     a node of the graph -> a step on the device, or nothing
 //! packed    weights of 8 and 4 bits, and our own kernels over them
 //! sequence  recurrent operators: one kernel for all steps
@@ -24,6 +25,7 @@ use crate::tract;
 
 mod adapter;
 mod device;
+mod fill;
 mod lower;
 mod packed;
 mod plan;

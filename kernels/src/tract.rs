@@ -43,6 +43,8 @@ mod standard;
 
 #[cfg(feature = "wgpu")]
 pub(crate) use load::Graph;
+#[cfg(feature = "wgpu")]
+pub(crate) use ml::{Features, features};
 use plan::Plans;
 #[cfg(feature = "wgpu")]
 pub(crate) use plan::{Plan as HostPlan, bounds as plan_bounds, bucket, concrete};

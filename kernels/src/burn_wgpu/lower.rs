@@ -18,6 +18,7 @@ use super::weights::Weights;
 use crate::tract::{Affine, Quantised, quantised as quantised_of};
 
 mod arithmetic;
+mod features;
 mod function;
 mod image;
 mod places;
@@ -29,13 +30,23 @@ mod reduce;
 /// Computes the outputs of a node.
 pub(super) type Step = Box<dyn Fn(TVec<CubeTensor>) -> TractResult<TVec<CubeTensor>> + Send + Sync>;
 
-/// A node as the device computes it.
+/// A node as it is computed with the device.
 pub(super) struct Lowered {
-    pub(super) step: Step,
-    /// The inputs of the node that the step takes, in its order.
+    pub(super) form: Form,
+    /// The inputs of the node that it takes, in its order.
     pub(super) takes: Vec<usize>,
-    /// Which of them is indices, and below which number all of them have to be.
-    pub(super) indices: Option<Indices>,
+}
+
+/// What is done with the tensors that a node takes.
+pub(super) enum Form {
+    /// They are on the device.
+    Step(Step),
+    /// They are on the device, and of one of them it is known there that all lie within an extent.
+    Indexed(Step, Indices),
+    /// The one has the extents of the output and is the same but for that, wherever it is.
+    View,
+    /// The one goes over as an element type that can be there.
+    Enter(DatumType),
 }
 
 /// Indices that a step takes: nothing on the device says when one lies outside, so it is looked at before.
@@ -51,9 +62,8 @@ impl Lowered {
     /// A step that takes these inputs.
     fn of(takes: impl Into<Vec<usize>>, step: Step) -> Self {
         Self {
-            step,
+            form: Form::Step(step),
             takes: takes.into(),
-            indices: None,
         }
     }
 }
@@ -141,6 +151,13 @@ pub(super) fn lower(
         return Ok(None);
     };
     if let Some(lowered) = quantised::lower(&sight)? {
+        return Ok(Some(lowered));
+    }
+    if let Some(form) = places::viewed(&sight).or_else(|| function::entered(&sight)) {
+        let takes = vec![0];
+        return Ok(Some(Lowered { form, takes }));
+    }
+    if let Some(lowered) = features::lower(&sight)? {
         return Ok(Some(lowered));
     }
     if let Some(lowered) = recurrent::lower(&sight) {

@@ -339,7 +339,7 @@ pub(super) fn range(least: CubeTensor, most: CubeTensor) -> [CubeTensor; 2] {
 }
 
 /// Room for a tensor beside `like`, that a kernel writes whole.
-fn empty(like: &CubeTensor, shape: &[usize], of: DType) -> CubeTensor {
+pub(super) fn empty(like: &CubeTensor, shape: &[usize], of: DType) -> CubeTensor {
     let bytes = shape.iter().product::<usize>() * of.size();
     CubeTensor::new_contiguous(
         like.client.clone(),
@@ -351,7 +351,7 @@ fn empty(like: &CubeTensor, shape: &[usize], of: DType) -> CubeTensor {
 }
 
 /// A unit for each of `count`.
-fn spread(count: usize) -> (CubeCount, CubeDim) {
+pub(super) fn spread(count: usize) -> (CubeCount, CubeDim) {
     let cubes = count.div_ceil(kernel::UNITS as usize);
     let across = cubes.clamp(1, MOST_CUBES);
     let down = cubes.div_ceil(across);

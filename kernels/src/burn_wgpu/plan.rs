@@ -8,16 +8,19 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use burn_backend::Shape;
+use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
 use tract_onnx::prelude::{
-    DatumType, OutletId, Symbol, TValue, TVec, Tensor, TractResult, TypedModel, TypedNode, tvec,
+    DatumType, IntoTensor as _, OutletId, Symbol, TValue, TVec, Tensor, TractResult, TypedModel,
+    TypedNode, tvec,
 };
 use tract_onnx::tract_hir::internal::{bail, ensure, format_err};
 use tract_onnx::tract_hir::tract_core::ops::konst::Const;
 use tract_onnx::tract_hir::tract_core::ops::source::TypedSource;
 
 use super::device::Device;
-use super::lower::{Indices, Step, Store, lower};
+use super::lower::{Form, Indices, Store, lower, there};
 use super::weights::Weights;
 use crate::tract::{Compute, Entry, Graph, HostPlan, Recent, bucket, concrete, plan_bounds};
 
@@ -111,13 +114,15 @@ struct Node {
     name: String,
     inputs: Vec<usize>,
     outputs: Vec<usize>,
+    /// The extents of its first output, where a view needs them.
+    shape: TVec<usize>,
     side: Side,
     /// The slots that nobody reads behind this node.
     done: Vec<usize>,
 }
 
 enum Side {
-    Device(Step, Option<Indices>),
+    Device(Form),
     Host(HostPlan),
     /// The CPU's, before there is a plan.
     Unplanned,
@@ -186,8 +191,15 @@ impl DevicePlan {
         }
         plan.nodes.reverse();
         plan.plan_host(model)?;
+        let computes = |node: &Node| {
+            let form = match &node.side {
+                Side::Device(form) => form,
+                Side::Host(_) | Side::Unplanned => return false,
+            };
+            matches!(form, Form::Step(_) | Form::Indexed(..))
+        };
         ensure!(
-            plan.nodes.len() > plan.host.len() || plan.nodes.is_empty(),
+            plan.nodes.is_empty() || plan.nodes.iter().any(computes),
             "none of its operators has a form for the device: {}",
             plan.host.join(", ")
         );
@@ -226,7 +238,7 @@ impl DevicePlan {
             let taken = lowered.takes.iter().map(|at| all.get(*at).copied());
             let taken = taken.collect::<Option<Vec<usize>>>();
             let taken = taken.ok_or_else(|| format_err!("{} has fewer inputs", node.name))?;
-            (Side::Device(lowered.step, lowered.indices), taken)
+            (Side::Device(lowered.form), taken)
         } else {
             (Side::Unplanned, all)
         };
@@ -236,6 +248,7 @@ impl DevicePlan {
             name: node.name.clone(),
             inputs,
             outputs,
+            shape: shape_of(node),
             side,
             done: Vec::new(),
         });
@@ -248,8 +261,10 @@ impl DevicePlan {
             if matches!(node.side, Side::Unplanned) {
                 let of = model.node(node.id);
                 self.host.push(format!("{} ({})", of.op().name(), of.name));
-                let plan = HostPlan::of_node(model, of)?;
+                let (plan, takes) = HostPlan::of_node(model, of)?;
                 self.host_bytes += plan.resident();
+                let taken = takes.iter().filter_map(|at| node.inputs.get(*at).copied());
+                node.inputs = taken.collect();
                 node.side = Side::Host(plan);
             }
         }
@@ -302,13 +317,7 @@ impl DevicePlan {
         }
         for node in &self.nodes {
             let answers: Vec<Value> = match &node.side {
-                Side::Device(step, indices) => {
-                    if let Some(indices) = indices {
-                        values.check(&node.inputs, *indices)?;
-                    }
-                    let answers = step(values.on_device(&node.inputs)?)?;
-                    answers.into_iter().map(Value::of_device).collect()
-                }
+                Side::Device(form) => values.follow(form, node)?,
                 Side::Unplanned => bail!("{} has no plan", node.name),
                 Side::Host(plan) => {
                     let answers = plan.run(values.on_host(&node.inputs)?)?;
@@ -324,6 +333,13 @@ impl DevicePlan {
         }
         values.on_host(&self.outputs)
     }
+}
+
+/// The extents of a node's first output; none where they are not known.
+fn shape_of(node: &TypedNode) -> TVec<usize> {
+    let shape = node.outputs.first().map(|output| &output.fact.shape);
+    let shape = shape.and_then(|shape| shape.as_concrete());
+    shape.map(TVec::from).unwrap_or_default()
 }
 
 impl Value {
@@ -353,6 +369,43 @@ impl Values<'_> {
     fn at(&mut self, slot: usize) -> TractResult<&mut Value> {
         let value = self.values.get_mut(slot);
         value.ok_or_else(|| format_err!("no tensor {slot}"))
+    }
+
+    /// What a node of the device gives.
+    fn follow(&mut self, form: &Form, node: &Node) -> TractResult<Vec<Value>> {
+        let step = match form {
+            Form::Step(step) => step,
+            Form::Indexed(step, indices) => {
+                self.check(&node.inputs, *indices)?;
+                step
+            }
+            Form::View => return Ok(vec![self.view(node)?]),
+            Form::Enter(of) => {
+                let host = self.on_host(&node.inputs)?;
+                let host = host.first().ok_or_else(|| format_err!("no input"))?;
+                let tensor = self.device.upload(&*host.cast_to_dt(*of)?)?;
+                return Ok(vec![Value::of_device(tensor)]);
+            }
+        };
+        let answers = step(self.on_device(&node.inputs)?)?;
+        Ok(answers.into_iter().map(Value::of_device).collect())
+    }
+
+    /// The input with the extents of the output.
+    fn view(&mut self, node: &Node) -> TractResult<Value> {
+        let [slot] = node.inputs.as_slice() else {
+            bail!("{} is a view of one tensor", node.name);
+        };
+        let shape = &node.shape;
+        let value = self.at(*slot)?.clone();
+        if let Some(host) = value.host {
+            let host = host.into_tensor().into_shape(shape)?;
+            return Ok(Value::of_host(host.into()));
+        }
+        let there_is = value.device;
+        let tensor = there_is.ok_or_else(|| format_err!("tensor {slot} was never computed"))?;
+        let shape = Shape::from(there(shape).to_vec());
+        Ok(Value::of_device(reshape(tensor, shape)))
     }
 
     /// Fails where an index lies outside, and counts negative ones from the front.

@@ -26,9 +26,14 @@ mod linear;
 mod normalizer;
 mod one_hot_encoder;
 mod scaler;
+#[cfg(feature = "wgpu")]
+mod sight;
 mod svm;
 mod tree_ensemble;
 mod zip_map;
+
+#[cfg(feature = "wgpu")]
+pub(crate) use sight::{Features, features};
 
 pub(super) use dict_vectorizer::vocabulary;
 pub(super) use zip_map::labels as zip_map_labels;

@@ -240,23 +240,30 @@ impl Plan {
         })
     }
 
-    /// The fastest plan of one node alone, whose inputs have the extents that the graph says.
+    /// The fastest plan of one node alone, whose inputs have the extents that the graph says, and which
+    /// of them it takes: those that change.
     #[cfg(feature = "wgpu")]
-    pub(crate) fn of_node(model: &TypedModel, node: &TypedNode) -> TractResult<Self> {
+    pub(crate) fn of_node(model: &TypedModel, node: &TypedNode) -> TractResult<(Self, Vec<usize>)> {
         use tract_onnx::prelude::SpecialOps as _;
 
         let mut alone = TypedModel {
             symbols: model.symbols.clone(),
             ..TypedModel::default()
         };
-        let mut sources = TVec::new();
+        let (mut wires, mut takes) = (TVec::new(), Vec::new());
         for (place, input) in node.inputs.iter().enumerate() {
-            let fact = model.outlet_fact(*input)?.without_value();
-            sources.push(alone.add_source(format!("input {place}"), fact)?);
+            let fact = model.outlet_fact(*input)?;
+            let name = format!("input {place}");
+            wires.push(if let Some(value) = &fact.konst {
+                alone.add_const(name, Arc::clone(value))?
+            } else {
+                takes.push(place);
+                alone.add_source(name, fact.without_value())?
+            });
         }
-        let outputs = alone.wire_node(&node.name, node.op.clone(), &sources)?;
+        let outputs = alone.wire_node(&node.name, node.op.clone(), &wires)?;
         alone.select_output_outlets(&outputs)?;
-        Self::optimised(alone)
+        Ok((Self::optimised(alone)?, takes))
     }
 
     /// How many bytes its constants hold.

@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::tract_core::ops::element_wise::{ElementWiseMiniOp, El
 use tract_onnx::tract_hir::tract_core::ops::math::PowConst;
 use tract_onnx::tract_hir::tract_core::ops::nn::LeakyRelu;
 
-use super::{Sight, Step, of_one};
+use super::{Form, Sight, Step, of_one};
 
 pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
     let input = sight.inputs.first()?;
@@ -36,6 +36,22 @@ pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
         return Some(of_one(CubeBackend::bool_not));
     }
     (sight.is_real() && operator.1.is_none()).then(|| function(&*operator.0))?
+}
+
+/// A cast to real numbers of what is not computed with on the device: it goes over as real numbers.
+pub(super) fn entered(sight: &Sight<'_>) -> Option<Form> {
+    let from = sight.inputs.first()?.of;
+    let is_cast = sight.op.is::<Cast>() && sight.to() == Some(DatumType::F32);
+    let elsewhere = matches!(
+        from,
+        DatumType::I16
+            | DatumType::I64
+            | DatumType::U16
+            | DatumType::U32
+            | DatumType::U64
+            | DatumType::F64
+    );
+    (is_cast && elsewhere).then_some(Form::Enter(DatumType::F32))
 }
 
 fn function(operator: &dyn ElementWiseMiniOp) -> Option<Step> {

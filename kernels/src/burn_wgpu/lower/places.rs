@@ -13,7 +13,7 @@ use tract_onnx::tract_hir::tract_core::ops::change_axes::AxisOp;
 use tract_onnx::tract_hir::tract_core::ops::downsample::Downsample;
 use tract_onnx::tract_hir::tract_core::ops::identity::Identity;
 
-use super::{Indices, Lowered, Sight, Step, of_all, of_one, take};
+use super::{Form, Indices, Lowered, Sight, Step, of_all, of_one, take};
 
 pub(super) fn lower(sight: &Sight<'_>) -> Option<Step> {
     let real = match sight.to()? {
@@ -126,6 +126,25 @@ pub(super) fn fill(tensor: CubeTensor, pads: &[(usize, usize)], value: f32) -> C
     CubeBackend::float_pad(tensor, pads, BurnPad::Constant(value))
 }
 
+/// The same elements in the same order, of a type that is not computed with on the device.
+pub(super) fn viewed(sight: &Sight<'_>) -> Option<Form> {
+    let is_real = sight.inputs.first()?.of == DatumType::F32;
+    if let Some(axes) = sight.op.downcast_ref::<AxisOp>() {
+        let is_moved = matches!(axes, AxisOp::Move(..));
+        return (!is_real && !is_moved).then_some(Form::View);
+    }
+    // The one place of an axis that has one.
+    let gather = sight.op.downcast_ref::<Gather>()?;
+    let [data, indices] = sight.inputs.as_slice() else {
+        return None;
+    };
+    let known = indices.value?.cast_to::<i64>().ok()?;
+    let known = known.try_as_plain_ram().ok()?;
+    let is_first = known.as_slice::<i64>().ok()? == [0];
+    let is_whole = data.shape.get(gather.axis) == Some(&1);
+    (is_first && is_whole && gather.output_type.is_none()).then_some(Form::View)
+}
+
 /// Rows of an axis by their indices.
 pub(super) fn gathered(sight: &Sight<'_>) -> Option<Lowered> {
     let gather = sight.op.downcast_ref::<Gather>()?;
@@ -149,7 +168,7 @@ pub(super) fn gathered(sight: &Sight<'_>) -> Option<Lowered> {
         Ok(reshape(select(data, axis, flat), shape.clone()))
     });
     Some(Lowered {
-        indices: Some(Indices { place: 1, extent }),
-        ..Lowered::of([0, 1], step)
+        form: Form::Indexed(step, Indices { place: 1, extent }),
+        takes: vec![0, 1],
     })
 }

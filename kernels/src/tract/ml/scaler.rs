@@ -41,6 +41,14 @@ impl Build for Scaler {
     }
 }
 
+#[cfg(feature = "wgpu")]
+impl Scaler {
+    /// The offset and the scale of each feature.
+    pub(super) fn rule(&self) -> (&[f32], &[f32]) {
+        (&self.offset, &self.scale)
+    }
+}
+
 impl Operator for Scaler {
     const NAME: &'static str = "Scaler";
 
