@@ -4,7 +4,8 @@
 //! profile names nothing else.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use edgeward_harness::device::{Device, DeviceOptions};
@@ -26,6 +27,13 @@ fn profile(engines: &str, gpu: &str) -> String {
 
 /// A box of that profile that serves the convolutional network of the samples.
 fn serving(profile: &str, drivers: Option<&Path>) -> Device {
+    let mut device = serving_nothing(profile, drivers);
+    serve_digits(&mut device);
+    device
+}
+
+/// A box of that profile.
+fn serving_nothing(profile: &str, drivers: Option<&Path>) -> Device {
     let options = DeviceOptions {
         config: "[profile]\nname = \"./gpu.toml\"\n".to_owned(),
         ..DeviceOptions::default()
@@ -38,8 +46,17 @@ fn serving(profile: &str, drivers: Option<&Path>) -> Device {
     }
     fs::write(device.folder().join("gpu.toml"), profile).unwrap();
     device.start();
-    serve_digits(&mut device);
     device
+}
+
+/// Why the network is not taken.
+fn refused(device: &mut Device) -> String {
+    let path = folder("digits", 1);
+    let import = ["model", "import", path.to_str().unwrap(), "--name"];
+    let version = ["main.default.digits", "--version", "1"];
+    let refused = device.edgeward(&[&import[..], &version[..]].concat());
+    assert_ne!(refused.code, Some(0));
+    refused.stderr
 }
 
 fn logs(device: &mut Device) -> String {
@@ -103,24 +120,66 @@ fn without_a_driver_there_is_no_adapter_and_the_processor_serves() {
 
 #[test]
 fn a_box_that_may_only_use_a_card_it_does_not_have_says_so() {
-    let mut device = Device::new(&DeviceOptions {
-        config: "[profile]\nname = \"./gpu.toml\"\n".to_owned(),
-        ..DeviceOptions::default()
-    });
     let only = profile(
         "[\"burn-wgpu\"]",
         "[gpu]\nname = \"a card of the future\"\n",
     );
-    fs::write(device.folder().join("gpu.toml"), only).unwrap();
-    device.start();
-    let path = folder("digits", 1);
-    let import = ["model", "import", path.to_str().unwrap(), "--name"];
-    let version = ["main.default.digits", "--version", "1"];
-    let refused = device.edgeward(&[&import[..], &version[..]].concat());
-    assert_ne!(refused.code, Some(0));
-    let said = &refused.stderr;
+    let said = refused(&mut serving_nothing(&only, None));
     assert!(
         said.contains("burn-wgpu") && said.contains("not what the profile wants"),
+        "{said}"
+    );
+}
+
+/// A driver that crashes as soon as the loader speaks to it.
+const CRASHING: &str = "#include <signal.h>\n\
+    int vk_icdNegotiateLoaderICDInterfaceVersion(unsigned *version) {\n\
+        (void)version;\n\
+        return raise(SIGSEGV);\n\
+    }\n";
+
+/// A driver made of C, as the loader is told of one.
+fn driver(source: &str, folder: &Path) -> Option<PathBuf> {
+    let (code, library) = (folder.join("driver.c"), folder.join("libdriver.so"));
+    fs::write(&code, source).unwrap();
+    let compiler = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &code])
+        .status();
+    if !compiler.is_ok_and(|status| status.success()) {
+        skip("process.gpu.crash", "there is no C compiler");
+        return None;
+    }
+    let manifest = json!({
+        "file_format_version": "1.0.0",
+        "ICD": {"library_path": library, "api_version": "1.3.0"},
+    });
+    let path = folder.join("driver.json");
+    fs::write(&path, manifest.to_string()).unwrap();
+    Some(path)
+}
+
+#[test]
+fn a_driver_that_crashes_takes_no_process_with_it_but_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(crashing) = driver(CRASHING, folder.path()) else {
+        return;
+    };
+    let mut command = Command::new(edgeward_binary());
+    command.args(["device", "probe", "--output", "json"]);
+    command.envs(DRIVERS.map(|variable| (variable, &crashing)));
+    let tried = command.output().unwrap();
+    assert_eq!(tried.status.signal(), Some(11), "{tried:?}");
+    let engines = "[\"burn-wgpu\", \"tract\", \"trees\"]";
+    let mut device = serving(&profile(engines, ""), Some(&crashing));
+    answers(&mut device);
+    let said = logs(&mut device);
+    assert!(said.contains("engine tract"), "{said}");
+    // A box that may use nothing else says why it cannot.
+    let mut only = serving_nothing(&profile("[\"burn-wgpu\"]", ""), Some(&crashing));
+    let said = refused(&mut only);
+    assert!(
+        said.contains("its driver crashed when it was tried: signal: 11"),
         "{said}"
     );
 }

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use edgeward_base::digest::Digest;
 use prost::Message as _;
@@ -11,6 +12,7 @@ use tract_onnx::pb::{
 
 use super::*;
 use crate::engine::RunModelError;
+use crate::standby::Standby;
 use crate::tensor::{Tensor, TensorData};
 
 /// The best adapter of this machine; without one the case is skipped.
@@ -237,4 +239,47 @@ fn packed_weights_take_a_quarter_and_an_eighth_of_the_device_s_memory() {
     assert!(bytes * 100 <= float * 27, "int8: {bytes} of {float}");
     // An eighth, and a scale of 4 bytes for each 32.
     assert!(halves * 100 <= float * 18, "int4: {halves} of {float}");
+}
+
+/// Callers at the same time, and how many requests each makes.
+const CALLERS: usize = 4;
+const REQUESTS: usize = 60;
+
+#[test]
+fn a_device_that_is_lost_under_load_costs_no_request() {
+    let Some(engine) = engine("gpu.loss") else {
+        return;
+    };
+    let model = file("tests/special/plan_per_shape.onnx");
+    let processor = crate::tract::TractEngine::new();
+    let first = engine.load(&model).unwrap();
+    let other = processor.load(&model).unwrap();
+    let expected = other.run(&[images(2)]).unwrap();
+    let session = Standby::new(first, other, "tract");
+    let answered = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..CALLERS {
+            scope.spawn(|| {
+                for _ in 0..REQUESTS {
+                    let got = session.run(&[images(2)]).unwrap();
+                    for (expected, got) in expected.iter().zip(&got) {
+                        crate::tolerance::compare(expected, got).unwrap();
+                    }
+                    // The device goes once all callers are at work.
+                    let so_far = answered.fetch_add(1, Ordering::SeqCst) + 1;
+                    if so_far == CALLERS * REQUESTS / 3 {
+                        engine.device().unwrap().lose();
+                    }
+                }
+            });
+        }
+    });
+    let takeover = session.takeover().unwrap();
+    assert_eq!(takeover.engine, "tract");
+    assert!(
+        takeover.reason.contains("the device failed"),
+        "{}",
+        takeover.reason
+    );
+    edgeward_harness::floors::reached("gpu.loss.requests", answered.into_inner() as u64);
 }

@@ -190,11 +190,12 @@ fn state(deployment: &str, message: &str, serving: Option<&RoutedEntity>) -> Val
     if let Some(RoutedEntity { scorer, .. }) = serving {
         let takeover = scorer.session().takeover();
         let engine = takeover.map_or(scorer.engine(), |takeover| takeover.engine);
-        state.insert("engine".to_owned(), json!(engine));
+        let mut ours = object(json!({"engine": engine}));
         if engine == edgeward_kernels::adapter::ENGINE {
             let host = scorer.session().host_nodes().len();
-            state.insert("host_nodes".to_owned(), json!(host));
+            ours.insert("host_nodes".to_owned(), json!(host));
         }
+        state.insert("edgeward".to_owned(), Value::Object(ours));
     }
     Value::Object(state)
 }
