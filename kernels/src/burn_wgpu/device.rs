@@ -177,6 +177,12 @@ impl Device {
         self.numbers(extents, &[extents.len()], DType::U32)
     }
 
+    /// How many numbers of so many bytes each a tensor may have.
+    pub(super) fn most_elements(&self, bytes: usize) -> usize {
+        let most = usize::try_from(self.adapter.max_binding_bytes).unwrap_or(usize::MAX);
+        most / bytes.max(1)
+    }
+
     fn binds(&self, bytes: usize) -> TractResult<()> {
         let most = self.adapter.max_binding_bytes;
         if bytes as u64 > most {

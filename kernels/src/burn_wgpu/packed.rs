@@ -4,9 +4,11 @@
 //! all fits 16 neighbouring values takes 4 bits. Must never make real numbers of them but in the registers of
 //! a kernel, or for an operator that knows no packed weights ([`Packed::real`]), for as long as it runs.
 
+use burn_backend::ops::{FloatTensorOps as _, IntTensorOps as _};
 use burn_backend::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
+use burn_wgpu::CubeBackend;
 use cubecl::prelude::{CubeCount, CubeDim, Numeric};
 use tract_onnx::prelude::{DatumType, TractResult};
 use tract_onnx::tract_hir::internal::{ensure, format_err};
@@ -33,9 +35,18 @@ const FEW_COLUMNS: usize = 8;
 /// Weights on the device: `columns` of `depth` numbers each.
 #[derive(Debug)]
 pub(super) struct Packed {
-    bits: u32,
     pub(super) columns: usize,
     pub(super) depth: usize,
+    /// Some of the columns each, in order: as many as the device binds at once.
+    parts: Vec<Part>,
+}
+
+/// So many columns in a row.
+#[derive(Debug)]
+struct Part {
+    bits: u32,
+    columns: usize,
+    depth: usize,
     /// Neighbours in a column that share a scale.
     block: usize,
     words: CubeTensor,
@@ -59,6 +70,84 @@ impl Extents {
 impl Packed {
     /// Puts `codes` on the device.
     pub(super) fn upload(device: &Device, codes: &Codes) -> TractResult<Self> {
+        Self::in_parts(device, codes, device.most_elements(size_of::<u32>()))
+    }
+
+    /// As [`Self::upload`], so many words together at most.
+    fn in_parts(device: &Device, codes: &Codes, words: usize) -> TractResult<Self> {
+        let most = words / codes.stride().max(1);
+        ensure!(most > 0, "a column of {} numbers is too long", codes.depth);
+        let parts = codes.parts(most);
+        let parts = parts.map(|part| Part::upload(device, &part));
+        Ok(Self {
+            columns: codes.columns,
+            depth: codes.depth,
+            parts: parts.collect::<TractResult<Vec<Part>>>()?,
+        })
+    }
+
+    /// How many bytes they take on the device.
+    pub(super) fn bytes(&self) -> u64 {
+        self.parts.iter().map(Part::bytes).sum()
+    }
+
+    /// `x` of `[rows, depth]` times the weights: `[rows, columns]`. Of whole numbers, less `zero` if there
+    /// is one, the sums leave as whole numbers, without scales.
+    pub(super) fn product(
+        &self,
+        device: &Device,
+        x: &CubeTensor,
+        zero: Option<&CubeTensor>,
+    ) -> TractResult<CubeTensor> {
+        self.beside(1, |part| part.product(device, x.clone(), zero.cloned()))
+    }
+
+    /// The windows of `x`, `[batch, channels, height, width]`, times the weights, of which a column is a
+    /// filter: `[batch, columns, height, width]`. Whole numbers as in [`Self::product`].
+    pub(super) fn convolve(
+        &self,
+        device: &Device,
+        x: &CubeTensor,
+        zero: Option<&CubeTensor>,
+        taps: &Taps,
+    ) -> TractResult<CubeTensor> {
+        ensure!(
+            self.parts.len() == 1 || taps.groups == 1,
+            "filters of {} groups are larger than what the device binds",
+            taps.groups
+        );
+        self.beside(1, |part| {
+            part.convolve(device, x.clone(), zero.cloned(), taps)
+        })
+    }
+
+    /// The real numbers of all, `[columns, depth]`.
+    pub(super) fn real(&self, device: &Device) -> TractResult<CubeTensor> {
+        self.beside(0, |part| part.real(device))
+    }
+
+    /// What each part gives, side by side along an axis.
+    fn beside(
+        &self,
+        axis: usize,
+        of_part: impl Fn(&Part) -> TractResult<CubeTensor>,
+    ) -> TractResult<CubeTensor> {
+        if let [part] = self.parts.as_slice() {
+            return of_part(part);
+        }
+        let parts = self.parts.iter().map(of_part);
+        let parts = parts.collect::<TractResult<Vec<CubeTensor>>>()?;
+        let real = parts.iter().all(|part| part.dtype == DType::F32);
+        Ok(if real {
+            CubeBackend::float_cat(parts, axis)
+        } else {
+            CubeBackend::int_cat(parts, axis)
+        })
+    }
+}
+
+impl Part {
+    fn upload(device: &Device, codes: &Codes) -> TractResult<Self> {
         let (columns, blocks) = (codes.columns, codes.blocks());
         Ok(Self {
             bits: codes.bits,
@@ -71,8 +160,7 @@ impl Packed {
         })
     }
 
-    /// How many bytes they take on the device.
-    pub(super) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         let tensors = [&self.words, &self.scales, &self.zeros];
         let bytes = tensors.map(|tensor| tensor.meta.num_elements() * tensor.dtype.size());
         bytes.iter().sum::<usize>() as u64
@@ -100,9 +188,7 @@ impl Packed {
         }
     }
 
-    /// `x` of `[rows, depth]` times the weights: `[rows, columns]`. Of whole numbers, less `zero` if there
-    /// is one, the sums leave as whole numbers, without scales.
-    pub(super) fn product(
+    fn product(
         &self,
         device: &Device,
         x: CubeTensor,
@@ -111,7 +197,7 @@ impl Packed {
         let rows = x.meta.num_elements() / self.depth.max(1);
         let form = self.form(&x, zero.is_some());
         let call = Call {
-            packed: self,
+            part: self,
             form,
             extents: device.extents(&self.extents(rows)?.0)?,
             rows,
@@ -122,9 +208,7 @@ impl Packed {
         call.run(x, zero)
     }
 
-    /// The windows of `x`, `[batch, channels, height, width]`, times the weights, of which a column is a
-    /// filter: `[batch, columns, height, width]`. Whole numbers as in [`Self::product`].
-    pub(super) fn convolve(
+    fn convolve(
         &self,
         device: &Device,
         x: CubeTensor,
@@ -161,7 +245,7 @@ impl Packed {
             ..self.form(&x, zero.is_some())
         };
         let call = Call {
-            packed: self,
+            part: self,
             form,
             extents: device.extents(&extents.0)?,
             rows,
@@ -172,8 +256,7 @@ impl Packed {
         call.run(x, zero)
     }
 
-    /// The real numbers of all, `[columns, depth]`.
-    pub(super) fn real(&self, device: &Device) -> TractResult<CubeTensor> {
+    fn real(&self, device: &Device) -> TractResult<CubeTensor> {
         let extents = device.extents(&self.extents(1)?.0)?;
         let out = empty(&self.words, &[self.columns, self.depth], DType::F32);
         let (cubes, units) = spread(self.words.meta.num_elements());
@@ -195,7 +278,7 @@ impl Packed {
 
 /// One product.
 struct Call<'a> {
-    packed: &'a Packed,
+    part: &'a Part,
     form: Form,
     extents: CubeTensor,
     rows: usize,
@@ -211,11 +294,11 @@ impl Call<'_> {
         let x = into_contiguous(x);
         match x.dtype {
             DType::F32 => {
-                let zero = zero.unwrap_or_else(|| self.packed.scales.clone());
+                let zero = zero.unwrap_or_else(|| self.part.scales.clone());
                 self.launch::<f32>(x, zero)
             }
             DType::I32 => {
-                let zero = zero.unwrap_or_else(|| self.packed.zeros.clone());
+                let zero = zero.unwrap_or_else(|| self.part.zeros.clone());
                 self.launch::<i32>(x, zero)
             }
             other => Err(format_err!("packed weights with {other:?}")),
@@ -223,12 +306,12 @@ impl Call<'_> {
     }
 
     fn launch<N: Numeric>(self, x: CubeTensor, zero: CubeTensor) -> TractResult<CubeTensor> {
-        let Packed {
+        let Part {
             words,
             scales,
             zeros,
             ..
-        } = self.packed;
+        } = self.part;
         let out = empty(&x, &self.shape, x.dtype);
         let client = out.client.clone();
         let arguments = (

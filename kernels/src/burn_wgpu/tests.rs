@@ -251,7 +251,7 @@ fn a_device_that_is_lost_under_load_costs_no_request() {
         return;
     };
     let model = file("tests/special/plan_per_shape.onnx");
-    let processor = crate::tract::TractEngine::new();
+    let processor = tract::TractEngine::new();
     let first = engine.load(&model).unwrap();
     let other = processor.load(&model).unwrap();
     let expected = other.run(&[images(2)]).unwrap();
@@ -282,4 +282,36 @@ fn a_device_that_is_lost_under_load_costs_no_request() {
         takeover.reason
     );
     edgeward_harness::floors::reached("gpu.loss.requests", answered.into_inner() as u64);
+}
+
+#[test]
+fn weights_that_are_larger_than_a_binding_are_in_parts() {
+    let Some(engine) = engine("gpu.parts") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let row = Tensor::new(vec![1, SIDE], TensorData::F32(vec![1.0; SIDE])).unwrap();
+    let mut device = Device::open(engine.adapter.as_ref().unwrap()).unwrap();
+    // A quarter of the float matrix.
+    device.adapter.max_binding_bytes = (SIDE * SIDE) as u64;
+    let device = Arc::new(device);
+    for bits in [32, 8, 4] {
+        let path = folder.path().join(format!("{bits}.onnx"));
+        std::fs::write(&path, network(bits).encode_to_vec()).unwrap();
+        let model = ModelFile {
+            digest: Digest::of_file(&path).unwrap(),
+            path,
+            form: ModelForm::Onnx,
+            text: None,
+        };
+        let device = Arc::clone(&device);
+        let open = move |graph: &tract::Graph| DevicePlans::new(graph, Arc::clone(&device));
+        let session = tract::open_on(&model, open).unwrap();
+        let expected = tract::TractEngine::new().load(&model).unwrap();
+        let expected = expected.run(&[row.clone()]).unwrap();
+        let got = session.run(&[row.clone()]).unwrap();
+        for (expected, got) in expected.iter().zip(&got) {
+            crate::tolerance::compare(expected, got).unwrap();
+        }
+    }
 }

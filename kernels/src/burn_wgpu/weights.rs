@@ -15,9 +15,14 @@ use crate::tract::Affine;
 pub(super) struct Weights {
     /// The tensor is kept with its copy: another must not take its place in memory.
     known: Mutex<HashMap<usize, (Arc<Tensor>, CubeTensor)>>,
+    /// Some neighbours along an axis each, of tensors that are larger than what the device binds.
+    slices: Mutex<HashMap<(usize, usize), (Arc<Tensor>, Slices)>>,
     /// `None` where they cannot be packed so.
     packed: Mutex<HashMap<Key, (Arc<Tensor>, Option<Arc<Packed>>)>>,
 }
+
+/// Parts of a tensor, in order.
+type Slices = Arc<[CubeTensor]>;
 
 /// Packed weights: where their bytes lie, how these are read, and as which matrix.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -41,6 +46,31 @@ impl Weights {
         let copy = device.upload(tensor)?;
         known.insert(place, (Arc::clone(tensor), copy.clone()));
         Ok(copy)
+    }
+
+    /// `tensor` in parts along `axis`, each no larger than what the device binds.
+    pub(super) fn slices(
+        &self,
+        device: &Device,
+        tensor: &Arc<Tensor>,
+        axis: usize,
+    ) -> TractResult<Slices> {
+        let mut known = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (Arc::as_ptr(tensor).addr(), axis);
+        if let Some((_, slices)) = known.get(&key) {
+            return Ok(Arc::clone(slices));
+        }
+        let extent = tensor.shape().get(axis).copied().unwrap_or(1).max(1);
+        let most = device.most_elements(tensor.datum_type().size_of());
+        let together = (most / (tensor.volume() / extent).max(1)).max(1);
+        let starts = (0..extent).step_by(together);
+        let slices = starts.map(|start| {
+            let slice = tensor.slice(axis, start, extent.min(start + together))?;
+            device.upload(&slice)
+        });
+        let slices: Slices = slices.collect::<TractResult<Vec<_>>>()?.into();
+        known.insert(key, (Arc::clone(tensor), Arc::clone(&slices)));
+        Ok(slices)
     }
 
     /// The bytes of `tensor` as a matrix of packed weights on the device; `None` where they are none.
@@ -75,8 +105,10 @@ impl Weights {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = |tensor: &Tensor| (tensor.volume() * tensor.datum_type().size_of()) as u64;
         let plain: u64 = known.values().map(|(tensor, _)| bytes(tensor)).sum();
+        let slices = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
+        let sliced: u64 = slices.values().map(|(tensor, _)| bytes(tensor)).sum();
         let packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         let packed = packed.values().filter_map(|(_, packed)| packed.as_ref());
-        plain + packed.map(|packed| packed.bytes()).sum::<u64>()
+        plain + sliced + packed.map(|packed| packed.bytes()).sum::<u64>()
     }
 }

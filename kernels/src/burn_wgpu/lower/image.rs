@@ -198,7 +198,7 @@ pub(super) fn packed(sight: &Sight<'_>) -> TractResult<Option<Lowered>> {
     let step = of_all(move |inputs| {
         let [image, bias] = take(inputs)?;
         let image = flat(windows.enter(image));
-        let answer = packed.convolve(&device, image, None, &taps)?;
+        let answer = packed.convolve(&device, &image, None, &taps)?;
         let bias = reshape(bias, Shape::from(vec![1, bias_count, 1, 1]));
         let answer = CubeBackend::float_add(answer, bias);
         Ok(windows.leave(reshape(answer, shape.clone())))

@@ -81,6 +81,49 @@ pub(super) fn packed(sight: &Sight<'_>) -> TractResult<Option<Lowered>> {
     Ok(None)
 }
 
+/// The product with a constant right side that is larger than what the device binds: some of its columns at a
+/// time.
+pub(super) fn in_parts(sight: &Sight<'_>) -> TractResult<Option<Lowered>> {
+    let (Some(sum), Some(right)) = (sum_of(sight), sight.inputs.get(1)) else {
+        return Ok(None);
+    };
+    let Some(tensor) = right.value else {
+        return Ok(None);
+    };
+    let most = sight.store.device.most_elements(size_of::<f32>());
+    let axes = Axes::of(sum, [sight.shape(0), &right.shape]);
+    let axes = axes.and_then(|axes| axes.without_batch(&right.shape));
+    let Some(axes) = axes.filter(|_| tensor.volume() > most) else {
+        return Ok(None);
+    };
+    let ([[column, _]], Some(back)) = (axes.columns.as_slice(), inverse(&axes.orders().result))
+    else {
+        return Ok(None);
+    };
+    let store = sight.store;
+    let parts = store.weights.slices(store.device, tensor, *column)?;
+    let orders = axes.orders();
+    let rows = size(sight.shape(0), axes.rows.iter().map(|[a, _]| *a));
+    let depth = size(&right.shape, axes.depth.iter().map(|[_, b]| *b));
+    let matrix = Shape::from(vec![rows, depth]);
+    let result = orders.result.iter();
+    let result = result.map(|axis| extent(sight.output(), *axis));
+    let result = Shape::from(there(&result.collect::<Vec<usize>>()).to_vec());
+    let step = of_all(move |inputs| {
+        let [left] = take(inputs)?;
+        let left = reshape(ordered(left, &orders.left), matrix.clone());
+        let products = parts.iter().map(|part| {
+            let columns = part.meta.num_elements() / depth.max(1);
+            let part = ordered(part.clone(), &orders.right);
+            let part = reshape(part, Shape::from(vec![depth, columns]));
+            CubeBackend::float_matmul(left.clone(), part)
+        });
+        let product = CubeBackend::float_cat(products.collect(), 1);
+        Ok(ordered(reshape(product, result.clone()), &back))
+    });
+    Ok(Some(Lowered::of([0], step)))
+}
+
 fn packed_side(sight: &Sight<'_>, sum: &EinSum, weights: usize) -> TractResult<Option<Lowered>> {
     let numbers = 1 - weights;
     let (of_numbers, of_weights) = (sight.shape(numbers), sight.shape(weights));
@@ -122,7 +165,7 @@ fn packed_side(sight: &Sight<'_>, sum: &EinSum, weights: usize) -> TractResult<O
     let step = of_all(move |inputs| {
         let [numbers] = take(inputs)?;
         let numbers = reshape(ordered(numbers, &orders.left), matrix.clone());
-        let product = packed.product(&device, numbers, None)?;
+        let product = packed.product(&device, &numbers, None)?;
         Ok(ordered(reshape(product, result.clone()), &back))
     });
     Ok(Some(Lowered::of([numbers], step)))

@@ -21,6 +21,9 @@ pub(super) fn lower(sight: &Sight<'_>) -> TractResult<Option<Lowered>> {
     if let Some(lowered) = product::packed(sight)? {
         return Ok(Some(lowered));
     }
+    if let Some(lowered) = product::in_parts(sight)? {
+        return Ok(Some(lowered));
+    }
     if let Some(lowered) = image::packed(sight)? {
         return Ok(Some(lowered));
     }
@@ -231,7 +234,7 @@ fn matrices(
     let step = of_all(move |inputs| {
         let (left, zero) = sides(inputs)?;
         let left = reshape(left, matrix.clone());
-        let sums = packed.product(&device, left, zero)?;
+        let sums = packed.product(&device, &left, zero.as_ref())?;
         Ok(reshape(sums, shape.clone()))
     });
     Ok(Some(Lowered::of(takes, step)))
@@ -256,7 +259,7 @@ fn windows(
     let shape = Shape::from(sight.output().to_vec());
     let step = of_all(move |inputs| {
         let (image, zero) = sides(inputs)?;
-        let sums = packed.convolve(&device, flat(image), zero, &taps)?;
+        let sums = packed.convolve(&device, &flat(image), zero.as_ref(), &taps)?;
         Ok(reshape(sums, shape.clone()))
     });
     Ok(Some(Lowered::of(takes, step)))

@@ -1,5 +1,7 @@
 //! From the bytes of a model file to words of packed codes, column by column.
 
+use std::borrow::Cow;
+
 use tract_onnx::prelude::{DatumType, TVec, Tensor, TractResult};
 use tract_onnx::tract_hir::internal::{TractErrorContext as _, bail, ensure};
 
@@ -14,7 +16,7 @@ pub(in super::super) struct Arrangement {
 }
 
 /// Packed weights in the memory of the processor.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(in super::super) struct Codes {
     pub(super) bits: u32,
     pub(super) columns: usize,
@@ -37,6 +39,30 @@ impl Codes {
     /// Blocks of a column.
     pub(super) fn blocks(&self) -> usize {
         self.depth.div_ceil(self.block.max(1))
+    }
+
+    /// All columns, so many at a time.
+    pub(super) fn parts(&self, most: usize) -> impl Iterator<Item = Cow<'_, Self>> {
+        let starts = (0..self.columns).step_by(most.max(1));
+        starts.map(move |start| {
+            let columns = most.min(self.columns - start);
+            if columns == self.columns {
+                return Cow::Borrowed(self);
+            }
+            let some = |per: usize| start * per..(start + columns) * per;
+            let words = self.words.get(some(self.stride()));
+            let scales = self.scales.get(some(self.blocks()));
+            // One zero point is that of all.
+            let zeros = self.zeros.get(some(self.blocks()));
+            let zeros = zeros.filter(|_| self.zeros.len() > 1);
+            Cow::Owned(Self {
+                columns,
+                words: words.unwrap_or_default().to_vec(),
+                scales: scales.unwrap_or_default().to_vec(),
+                zeros: zeros.unwrap_or(&self.zeros).to_vec(),
+                ..*self
+            })
+        })
     }
 
     /// Packs a tensor of bytes. `None` where its scales do not lie along the columns.

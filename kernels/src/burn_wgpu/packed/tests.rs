@@ -11,6 +11,9 @@ use super::super::probe;
 use super::*;
 use crate::tract::{Affine, Along};
 
+/// Words that lie together: fewer than many of the weights have, so that these are in parts.
+const TOGETHER: usize = 160;
+
 /// The first adapter that works.
 fn device(case: &str) -> Option<&'static Arc<Device>> {
     static DEVICE: OnceLock<Option<Arc<Device>>> = OnceLock::new();
@@ -94,6 +97,11 @@ impl Weights {
         };
         Codes::pack(&tensor, &affine, &rows).unwrap().unwrap()
     }
+}
+
+/// The weights on the device, in parts where they have more than [`TOGETHER`] words and no groups.
+fn in_parts(device: &Device, weights: &Weights) -> Packed {
+    Packed::in_parts(device, &weights.codes(), TOGETHER).unwrap()
 }
 
 /// Of 8 bits or 4, a scale for each column or for each block.
@@ -181,7 +189,7 @@ fn codes_are_what_the_bytes_were() {
         weights(1..20_usize, 1..70_usize),
         |weights| {
             let codes = weights.codes();
-            let packed = Packed::upload(device, &codes).unwrap();
+            let packed = Packed::in_parts(device, &codes, TOGETHER).unwrap();
             let got = reals(device, packed.real(device).unwrap());
             let expected = (0..weights.columns)
                 .flat_map(|column| (0..weights.depth).map(move |k| (column, k)))
@@ -204,11 +212,11 @@ fn products_of_matrices_are_those_of_the_plain_loop() {
     };
     let matrices = (1..70_usize, weights(1..70_usize, 1..150_usize), 0..17_usize);
     check("gpu.packed.product", matrices, |(rows, weights, seed)| {
-        let packed = Packed::upload(device, &weights.codes()).unwrap();
+        let packed = in_parts(device, &weights);
         let depth = weights.depth;
         let x = quarters(rows * depth, seed);
         let tensor = device.numbers(&x, &[rows, depth], DType::F32).unwrap();
-        let got = reals(device, packed.product(device, tensor, None).unwrap());
+        let got = reals(device, packed.product(device, &tensor, None).unwrap());
         let mut expected = Vec::new();
         for row in x.chunks(depth) {
             for column in 0..weights.columns {
@@ -233,14 +241,14 @@ fn sums_of_whole_numbers_are_exact() {
         0..256_usize,
     );
     check("gpu.packed.integers", matrices, |(rows, weights, seed)| {
-        let packed = Packed::upload(device, &weights.codes()).unwrap();
+        let packed = in_parts(device, &weights);
         let (depth, zero) = (weights.depth, i32::try_from(seed).unwrap());
         let x = bytes(rows * depth, seed);
         let tensor = device.numbers(&x, &[rows, depth], DType::I32).unwrap();
         let of_zero = device.numbers(&[zero], &[1], DType::I32).unwrap();
         let got = sums(
             device,
-            packed.product(device, tensor, Some(of_zero)).unwrap(),
+            packed.product(device, &tensor, Some(&of_zero)).unwrap(),
         );
         let mut expected = Vec::new();
         for row in x.chunks(depth) {
@@ -327,7 +335,11 @@ fn convolutions_are_those_of_the_plain_loop() {
         "gpu.packed.convolution",
         convolutions(),
         |(taps, batch, channels, weights, seed)| {
-            let packed = Packed::upload(device, &weights.codes()).unwrap();
+            let packed = if taps.groups == 1 {
+                in_parts(device, &weights)
+            } else {
+                Packed::upload(device, &weights.codes()).unwrap()
+            };
             let all = channels * taps.groups;
             let [height, width] = taps.image;
             let shape = [batch, all, height, width];
@@ -353,12 +365,12 @@ fn convolutions_are_those_of_the_plain_loop() {
                 }
             }
             let tensor = device.numbers(&real, &shape, DType::F32).unwrap();
-            let got = packed.convolve(device, tensor, None, &taps).unwrap();
+            let got = packed.convolve(device, &tensor, None, &taps).unwrap();
             near(&reals(device, got), &expected)?;
             let tensor = device.numbers(&whole, &shape, DType::I32).unwrap();
             let of_zero = device.numbers(&[zero], &[1], DType::I32).unwrap();
             let got = packed
-                .convolve(device, tensor, Some(of_zero), &taps)
+                .convolve(device, &tensor, Some(&of_zero), &taps)
                 .unwrap();
             prop_assert_eq!(sums(device, got), exact);
             Ok(())
