@@ -1,6 +1,15 @@
 //! Missing numbers are replaced. A shader may take for granted that no number is NaN, so none is computed with here: what
 //! is missing is found by its bits.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "on the device, where an index is held within its buffer"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "places are counted in 32 bits on the device, and no buffer there has more"
+)]
+
 use burn_backend::DType;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;

@@ -21,7 +21,7 @@ mod kernel;
 
 pub(super) use arrange::{Arrangement, Codes};
 
-use kernel::{Form, at};
+use kernel::{Form, Numbers, at};
 
 /// The most cubes along one axis, on every device.
 const MOST_CUBES: usize = 65_535;
@@ -177,13 +177,16 @@ impl Part {
         Ok(extents)
     }
 
-    fn form(&self, x: &CubeTensor, shifted: bool) -> Form {
+    fn form(&self, x: &CubeTensor, is_moved: bool) -> Form {
         Form {
             bits: self.bits,
             blocked: self.block < self.depth,
             moved: self.zeros.meta.num_elements() > 1,
-            real: x.dtype == DType::F32,
-            shifted,
+            numbers: match (x.dtype, is_moved) {
+                (DType::F32, _) => Numbers::Real,
+                (_, false) => Numbers::Whole,
+                (_, true) => Numbers::Moved,
+            },
             windows: false,
         }
     }

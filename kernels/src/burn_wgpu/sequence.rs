@@ -1,6 +1,11 @@
 //! All steps of a recurrent operator for one direction, in one kernel: a cube for each row of the batch, whose state
 //! stays in shared memory.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "on the device, where an index is held within its buffer"
+)]
+
 use burn_backend::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
@@ -62,6 +67,130 @@ fn over(state: &[f32], weights: &[f32], bias: &[f32], row: u32, #[comptime] hidd
     sum
 }
 
+/// The sum of one gate and unit over the input, from `begin` on, and a state.
+#[cube]
+fn sum_of(
+    x: &[f32],
+    state: &[f32],
+    weights: &[f32],
+    bias: &[f32],
+    begin: u32,
+    row: u32,
+    #[comptime] hidden: u32,
+) -> f32 {
+    x[(begin + row) as usize] + over(state, weights, bias, row, hidden)
+}
+
+/// The value of a gate.
+#[cube]
+fn gate_of(
+    x: &[f32],
+    state: &[f32],
+    weights: &[f32],
+    bias: &[f32],
+    begin: u32,
+    row: u32,
+    #[comptime] gate: Function,
+    #[comptime] hidden: u32,
+) -> f32 {
+    apply(sum_of(x, state, weights, bias, begin, row, hidden), gate)
+}
+
+/// The next state of a unit of a GRU whose update and reset gates are known.
+#[cube]
+fn gru(of_input: f32, of_state: f32, old: f32, taken: f32, #[comptime] function: Function) -> f32 {
+    let candidate = apply(of_input + of_state, function);
+    (1.0f32 - taken) * candidate + taken * old
+}
+
+/// The next state of a unit of an LSTM, and its cell in place of the last one.
+#[cube]
+fn lstm(
+    x: &[f32],
+    state: &[f32],
+    weights: &[f32],
+    bias: &[f32],
+    cells: &mut [f32],
+    begin: u32,
+    unit: u32,
+    #[comptime] gate: Function,
+    #[comptime] cell: Function,
+    #[comptime] output: Function,
+    #[comptime] hidden: u32,
+) -> f32 {
+    let taken = sum_of(x, state, weights, bias, begin, unit, hidden);
+    let shown = sum_of(x, state, weights, bias, begin, hidden + unit, hidden);
+    let kept = sum_of(x, state, weights, bias, begin, 2 * hidden + unit, hidden);
+    let added = sum_of(x, state, weights, bias, begin, 3 * hidden + unit, hidden);
+    let value = apply(kept, gate) * cells[unit as usize] + apply(taken, gate) * apply(added, cell);
+    cells[unit as usize] = value;
+    apply(shown, gate) * apply(value, output)
+}
+
+/// The next state of every unit, from `x` at `begin`.
+#[cube]
+fn step_of(
+    x: &[f32],
+    weights: &[f32],
+    bias: &[f32],
+    state: &[f32],
+    next: &mut [f32],
+    beside: &mut [f32],
+    update: &mut [f32],
+    begin: u32,
+    #[comptime] form: Form,
+) {
+    let hidden = comptime!(form.hidden);
+    if comptime!(form.resets_first()) {
+        if let RecurrentKind::Gru { gate, .. } = comptime!(form.kind) {
+            let mut unit = UNIT_POS;
+            while unit < hidden {
+                let at = hidden + unit;
+                update[unit as usize] = gate_of(x, state, weights, bias, begin, unit, gate, hidden);
+                beside[unit as usize] = state[unit as usize]
+                    * gate_of(x, state, weights, bias, begin, at, gate, hidden);
+                unit += UNITS;
+            }
+        }
+        sync_cube();
+    }
+    let mut unit = UNIT_POS;
+    while unit < hidden {
+        let old = state[unit as usize];
+        match comptime!(form.kind) {
+            RecurrentKind::Rnn(function) => {
+                next[unit as usize] =
+                    gate_of(x, state, weights, bias, begin, unit, function, hidden);
+            }
+            RecurrentKind::Gru {
+                gate,
+                hidden: function,
+                linear_before_reset,
+            } => {
+                let at = 2 * hidden + unit;
+                let of_input = x[(begin + at) as usize];
+                if comptime!(linear_before_reset) {
+                    let taken = gate_of(x, state, weights, bias, begin, unit, gate, hidden);
+                    let reset_at = hidden + unit;
+                    let reset = gate_of(x, state, weights, bias, begin, reset_at, gate, hidden);
+                    let of_state = reset * over(state, weights, bias, at, hidden);
+                    next[unit as usize] = gru(of_input, of_state, old, taken, function);
+                } else {
+                    let of_state = over(&*beside, weights, bias, at, hidden);
+                    let taken = update[unit as usize];
+                    next[unit as usize] = gru(of_input, of_state, old, taken, function);
+                }
+            }
+            RecurrentKind::Lstm { gate, cell, output } => {
+                next[unit as usize] = lstm(
+                    x, state, weights, bias, beside, begin, unit, gate, cell, output, hidden,
+                );
+            }
+        }
+        unit += UNITS;
+    }
+}
+
 /// ```text
 /// x        [steps, batch, gates x hidden]    sums over the input, its bias in them
 /// weights  [gates x hidden, hidden]          bias  [gates x hidden]
@@ -105,75 +234,17 @@ fn sequence(
             step = steps - 1 - turn;
         }
         let begin = (step * batch + row) * gates * hidden;
-        if comptime!(form.resets_first()) {
-            let mut unit = UNIT_POS;
-            while unit < hidden {
-                if let RecurrentKind::Gru { gate, .. } = comptime!(form.kind) {
-                    let reset_at = hidden + unit;
-                    let taken =
-                        x[(begin + unit) as usize] + over(&state, weights, bias, unit, hidden);
-                    update[unit as usize] = apply(taken, gate);
-                    let reset = x[(begin + reset_at) as usize]
-                        + over(&state, weights, bias, reset_at, hidden);
-                    beside[unit as usize] = apply(reset, gate) * state[unit as usize];
-                }
-                unit += UNITS;
-            }
-            sync_cube();
-        }
-        let mut unit = UNIT_POS;
-        while unit < hidden {
-            match comptime!(form.kind) {
-                RecurrentKind::Rnn(function) => {
-                    let sum =
-                        x[(begin + unit) as usize] + over(&state, weights, bias, unit, hidden);
-                    next[unit as usize] = apply(sum, function);
-                }
-                RecurrentKind::Gru {
-                    gate,
-                    hidden: function,
-                    linear_before_reset,
-                } => {
-                    let candidate_at = 2 * hidden + unit;
-                    let of_input = x[(begin + candidate_at) as usize];
-                    let old = state[unit as usize];
-                    if comptime!(linear_before_reset) {
-                        let taken =
-                            x[(begin + unit) as usize] + over(&state, weights, bias, unit, hidden);
-                        let taken = apply(taken, gate);
-                        let reset_at = hidden + unit;
-                        let reset = x[(begin + reset_at) as usize]
-                            + over(&state, weights, bias, reset_at, hidden);
-                        let of_state = over(&state, weights, bias, candidate_at, hidden);
-                        let candidate = apply(of_input + apply(reset, gate) * of_state, function);
-                        next[unit as usize] = (1.0f32 - taken) * candidate + taken * old;
-                    } else {
-                        let taken = update[unit as usize];
-                        let of_state = over(&beside, weights, bias, candidate_at, hidden);
-                        let candidate = apply(of_input + of_state, function);
-                        next[unit as usize] = (1.0f32 - taken) * candidate + taken * old;
-                    }
-                }
-                RecurrentKind::Lstm { gate, cell, output } => {
-                    let taken =
-                        x[(begin + unit) as usize] + over(&state, weights, bias, unit, hidden);
-                    let shown_at = hidden + unit;
-                    let shown = x[(begin + shown_at) as usize]
-                        + over(&state, weights, bias, shown_at, hidden);
-                    let kept_at = 2 * hidden + unit;
-                    let kept = x[(begin + kept_at) as usize]
-                        + over(&state, weights, bias, kept_at, hidden);
-                    let added_at = 3 * hidden + unit;
-                    let added = x[(begin + added_at) as usize]
-                        + over(&state, weights, bias, added_at, hidden);
-                    let value = apply(kept, gate) * beside[unit as usize]
-                        + apply(taken, gate) * apply(added, cell);
-                    beside[unit as usize] = value;
-                    next[unit as usize] = apply(shown, gate) * apply(value, output);
-                }
-            }
-            unit += UNITS;
-        }
+        step_of(
+            x,
+            weights,
+            bias,
+            &state,
+            &mut next,
+            &mut beside,
+            &mut update,
+            begin,
+            form,
+        );
         sync_cube();
         let mut unit = UNIT_POS;
         while unit < hidden {
@@ -191,7 +262,7 @@ fn sequence(
     }
 }
 
-/// The tensors of a run, as [`sequence`] takes them.
+/// The tensors of a run, as [`sequence()`] takes them.
 pub(super) struct Given {
     pub(super) x: CubeTensor,
     pub(super) weights: CubeTensor,

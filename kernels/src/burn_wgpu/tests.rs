@@ -2,18 +2,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use edgeward_base::digest::Digest;
-use prost::Message as _;
-use tract_onnx::pb::attribute_proto::AttributeType;
-use tract_onnx::pb::type_proto::Value as Kind;
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto,
-    ValueInfoProto, type_proto,
-};
 
 use super::*;
 use crate::engine::RunModelError;
 use crate::standby::Standby;
 use crate::tensor::{Tensor, TensorData};
+
+mod network;
+
+use network::{SIDE, write};
 
 /// The best adapter of this machine; without one the case is skipped.
 fn engine(case: &str) -> Option<BurnWgpuEngine> {
@@ -88,140 +85,14 @@ fn a_device_that_is_lost_is_named_and_answers_nothing_any_more() {
     assert!(error.contains("the device failed"), "{error}");
 }
 
-/// Rows and columns of the one matrix of [`network`].
-const SIDE: usize = 512;
-
-fn tensor(name: &str, data_type: i32, dims: &[usize], raw_data: Vec<u8>) -> TensorProto {
-    TensorProto {
-        name: name.to_owned(),
-        data_type,
-        dims: dims
-            .iter()
-            .map(|dim| i64::try_from(*dim).unwrap())
-            .collect(),
-        raw_data,
-        ..TensorProto::default()
-    }
-}
-
-fn value(name: &str) -> ValueInfoProto {
-    ValueInfoProto {
-        name: name.to_owned(),
-        r#type: Some(TypeProto {
-            value: Some(Kind::TensorType(type_proto::Tensor {
-                elem_type: 1,
-                shape: None,
-            })),
-            ..TypeProto::default()
-        }),
-        ..ValueInfoProto::default()
-    }
-}
-
-/// `Y = X w`, of which `w` is real numbers, bytes with a scale for each column, or halves of bytes with one for each
-/// 32 neighbours.
-fn network(bits: usize) -> ModelProto {
-    let scales = |count: usize| (0..count).flat_map(|_| 0.01_f32.to_le_bytes()).collect();
-    let numbers = SIDE * SIDE;
-    let mut weights = match bits {
-        32 => vec![tensor(
-            "w",
-            1,
-            &[SIDE, SIDE],
-            (0..numbers)
-                .flat_map(|at| ((at % 13) as f32).to_le_bytes())
-                .collect(),
-        )],
-        8 => vec![
-            tensor(
-                "q",
-                3,
-                &[SIDE, SIDE],
-                (0..numbers).map(|at| (at % 251) as u8).collect(),
-            ),
-            tensor("s", 1, &[SIDE], scales(SIDE)),
-        ],
-        _ => vec![
-            tensor(
-                "q",
-                22,
-                &[SIDE, SIDE],
-                (0..numbers / 2).map(|at| (at % 251) as u8).collect(),
-            ),
-            tensor("s", 1, &[SIDE / 32, SIDE], scales(numbers / 32)),
-        ],
-    };
-    let integer = |name: &str, i: i64| AttributeProto {
-        name: name.to_owned(),
-        r#type: AttributeType::Int as i32,
-        i,
-        ..AttributeProto::default()
-    };
-    let node = |op_type: &str, input: [&str; 2], output: &str, attribute| NodeProto {
-        op_type: op_type.to_owned(),
-        input: input.map(str::to_owned).to_vec(),
-        output: vec![output.to_owned()],
-        attribute,
-        ..NodeProto::default()
-    };
-    let how = match bits {
-        8 => vec![integer("axis", 1)],
-        _ => vec![integer("axis", 0), integer("block_size", 32)],
-    };
-    let real = node("DequantizeLinear", ["q", "s"], "w", how);
-    let product = node("MatMul", ["X", "w"], "Y", Vec::new());
-    let mut x = value("X");
-    let dim = |value| type_proto_dim(value);
-    if let Some(Kind::TensorType(of)) = x.r#type.as_mut().and_then(|of| of.value.as_mut()) {
-        of.shape = Some(tract_onnx::pb::TensorShapeProto {
-            dim: vec![dim(None), dim(i64::try_from(SIDE).ok())],
-        });
-    }
-    ModelProto {
-        ir_version: 10,
-        opset_import: vec![OperatorSetIdProto {
-            version: 21,
-            ..OperatorSetIdProto::default()
-        }],
-        graph: Some(GraphProto {
-            node: if bits == 32 {
-                vec![product]
-            } else {
-                vec![real, product]
-            },
-            initializer: std::mem::take(&mut weights),
-            input: vec![x],
-            output: vec![value("Y")],
-            ..GraphProto::default()
-        }),
-        ..ModelProto::default()
-    }
-}
-
-fn type_proto_dim(value: Option<i64>) -> tract_onnx::pb::tensor_shape_proto::Dimension {
-    use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value};
-    Dimension {
-        value: value.map(Value::DimValue),
-        ..Dimension::default()
-    }
-}
-
 /// The bytes that the device's allocator holds for the model while nothing runs.
 fn held(bits: usize) -> Option<u64> {
     let engine = engine("gpu.memory")?;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.onnx");
-    std::fs::write(&path, network(bits).encode_to_vec()).unwrap();
-    let model = ModelFile {
-        digest: Digest::of_file(&path).unwrap(),
-        path,
-        form: ModelForm::Onnx,
-        text: None,
-    };
-    let session = engine.load(&model).unwrap();
+    let session = engine.load(&write(folder.path(), bits)).unwrap();
     let row = Tensor::new(vec![1, SIDE], TensorData::F32(vec![1.0; SIDE])).unwrap();
     for _ in 0..3 {
-        session.run(&[row.clone()]).unwrap();
+        session.run(std::slice::from_ref(&row)).unwrap();
     }
     assert_eq!(session.host_nodes(), Vec::<String>::new());
     let (used, _) = engine.device().unwrap().memory();
@@ -296,20 +167,13 @@ fn weights_that_are_larger_than_a_binding_are_in_parts() {
     device.adapter.max_binding_bytes = (SIDE * SIDE) as u64;
     let device = Arc::new(device);
     for bits in [32, 8, 4] {
-        let path = folder.path().join(format!("{bits}.onnx"));
-        std::fs::write(&path, network(bits).encode_to_vec()).unwrap();
-        let model = ModelFile {
-            digest: Digest::of_file(&path).unwrap(),
-            path,
-            form: ModelForm::Onnx,
-            text: None,
-        };
+        let model = write(folder.path(), bits);
         let device = Arc::clone(&device);
         let open = move |graph: &tract::Graph| DevicePlans::new(graph, Arc::clone(&device));
         let session = tract::open_on(&model, open).unwrap();
         let expected = tract::TractEngine::new().load(&model).unwrap();
-        let expected = expected.run(&[row.clone()]).unwrap();
-        let got = session.run(&[row.clone()]).unwrap();
+        let expected = expected.run(std::slice::from_ref(&row)).unwrap();
+        let got = session.run(std::slice::from_ref(&row)).unwrap();
         for (expected, got) in expected.iter().zip(&got) {
             crate::tolerance::compare(expected, got).unwrap();
         }

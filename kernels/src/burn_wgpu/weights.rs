@@ -13,13 +13,15 @@ use crate::tract::Affine;
 /// Constants of one model, by where they lie in the processor's memory.
 #[derive(Debug, Default)]
 pub(super) struct Weights {
-    /// The tensor is kept with its copy: another must not take its place in memory.
-    known: Mutex<HashMap<usize, (Arc<Tensor>, CubeTensor)>>,
+    known: Mutex<Known<usize, CubeTensor>>,
     /// Some neighbours along an axis each, of tensors that are larger than what the device binds.
-    slices: Mutex<HashMap<(usize, usize), (Arc<Tensor>, Slices)>>,
+    slices: Mutex<Known<(usize, usize), Slices>>,
     /// `None` where they cannot be packed so.
-    packed: Mutex<HashMap<Key, (Arc<Tensor>, Option<Arc<Packed>>)>>,
+    packed: Mutex<Known<Key, Option<Arc<Packed>>>>,
 }
+
+/// What was made of a tensor. It is kept beside: another must not take its place in memory.
+type Known<K, V> = HashMap<K, (Arc<Tensor>, V)>;
 
 /// Parts of a tensor, in order.
 type Slices = Arc<[CubeTensor]>;

@@ -74,7 +74,7 @@ fn networks_of_the_zoo_equal_onnxruntime() {
     let entries = std::fs::read_dir(&zoo).unwrap();
     let folders = entries.map(|entry| entry.unwrap().path());
     let mut folders: Vec<_> = folders
-        .filter(|folder| folder.join("ort.json").exists())
+        .filter(|folder| folder.join("ort.json").is_file())
         .collect();
     folders.sort();
     for folder in &folders {

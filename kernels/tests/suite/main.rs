@@ -4,7 +4,8 @@
 mod boosted;
 #[cfg(test)]
 mod edges;
-#[cfg(all(test, feature = "wgpu"))]
+#[cfg(test)]
+#[cfg(feature = "wgpu")]
 mod gpu;
 #[cfg(test)]
 mod operators;

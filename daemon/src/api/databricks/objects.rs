@@ -189,7 +189,7 @@ fn state(deployment: &str, message: &str, serving: Option<&RoutedEntity>) -> Val
     }));
     if let Some(RoutedEntity { scorer, .. }) = serving {
         let takeover = scorer.session().takeover();
-        let engine = takeover.map_or(scorer.engine(), |takeover| takeover.engine);
+        let engine = takeover.map_or_else(|| scorer.engine(), |takeover| takeover.engine);
         let mut ours = object(json!({"engine": engine}));
         if engine == edgeward_kernels::adapter::ENGINE {
             let host = scorer.session().host_nodes().len();

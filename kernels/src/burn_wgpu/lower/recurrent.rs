@@ -62,12 +62,12 @@ impl Node {
         let x = reshape(x, Shape::from(vec![self.steps * self.batch, self.features]));
         let mut directions = Vec::new();
         for (number, backwards) in self.form.backwards.iter().enumerate() {
-            let [w, r] = [&w, &r].map(|of| self.of_direction(of, number));
+            let [w, r] = [&w, &r].map(|of| of_direction(of, number));
             let sums = CubeBackend::float_matmul(x.clone(), permute(w, &[1, 0]));
             let of_bias = |part: usize| {
                 let bias = self.form.bias.and_then(input);
                 bias.map_or_else(
-                    || self.zeros(&x, &[self.sums]),
+                    || zeros(&x, &[self.sums]),
                     |bias| self.part_of_bias(&bias, number, part),
                 )
             };
@@ -76,7 +76,7 @@ impl Node {
             let state = |place: Option<usize>| {
                 let given = place.and_then(input);
                 given.map_or_else(
-                    || self.zeros(&x, &[self.batch, self.form.hidden]),
+                    || zeros(&x, &[self.batch, self.form.hidden]),
                     |given| self.state_of(given, number),
                 )
             };
@@ -101,19 +101,9 @@ impl Node {
             .collect())
     }
 
-    /// The share of one direction, without its axis.
-    fn of_direction(&self, tensor: &CubeTensor, number: usize) -> CubeTensor {
-        let shape = tensor.meta.shape().to_vec();
-        let part = cut(tensor.clone(), number, 1);
-        reshape(
-            part,
-            Shape::from(shape.iter().skip(1).copied().collect::<Vec<usize>>()),
-        )
-    }
-
     /// The biases of the input, or those of the state.
     fn part_of_bias(&self, bias: &CubeTensor, number: usize, part: usize) -> CubeTensor {
-        let flat = self.of_direction(bias, number);
+        let flat = of_direction(bias, number);
         cut(flat, part * self.sums, self.sums)
     }
 
@@ -124,11 +114,7 @@ impl Node {
         } else {
             states
         };
-        self.of_direction(&states, number)
-    }
-
-    fn zeros(&self, like: &CubeTensor, shape: &[usize]) -> CubeTensor {
-        CubeBackend::float_zeros(Shape::from(shape.to_vec()), &like.device, FloatDType::F32)
+        of_direction(&states, number)
     }
 
     fn output(&self, output: RecurrentOutput, directions: &[[CubeTensor; 3]]) -> CubeTensor {
@@ -163,4 +149,18 @@ fn cut(tensor: CubeTensor, begin: usize, count: usize) -> CubeTensor {
     let behind = tensor.meta.shape().iter().skip(1);
     slices.extend(behind.map(|extent| Slice::new(0, Some(place(*extent)), 1)));
     CubeBackend::float_slice(tensor, &slices)
+}
+
+/// The share of one direction, without its axis.
+fn of_direction(tensor: &CubeTensor, number: usize) -> CubeTensor {
+    let shape = tensor.meta.shape().to_vec();
+    let part = cut(tensor.clone(), number, 1);
+    reshape(
+        part,
+        Shape::from(shape.iter().skip(1).copied().collect::<Vec<usize>>()),
+    )
+}
+
+fn zeros(like: &CubeTensor, shape: &[usize]) -> CubeTensor {
+    CubeBackend::float_zeros(Shape::from(shape.to_vec()), &like.device, FloatDType::F32)
 }

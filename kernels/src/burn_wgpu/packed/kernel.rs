@@ -8,6 +8,15 @@
 //!
 //! Every kernel has a plain form in `packed/tests.rs`.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "on the device, where an index is held within its buffer"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "places are counted in 32 bits on the device, and no buffer there has more"
+)]
+
 use cubecl::prelude::*;
 
 /// Places of numbers in `extents`.
@@ -33,6 +42,27 @@ pub(super) mod at {
     pub(in super::super) const COUNT: usize = 20;
 }
 
+/// What is multiplied with the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Numbers {
+    /// Real numbers: the scales count.
+    Real,
+    /// Whole ones.
+    Whole,
+    /// Whole ones with a zero point.
+    Moved,
+}
+
+impl Numbers {
+    fn is_real(self) -> bool {
+        self == Self::Real
+    }
+
+    fn is_moved(self) -> bool {
+        self == Self::Moved
+    }
+}
+
 /// What a kernel is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Form {
@@ -42,23 +72,21 @@ pub(super) struct Form {
     pub(super) blocked: bool,
     /// Whether each scale has a zero point of its own, not all the same.
     pub(super) moved: bool,
-    /// Whether sums are of real numbers.
-    pub(super) real: bool,
-    /// Whether `x` has a zero point.
-    pub(super) shifted: bool,
+    /// What `x` is.
+    pub(super) numbers: Numbers,
     /// Whether `x` is images, of which a row is a window.
     pub(super) windows: bool,
 }
 
-/// Units of a cube of [`product`], on each axis.
+/// Units of a cube of [`product()`], on each axis.
 pub(super) const SIDE: u32 = 16;
-/// Rows and columns that a cube of [`product`] computes.
+/// Rows and columns that a cube of [`product()`] computes.
 pub(super) const TILE: u32 = 32;
 /// Neighbours along the depth that it has in shared memory at a time.
 const STEP: u32 = 32;
 /// Their rows there, one longer so that neighbours lie in different banks.
 const ROW: u32 = STEP + 1;
-/// Units of a cube of [`vector`].
+/// Units of a cube of [`vector()`].
 pub(super) const UNITS: u32 = 64;
 
 /// One weight.
@@ -67,7 +95,7 @@ fn weight<N: Numeric>(word: u32, place: u32, scale: f32, zero: i32, #[comptime] 
     let mask = comptime!((1u32 << form.bits) - 1);
     let code = (word >> (place * comptime!(form.bits))) & mask;
     let whole = i32::cast_from(code) - zero;
-    if comptime!(form.real) {
+    if comptime!(form.numbers.is_real()) {
         N::cast_from(f32::cast_from(whole) * scale)
     } else {
         N::cast_from(whole)
@@ -127,13 +155,13 @@ fn left<N: Numeric>(
                 let line = channel * extents[at::IMAGE] + down - extents[at::BEFORE];
                 let place = line * extents[at::IMAGE + 1] + right - extents[at::BEFORE + 1];
                 value = x[place as usize];
-                if comptime!(form.shifted) {
+                if comptime!(form.numbers.is_moved()) {
                     value -= zero[0];
                 }
             }
         } else {
             value = x[(row * extents[at::DEPTH] + k) as usize];
-            if comptime!(form.shifted) {
+            if comptime!(form.numbers.is_moved()) {
                 value -= zero[0];
             }
         }
@@ -151,6 +179,60 @@ fn output_at(row: u32, column: u32, group: u32, extents: &[u32], #[comptime] for
         (image * pixels + row % pixels) as usize
     } else {
         (row * columns + column) as usize
+    }
+}
+
+/// One word of weights into shared memory, by each unit: the depth from `begin` on.
+#[cube]
+fn load<N: Numeric>(
+    words: &[u32],
+    scales: &[f32],
+    zeros: &[i32],
+    extents: &[u32],
+    rights: &mut [N],
+    begin: u32,
+    group: u32,
+    #[comptime] form: Form,
+) {
+    let per = comptime!(32 / form.bits);
+    let column = UNIT_POS / comptime!(form.bits);
+    let word = UNIT_POS % comptime!(form.bits);
+    let of_group = CUBE_POS_X * TILE + column;
+    let place = begin / per + word;
+    let is_there = of_group < extents[at::COLUMNS] && place < extents[at::STRIDE];
+    let of_all = group * extents[at::COLUMNS] + of_group;
+    let mut codes = 0u32;
+    let mut scale = 0f32;
+    let mut zero = 0i32;
+    if is_there {
+        codes = words[(of_all * extents[at::STRIDE] + place) as usize];
+        let at = scale_at(of_all, place * per, extents, form);
+        scale = scales[at];
+        zero = zero_at(zeros, at, form);
+    }
+    #[unroll]
+    for i in 0..per {
+        let mut value = N::from_int(0);
+        if is_there && place * per + i < extents[at::DEPTH] {
+            value = weight::<N>(codes, i, scale, zero, form);
+        }
+        rights[(column * ROW + word * per + i) as usize] = value;
+    }
+}
+
+/// Writes a sum, if there is such a row and such a column.
+#[cube]
+fn put<N: Numeric>(
+    out: &mut [N],
+    sum: N,
+    row: u32,
+    column: u32,
+    group: u32,
+    extents: &[u32],
+    #[comptime] form: Form,
+) {
+    if row < extents[at::ROWS] && column < extents[at::COLUMNS] {
+        out[output_at(row, column, group, extents, form)] = sum;
     }
 }
 
@@ -173,7 +255,6 @@ pub(super) fn product<N: Numeric>(
     let group = CUBE_POS_Z;
     let down = UNIT_POS / SIDE;
     let across = UNIT_POS % SIDE;
-    let per = comptime!(32 / form.bits);
     let mut sum_00 = N::from_int(0);
     let mut sum_01 = N::from_int(0);
     let mut sum_10 = N::from_int(0);
@@ -190,29 +271,16 @@ pub(super) fn product<N: Numeric>(
         }
         // STEP codes of a column are `bits` words.
         if UNIT_POS < comptime!(TILE * form.bits) {
-            let column = UNIT_POS / comptime!(form.bits);
-            let word = UNIT_POS % comptime!(form.bits);
-            let place = begin / per + word;
-            let is_there =
-                first_column + column < extents[at::COLUMNS] && place < extents[at::STRIDE];
-            let of_all = group * extents[at::COLUMNS] + first_column + column;
-            let mut codes = 0u32;
-            let mut scale = 0f32;
-            let mut zero = 0i32;
-            if is_there {
-                codes = words[(of_all * extents[at::STRIDE] + place) as usize];
-                let at = scale_at(of_all, place * per, extents, form);
-                scale = scales[at];
-                zero = zero_at(zeros, at, form);
-            }
-            #[unroll]
-            for i in 0..per {
-                let mut value = N::from_int(0);
-                if is_there && place * per + i < extents[at::DEPTH] {
-                    value = weight::<N>(codes, i, scale, zero, form);
-                }
-                rights[(column * ROW + word * per + i) as usize] = value;
-            }
+            load::<N>(
+                words,
+                scales,
+                zeros,
+                extents,
+                &mut rights,
+                begin,
+                group,
+                form,
+            );
         }
         sync_cube();
         for k in 0..STEP {
@@ -230,22 +298,10 @@ pub(super) fn product<N: Numeric>(
     }
     let row = first_row + down * 2;
     let column = first_column + across * 2;
-    if row < extents[at::ROWS] {
-        if column < extents[at::COLUMNS] {
-            out[output_at(row, column, group, extents, form)] = sum_00;
-        }
-        if column + 1 < extents[at::COLUMNS] {
-            out[output_at(row, column + 1, group, extents, form)] = sum_01;
-        }
-    }
-    if row + 1 < extents[at::ROWS] {
-        if column < extents[at::COLUMNS] {
-            out[output_at(row + 1, column, group, extents, form)] = sum_10;
-        }
-        if column + 1 < extents[at::COLUMNS] {
-            out[output_at(row + 1, column + 1, group, extents, form)] = sum_11;
-        }
-    }
+    put(out, sum_00, row, column, group, extents, form);
+    put(out, sum_01, row, column + 1, group, extents, form);
+    put(out, sum_10, row + 1, column, group, extents, form);
+    put(out, sum_11, row + 1, column + 1, group, extents, form);
 }
 
 /// One row and one column by each cube, whose units share the depth: for few rows. The cubes lie over
@@ -383,7 +439,7 @@ pub(super) fn quantise(
     }
 }
 
-/// Whole numbers to real ones: `(x - zero) * scale`, with scales as [`quantise`] has them.
+/// Whole numbers to real ones: `(x - zero) * scale`, with scales as [`quantise()`] has them.
 #[cube(launch)]
 pub(super) fn dequantise(
     x: &[i32],

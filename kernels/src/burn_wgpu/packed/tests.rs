@@ -144,7 +144,7 @@ fn quarters(count: usize, seed: usize) -> Vec<f32> {
 
 fn bytes(count: usize, seed: usize) -> Vec<i32> {
     (0..count)
-        .map(|place| ((place * 37 + seed) % 256) as i32)
+        .map(|place| i32::try_from((place * 37 + seed) % 256).unwrap())
         .collect()
 }
 
@@ -392,11 +392,16 @@ fn numbers_are_rounded_as_the_processor_rounds_them() {
     let of_zeros = device.numbers(&zeros, &[3], DType::I32).unwrap();
     let tensor = device.numbers(&real, &[3, 40], DType::F32).unwrap();
     let got = quantise(tensor, [&of_scales, &of_zeros], 40, DatumType::U8).unwrap();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "they are whole numbers of a few digits"
+    )]
+    let rounded = |x: f32| x.round_ties_even() as i32;
     let expected: Vec<i32> = real
         .iter()
         .enumerate()
         .map(|(place, x)| {
-            let steps = (x / scales[place / 40]).round_ties_even() as i32;
+            let steps = rounded(x / scales[place / 40]);
             (steps + zeros[place / 40]).clamp(0, 255)
         })
         .collect();
