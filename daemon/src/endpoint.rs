@@ -51,7 +51,7 @@ pub use config::{
     ServedEntityInput, ValidateConfigError, WorkloadSize, WorkloadType,
 };
 pub use error::{EndpointError, OpenEndpointsError};
-pub use models::{CatalogueEntry, ModelSource};
+pub use models::{CatalogueEntry, ModelSource, Placement};
 pub use record::{AppliedDesired, Creator, EndpointId, EndpointRecord, ManagedBy, ServedEntityId};
 pub use routing::{RouteConfigError, RoutedEndpoint, RoutedEntity, RoutingSnapshot};
 pub use state::{ConfigUpdate, Ready};

@@ -56,7 +56,7 @@ pub use fingerprint::Fingerprint;
 pub use import::ImportModelError;
 pub use known_answers::ReadKnownAnswersError;
 pub use onnx_files::ScanOnnxError;
-pub use prove::{EngineRefusal, ProveModelError};
+pub use prove::{Compute, EngineRefusal, ProveModelError};
 pub use remove::RemoveModelError;
 pub use scoring::{
     BindModelError, InputForm, MOST_TEXTS, Mistake, Predictions, ScoreError, Scorer, ScoringInput,
@@ -345,7 +345,11 @@ impl ModelStore {
     ///
     /// # Errors
     /// [`LoadModelVersionError`].
-    pub fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, LoadModelVersionError> {
+    pub fn load(
+        &self,
+        model: &ModelRef,
+        compute: Compute,
+    ) -> Result<Arc<Scorer>, LoadModelVersionError> {
         let Shared { store, prover, .. } = self.shared.as_ref();
         let version = self.version(model)?;
         let known = |engine: &str, fingerprint: &str| {
@@ -353,19 +357,24 @@ impl ModelStore {
             // A verdict that cannot be read is made again.
             store.get::<VerdictRecord>(&key).ok().flatten()
         };
-        let proved =
-            prover
-                .prove(&version, known)
-                .map_err(|source| LoadModelVersionError::Prove {
-                    model: model.clone(),
-                    source,
-                })?;
+        let proved = prover.prove(&version, compute, known).map_err(|source| {
+            LoadModelVersionError::Prove {
+                model: model.clone(),
+                source,
+            }
+        })?;
         self.remember(proved.verdicts);
         let (again, model) = (self.clone(), model.clone());
         let engines = (proved.engine, proved.standby);
         let load = Box::new(move || again.load_again(&model, engines));
         let clock = Arc::clone(&prover.clock);
         Ok(Arc::new(proved.scorer.on_demand(clock, load)))
+    }
+
+    /// Whether an engine of this box computes on a device.
+    #[must_use]
+    pub fn has_device(&self) -> bool {
+        self.shared.prover.has_device()
     }
 
     /// The files of a version, all of them there and sound.

@@ -87,6 +87,10 @@ impl Engine for BurnWgpuEngine {
         Some(format!("{adapter:?}"))
     }
 
+    fn is_for_device(&self) -> bool {
+        true
+    }
+
     fn is_software(&self) -> bool {
         let kind = self.adapter.as_ref().map(|adapter| adapter.kind);
         kind == Ok(AdapterKind::Cpu)

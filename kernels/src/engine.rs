@@ -89,6 +89,11 @@ pub trait Engine: Debug + Send + Sync {
         None
     }
 
+    /// Whether it computes on a device, be there one now or not.
+    fn is_for_device(&self) -> bool {
+        self.hardware().is_some()
+    }
+
     /// Whether it computes on a processor that only pretends to be the device it is for. Such an engine is
     /// never chosen where another passes.
     fn is_software(&self) -> bool {

@@ -11,6 +11,9 @@ use edgeward_base::names::{ModelRef, ServedEntityName, TableName};
 use edgeward_base::units::Percent;
 use serde::{Deserialize, Serialize};
 
+use super::models::Placement;
+use crate::model::Compute;
+
 mod json;
 #[cfg(test)]
 mod tests;
@@ -42,6 +45,18 @@ pub struct ServedEntityConfig {
     pub model: ModelRef,
     /// What it may use of this box.
     pub capacity: Capacity,
+}
+
+impl ServedEntityConfig {
+    /// What its session is for.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        let asked = self.capacity.workload_type;
+        Placement {
+            model: self.model.clone(),
+            compute: asked.map_or(Compute::Any, WorkloadType::compute),
+        }
+    }
 }
 
 /// Capacity hints: accepted from every client, shown again as given.
@@ -120,11 +135,36 @@ pub enum WorkloadType {
     /// Processor, large.
     #[serde(rename = "CPU_LARGE")]
     CpuLarge,
+    /// Graphics card.
+    #[serde(rename = "GPU_SMALL")]
+    GpuSmall,
+    /// Graphics card, medium.
+    #[serde(rename = "GPU_MEDIUM")]
+    GpuMedium,
+    /// Graphics card, large.
+    #[serde(rename = "GPU_LARGE")]
+    GpuLarge,
 }
 
 impl WorkloadType {
-    /// All of them, smallest first.
-    pub const ALL: [Self; 3] = [Self::Cpu, Self::CpuMedium, Self::CpuLarge];
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Cpu,
+        Self::CpuMedium,
+        Self::CpuLarge,
+        Self::GpuSmall,
+        Self::GpuMedium,
+        Self::GpuLarge,
+    ];
+
+    /// What it asks for: a box has one processor and one graphics card, whatever the size.
+    #[must_use]
+    pub const fn compute(self) -> Compute {
+        match self {
+            Self::Cpu | Self::CpuMedium | Self::CpuLarge => Compute::Processor,
+            Self::GpuSmall | Self::GpuMedium | Self::GpuLarge => Compute::Device,
+        }
+    }
 
     /// As it stands in JSON.
     #[must_use]
@@ -133,6 +173,9 @@ impl WorkloadType {
             Self::Cpu => "CPU",
             Self::CpuMedium => "CPU_MEDIUM",
             Self::CpuLarge => "CPU_LARGE",
+            Self::GpuSmall => "GPU_SMALL",
+            Self::GpuMedium => "GPU_MEDIUM",
+            Self::GpuLarge => "GPU_LARGE",
         }
     }
 }

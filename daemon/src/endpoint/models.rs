@@ -1,7 +1,7 @@
 //! The models behind the endpoints: where they come from, and those that are loaded.
 //!
 //! [`ModelSource`] is the model store as this module needs it; tests put slow and failing loads in
-//! its place. `LoadedModels` hands out one session per model version, however many endpoints
+//! its place. `LoadedModels` hands out one session per placement, however many endpoints
 //! serve it, and keeps the sum of all under the memory ceiling. It keeps nothing alive itself: a
 //! session lives as long as a routing snapshot or a request holds it.
 
@@ -17,7 +17,7 @@ use edgeward_wire::ack::{RejectCode, Rejection};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
-use crate::model::{EngineRefusal, LoadModelVersionError, ModelStore, Scorer};
+use crate::model::{Compute, EngineRefusal, LoadModelVersionError, ModelStore, Scorer};
 use crate::store::ReadStoreError;
 use crate::tasks::Tasks;
 use edgeward_base::error::chain;
@@ -36,7 +36,19 @@ pub trait ModelSource: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Rejection`], as the fleet and the served entity's state say it.
-    fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, Rejection>;
+    fn load(&self, placement: &Placement) -> Result<Arc<Scorer>, Rejection>;
+
+    /// Whether an engine of this box computes on a device.
+    fn has_device(&self) -> bool;
+}
+
+/// A model version, and what it has to be computed on: what one session is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Placement {
+    /// The version.
+    pub model: ModelRef,
+    /// On what.
+    pub compute: Compute,
 }
 
 /// What the owner needs to know of a model version before it loads it.
@@ -51,11 +63,11 @@ pub struct CatalogueEntry {
 /// A load that several changes may wait for.
 type SharedLoad = Shared<BoxFuture<'static, Result<Arc<Scorer>, Rejection>>>;
 
-/// Scorers by model version, all that a change needs.
-pub(super) type Scorers = HashMap<ModelRef, Arc<Scorer>>;
+/// Scorers by what they are for, all that a change needs.
+pub(super) type Scorers = HashMap<Placement, Arc<Scorer>>;
 
-/// Why a change cannot be staged, by model version.
-pub(super) type LoadFailures = BTreeMap<ModelRef, Rejection>;
+/// Why a change cannot be staged, by what cannot be loaded.
+pub(super) type LoadFailures = BTreeMap<Placement, Rejection>;
 
 /// The models of a change on their way.
 pub(super) type StagedModels = BoxFuture<'static, Result<Scorers, LoadFailures>>;
@@ -66,8 +78,8 @@ pub(super) struct LoadedModels {
     source: Arc<dyn ModelSource>,
     tasks: Tasks,
     ceiling: Option<ByteCount>,
-    live: HashMap<ModelRef, Weak<Scorer>>,
-    loading: HashMap<ModelRef, (SharedLoad, ByteCount)>,
+    live: HashMap<Placement, Weak<Scorer>>,
+    loading: HashMap<Placement, (SharedLoad, ByteCount)>,
 }
 
 impl LoadedModels {
@@ -87,11 +99,11 @@ impl LoadedModels {
 
     /// Begins to load what is not loaded of `models`, all at once, and gives the future that ends
     /// when every one of them is there or has failed.
-    pub(super) fn stage(&mut self, models: &BTreeSet<ModelRef>) -> StagedModels {
+    pub(super) fn stage(&mut self, models: &BTreeSet<Placement>) -> StagedModels {
         self.forget_unused();
-        let loads: Vec<(ModelRef, SharedLoad)> = models
+        let loads: Vec<(Placement, SharedLoad)> = models
             .iter()
-            .map(|model| (model.clone(), self.obtain(model)))
+            .map(|placement| (placement.clone(), self.obtain(placement)))
             .collect();
         async move {
             let mut scorers = Scorers::new();
@@ -114,7 +126,7 @@ impl LoadedModels {
     /// Takes note of loaded models, and refuses those that were not loaded before when all
     /// sessions together hold more than the ceiling.
     pub(super) fn adopt(&mut self, scorers: &Scorers) -> Result<(), LoadFailures> {
-        let new: Vec<&ModelRef> = scorers
+        let new: Vec<&Placement> = scorers
             .keys()
             .filter(|model| self.alive(model).is_none())
             .collect();
@@ -135,8 +147,8 @@ impl LoadedModels {
         }
     }
 
-    fn alive(&self, model: &ModelRef) -> Option<Arc<Scorer>> {
-        self.live.get(model).and_then(Weak::upgrade)
+    fn alive(&self, placement: &Placement) -> Option<Arc<Scorer>> {
+        self.live.get(placement).and_then(Weak::upgrade)
     }
 
     /// Bytes that all sessions hold, those that only drain included.
@@ -148,19 +160,19 @@ impl LoadedModels {
             .sum()
     }
 
-    fn obtain(&mut self, model: &ModelRef) -> SharedLoad {
-        if let Some(scorer) = self.alive(model) {
+    fn obtain(&mut self, placement: &Placement) -> SharedLoad {
+        if let Some(scorer) = self.alive(placement) {
             return self.awake(scorer);
         }
-        if let Some((load, _)) = self.loading.get(model) {
+        if let Some((load, _)) = self.loading.get(placement) {
             return load.clone();
         }
-        let size = match self.predicted(model) {
+        let size = match self.predicted(&placement.model) {
             Ok(size) => size,
             Err(failure) => return ready(Err(failure)).boxed().shared(),
         };
-        let load = self.begin(model);
-        self.loading.insert(model.clone(), (load.clone(), size));
+        let load = self.begin(placement);
+        self.loading.insert(placement.clone(), (load.clone(), size));
         load
     }
 
@@ -205,12 +217,14 @@ impl LoadedModels {
         .shared()
     }
 
-    fn begin(&self, model: &ModelRef) -> SharedLoad {
+    fn begin(&self, placement: &Placement) -> SharedLoad {
         let source = Arc::clone(&self.source);
-        let wanted = model.clone();
+        let wanted = placement.clone();
         let loaded = self
             .tasks
-            .run_blocking(format!("load {model}"), move || source.load(&wanted));
+            .run_blocking(format!("load {}", placement.model), move || {
+                source.load(&wanted)
+            });
         async move {
             match loaded.await {
                 Ok(loaded) => loaded,
@@ -253,8 +267,13 @@ impl ModelSource for ModelStore {
         }))
     }
 
-    fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, Rejection> {
-        Self::load(self, model).map_err(|error| Rejection::new(reject_code(&error), chain(&error)))
+    fn has_device(&self) -> bool {
+        Self::has_device(self)
+    }
+
+    fn load(&self, placement: &Placement) -> Result<Arc<Scorer>, Rejection> {
+        Self::load(self, &placement.model, placement.compute)
+            .map_err(|error| Rejection::new(reject_code(&error), chain(&error)))
     }
 }
 
@@ -267,7 +286,10 @@ fn reject_code(error: &LoadModelVersionError) -> RejectCode {
         | LoadModelVersionError::Version { .. } => RejectCode::MissingArtifact,
         LoadModelVersionError::Prove { source, .. } => {
             let unproved = |refusal: &EngineRefusal| {
-                !matches!(refusal, EngineRefusal::Load(_) | EngineRefusal::Bind(_))
+                !matches!(
+                    refusal,
+                    EngineRefusal::Load(_) | EngineRefusal::Bind(_) | EngineRefusal::Processor
+                )
             };
             // An engine that computes something else is worse news than one that computes nothing.
             if source.refusals.iter().any(|(_, refusal)| unproved(refusal)) {

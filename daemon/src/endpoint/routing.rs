@@ -12,6 +12,7 @@ use edgeward_base::names::{EndpointName, ModelRef, ServedEntityName, TableName};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::endpoint::config::{EndpointConfig, ServedEntityConfig, WorkloadSize};
+use crate::endpoint::models::Scorers;
 use crate::endpoint::record::{Creator, EndpointId, ServedEntityId};
 use crate::endpoint::traffic::{BuildSplitError, TrafficSplit};
 use crate::model::Scorer;
@@ -118,14 +119,14 @@ impl RoutedEndpoint {
         identity: (EndpointName, EndpointId, Creator),
         config_version: u64,
         config: &EndpointConfig,
-        scorers: &HashMap<ModelRef, Arc<Scorer>>,
+        scorers: &Scorers,
     ) -> Result<(Arc<Self>, CancellationToken), RouteConfigError> {
         let (name, id, creator) = identity;
         let released = CancellationToken::new();
         let lease = Arc::new(released.clone().drop_guard());
         let entity = |entity: &ServedEntityConfig| {
             let scorer = scorers
-                .get(&entity.model)
+                .get(&entity.placement())
                 .ok_or_else(|| RouteConfigError::NotLoaded(entity.model.clone()))?;
             Ok(Arc::new(RoutedEntity {
                 id: ServedEntityId::of(&id, &entity.name, &entity.model),

@@ -146,7 +146,11 @@ impl ModelSource for FakeModels {
         }))
     }
 
-    fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, Rejection> {
+    fn has_device(&self) -> bool {
+        false
+    }
+
+    fn load(&self, Placement { model, .. }: &Placement) -> Result<Arc<Scorer>, Rejection> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let load = self.versions.lock().unwrap().get(model).cloned();
         match load {

@@ -17,7 +17,7 @@ use edgeward_wire::manifest::{Manifest, ManifestFile, ParseManifestError};
 
 use super::artifacts::{ArtifactError, Artifacts};
 use super::catalog::{ModelOrigin, ModelRecord, VerdictRecord};
-use super::prove::{ProveModelError, Prover};
+use super::prove::{Compute, ProveModelError, Prover};
 use super::source::{self, ReadSourceError};
 use super::version::{self, Known, OpenVersionError};
 use crate::store::{ChangeError, CommitStoreError, ReadStoreError};
@@ -146,7 +146,7 @@ pub(super) fn stage(
     let version =
         version::open(manifest, Known::New, artifacts, index).map_err(ImportModelError::Version)?;
     let proved = prover
-        .prove(&version, |_, _| None)
+        .prove(&version, Compute::Any, |_, _| None)
         .map_err(ImportModelError::Prove)?;
     let record = ModelRecord {
         model: manifest.model(),

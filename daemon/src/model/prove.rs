@@ -20,6 +20,17 @@ use super::scoring::{BindModelError, Scorer};
 use super::signature::Signature;
 use super::version::Version;
 
+/// What a version has to be computed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Compute {
+    /// Whatever is quickest on this box.
+    Any,
+    /// The processor.
+    Processor,
+    /// A graphics card. If that fails later, the processor takes over.
+    Device,
+}
+
 /// Runs over the known inputs; the quickest counts, because everything else only slows one down.
 const MEASURED_RUNS: usize = 5;
 
@@ -33,6 +44,9 @@ pub enum EngineRefusal {
         /// The form of this one.
         form: &'static str,
     },
+    /// It computes on the processor, and a graphics card is asked for.
+    #[error("computes on the processor")]
+    Processor,
     /// It cannot load the model.
     #[error("{}", chain(.0))]
     Load(LoadModelError),
@@ -90,16 +104,23 @@ struct Candidate {
 }
 
 impl Prover {
+    /// Whether one of the engines computes on a device.
+    pub(super) fn has_device(&self) -> bool {
+        self.engines.iter().any(|engine| engine.is_for_device())
+    }
+
     /// Proves a version; `known` answers the verdict on an engine that was made before under a fingerprint.
     pub(super) fn prove(
         &self,
         version: &Version,
+        compute: Compute,
         known: impl Fn(&str, &str) -> Option<VerdictRecord>,
     ) -> Result<Proved, ProveModelError> {
         let mut candidates = Vec::new();
         let mut refusals = Vec::new();
         for engine in &self.engines {
-            if !engine.takes(version.file.form) {
+            let is_wanted = compute != Compute::Processor || !engine.is_for_device();
+            if !engine.takes(version.file.form) || !is_wanted {
                 continue;
             }
             let fingerprint = self.fingerprint.on(engine.hardware());
@@ -112,15 +133,19 @@ impl Prover {
         if candidates.len() > 1 {
             candidates = self.measure(version, candidates, &mut refusals);
         }
+        let may_serve = |candidate: &Candidate| compute != Compute::Device || candidate.device;
         let quickest = candidates
             .iter()
             .enumerate()
+            .filter(|(_, candidate)| may_serve(candidate))
             .min_by_key(|(_, candidate)| {
                 let micros = candidate.record.run_micros.unwrap_or(u64::MAX);
                 (candidate.software, micros)
             })
             .map(|(at, _)| at);
         let Some(quickest) = quickest else {
+            let others = candidates.iter().map(|candidate| candidate.scorer.engine());
+            refusals.extend(others.map(|engine| (engine, EngineRefusal::Processor)));
             refusals.extend(self.strangers(version.file.form));
             return Err(ProveModelError { refusals });
         };
@@ -228,7 +253,7 @@ impl Prover {
                 scorer: bind(record.verdict)?,
                 record,
                 fresh: false,
-                device: engine.hardware().is_some(),
+                device: engine.is_for_device(),
                 software: engine.is_software(),
             });
         }
@@ -254,7 +279,7 @@ impl Prover {
             scorer: bind(verdict)?,
             record,
             fresh: true,
-            device: engine.hardware().is_some(),
+            device: engine.is_for_device(),
             software: engine.is_software(),
         })
     }

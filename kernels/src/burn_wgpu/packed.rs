@@ -221,6 +221,11 @@ impl Part {
         let [batch, channels, _, _] = <[usize; 4]>::try_from(x.meta.shape().to_vec())
             .map_err(|shape| format_err!("images of extents {shape:?}"))?;
         let groups = taps.groups.max(1);
+        ensure!(
+            self.columns.is_multiple_of(groups) && channels.is_multiple_of(groups),
+            "{} filters over {channels} channels in {groups} groups",
+            self.columns
+        );
         let (of_group, channels) = (self.columns / groups, channels / groups);
         let [height, width] = taps.output;
         let [down, across] = taps.kernel;

@@ -27,6 +27,7 @@ use crate::api::admin::{Process, ProcessError};
 use crate::api::{BoundServer, ServerOptions, Services};
 use crate::endpoint::{
     AppliedDesired, CatalogueEntry, EndpointOptions, EndpointRecord, Endpoints, ModelSource,
+    Placement,
 };
 use crate::gateway::{
     ADMINS, FirstTokenRecord, Policies, PolicyRecord, PrincipalKind, TokenOwner, TokenRecord,
@@ -100,16 +101,25 @@ impl ModelSource for Source {
         }))
     }
 
-    fn load(&self, model: &ModelRef) -> Result<Arc<Scorer>, Rejection> {
+    fn has_device(&self) -> bool {
+        ModelSource::has_device(&self.store)
+    }
+
+    fn load(&self, placement: &Placement) -> Result<Arc<Scorer>, Rejection> {
+        let model = &placement.model;
         if let Some(scorer) = self.own(model) {
             return Ok(Arc::clone(scorer));
         }
         if model.name.as_str() != SLOW {
-            return ModelSource::load(&self.store, model);
+            return ModelSource::load(&self.store, placement);
         }
         self.slow.gate.lock().unwrap().recv().unwrap();
         if model.version.get() == 1 {
-            ModelSource::load(&self.store, &"main.default.fraud/3".parse().unwrap())
+            let fraud = Placement {
+                model: "main.default.fraud/3".parse().unwrap(),
+                compute: placement.compute,
+            };
+            ModelSource::load(&self.store, &fraud)
         } else {
             Err(Rejection::new(
                 RejectCode::VerificationFailed,

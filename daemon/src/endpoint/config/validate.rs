@@ -62,7 +62,7 @@ pub enum ValidateConfigError {
 
 impl ValidateConfigError {
     /// A value that is not allowed.
-    pub(super) fn value(
+    pub(in crate::endpoint) fn value(
         field: impl Into<String>,
         value: impl Into<String>,
         allowed: impl Into<String>,
@@ -293,16 +293,10 @@ fn workload_type(
         .into_iter()
         .find(|kind| kind.as_str() == text);
     known.map(Some).ok_or_else(|| {
-        let gpu = text.starts_with("GPU_") || text.starts_with("MULTIGPU_");
-        let reason = if gpu {
-            "this box has no GPU engine; "
-        } else {
-            ""
-        };
         ValidateConfigError::value(
             format!("{path}.workload_type"),
             format!("{text:?}"),
-            format!("{reason}use CPU, CPU_MEDIUM or CPU_LARGE"),
+            "use CPU, CPU_MEDIUM, CPU_LARGE, GPU_SMALL, GPU_MEDIUM or GPU_LARGE",
         )
     })
 }

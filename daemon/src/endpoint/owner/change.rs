@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use edgeward_base::names::{EndpointName, ModelRef};
+use edgeward_base::names::EndpointName;
 use edgeward_wire::ack::Rejection;
 
-use crate::endpoint::config::EndpointConfig;
+use crate::endpoint::config::{EndpointConfig, ServedEntityConfig};
 use crate::endpoint::error::{EndpointError, not_stored, reasons};
-use crate::endpoint::models::{LoadFailures, Scorers};
+use crate::endpoint::models::{LoadFailures, Placement, Scorers};
 use crate::endpoint::record::{
     AppliedConfig, AppliedDesired, EndpointRecord, ManagedBy, UnappliedChange,
 };
@@ -62,7 +62,7 @@ impl Owner {
         let id = self.next_change;
         self.next_change += 1;
         let start_time = self.now();
-        let mut models: BTreeSet<ModelRef> = BTreeSet::new();
+        let mut models: BTreeSet<Placement> = BTreeSet::new();
         let mut names = BTreeSet::new();
         for (name, config) in edits {
             let Some(slot) = self.slots.get_mut(&name) else {
@@ -70,7 +70,12 @@ impl Owner {
             };
             slot.advance(Event::Change);
             slot.change = Some(id);
-            models.extend(config.served_entities.iter().map(|e| e.model.clone()));
+            models.extend(
+                config
+                    .served_entities
+                    .iter()
+                    .map(ServedEntityConfig::placement),
+            );
             slot.record.change = Some(UnappliedChange {
                 config,
                 start_time,
@@ -403,7 +408,7 @@ impl Slot {
             .filter_map(|entity| {
                 Some((
                     entity.name.clone(),
-                    cause.failure_of(&entity.model, untold)?,
+                    cause.failure_of(&entity.placement(), untold)?,
                 ))
             })
             .collect();
@@ -444,9 +449,9 @@ impl From<EndpointError> for Cause {
 
 impl Cause {
     /// What is to be shown of it on a served entity with that model.
-    fn failure_of(&self, model: &ModelRef, untold: bool) -> Option<Rejection> {
+    fn failure_of(&self, placement: &Placement, untold: bool) -> Option<Rejection> {
         match self {
-            Self::Models(failures) => failures.get(model).cloned(),
+            Self::Models(failures) => failures.get(placement).cloned(),
             Self::Error(error) => untold.then(|| Rejection::new(not_stored(), chain(error))),
         }
     }

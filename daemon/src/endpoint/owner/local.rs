@@ -8,10 +8,14 @@ use edgeward_base::names::{EndpointName, Principal};
 use crate::config::LocalEdits;
 use crate::endpoint::NewEndpoint;
 use crate::endpoint::about::About;
-use crate::endpoint::config::{AutoCapture, EndpointConfig, EndpointConfigInput};
+use crate::endpoint::config::{
+    AutoCapture, EndpointConfig, EndpointConfigInput, ServedEntityConfig, ValidateConfigError,
+    WorkloadType,
+};
 use crate::endpoint::error::EndpointError;
 use crate::endpoint::record::{Creator, EndpointId, EndpointRecord, ManagedBy};
 use crate::endpoint::view::EndpointView;
+use crate::model::Compute;
 use crate::store::Change;
 
 use super::change::Origin;
@@ -136,6 +140,29 @@ impl Owner {
         }
     }
 
+    /// Refuses an entity that asks for a graphics card where no engine has one.
+    fn has_compute(
+        &self,
+        name: &EndpointName,
+        entity: &ServedEntityConfig,
+    ) -> Result<(), EndpointError> {
+        let asked = entity.capacity.workload_type;
+        let is_there = asked.is_none_or(|asked| {
+            asked.compute() != Compute::Device || self.means.models.has_device()
+        });
+        if is_there {
+            return Ok(());
+        }
+        Err(EndpointError::Invalid {
+            endpoint: name.clone(),
+            reason: ValidateConfigError::value(
+                format!("served_entities[{}].workload_type", entity.name),
+                format!("{:?}", asked.map_or("", WorkloadType::as_str)),
+                "this box has no GPU engine; use CPU, CPU_MEDIUM or CPU_LARGE",
+            ),
+        })
+    }
+
     /// Validates a configuration, and that the catalogue has every version that it names.
     pub(super) fn checked(
         &self,
@@ -150,6 +177,7 @@ impl Owner {
                 reason,
             })?;
         for (entity, asked) in config.served_entities.iter().zip(&input.served_entities) {
+            self.has_compute(name, entity)?;
             let entry = self
                 .means
                 .models

@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use edgeward_base::names::{EndpointName, ModelRef};
+use edgeward_base::names::EndpointName;
 use edgeward_wire::ack::{RejectCode, Rejection};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
-use crate::endpoint::config::EndpointConfig;
+use crate::endpoint::config::{EndpointConfig, ServedEntityConfig};
 use crate::endpoint::error::OpenEndpointsError;
-use crate::endpoint::models::{LoadFailures, LoadedModels, Scorers};
+use crate::endpoint::models::{LoadFailures, LoadedModels, Placement, Scorers};
 use crate::endpoint::record::{AppliedDesired, EndpointRecord};
 use crate::endpoint::routing::{RouteConfigError, RoutedEndpoint};
 use crate::endpoint::state::Event;
@@ -68,7 +68,7 @@ impl Owner {
         let name = record.name.clone();
         let models = record.applied.as_ref().map(|applied| {
             let entities = &applied.config.served_entities;
-            entities.iter().map(|entity| entity.model.clone()).collect()
+            entities.iter().map(ServedEntityConfig::placement).collect()
         });
         self.slots.insert(name.clone(), Slot::new(record, true));
         match models {
@@ -77,7 +77,7 @@ impl Owner {
         }
     }
 
-    fn restore_applied(&mut self, name: EndpointName, models: &BTreeSet<ModelRef>) {
+    fn restore_applied(&mut self, name: EndpointName, models: &BTreeSet<Placement>) {
         if let Some(slot) = self.slots.get_mut(&name) {
             slot.advance(Event::Restore);
         }
@@ -168,7 +168,12 @@ fn by_entity(config: &EndpointConfig, failures: &LoadFailures) -> Failures {
     config
         .served_entities
         .iter()
-        .filter_map(|entity| Some((entity.name.clone(), failures.get(&entity.model)?.clone())))
+        .filter_map(|entity| {
+            Some((
+                entity.name.clone(),
+                failures.get(&entity.placement())?.clone(),
+            ))
+        })
         .collect()
 }
 
@@ -178,6 +183,6 @@ fn all_failed(config: &EndpointConfig, error: &RouteConfigError) -> LoadFailures
     config
         .served_entities
         .iter()
-        .map(|entity| (entity.model.clone(), failure.clone()))
+        .map(|entity| (entity.placement(), failure.clone()))
         .collect()
 }

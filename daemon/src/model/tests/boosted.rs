@@ -9,7 +9,7 @@ use edgeward_kernels::verify::Verified;
 use serde_json::{Value, json};
 
 use super::{TestBox, input, model};
-use crate::model::{FinishedArtifact, ImportModelError, Scorer};
+use crate::model::{Compute, FinishedArtifact, ImportModelError, Scorer};
 
 /// A model that the kernels' tests trained, or what its framework answered.
 fn trained(name: &str) -> PathBuf {
@@ -59,7 +59,7 @@ async fn imported(site: &TestBox, path: &Path) -> Arc<Scorer> {
     let boot = site.boot();
     let wanted = model("main.default.boosted/1");
     boot.models.import(path, &wanted).await.unwrap();
-    let scorer = boot.models.load(&wanted).unwrap();
+    let scorer = boot.models.load(&wanted, Compute::Any).unwrap();
     boot.shut().await;
     scorer
 }
@@ -249,7 +249,7 @@ async fn a_fetched_booster_is_installed_by_its_manifest() {
     }
     to.models.install(&manifest).await.unwrap();
     let answers = answers("xgb_squarederror");
-    let scorer = to.models.load(&wanted).unwrap();
+    let scorer = to.models.load(&wanted, Compute::Any).unwrap();
     let got = predictions(&scorer, &json!({"inputs": rows(&answers)}));
     assert_close(&got, &answers["outputs"]["predictions"]["data"]);
     from.shut().await;

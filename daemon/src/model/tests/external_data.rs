@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{TestBox, input, model};
 use crate::model::onnx_files::tests::{field, varint};
-use crate::model::{ImportModelError, Schema};
+use crate::model::{Compute, ImportModelError, Schema};
 
 fn number(field: usize, value: usize) -> Vec<u8> {
     [varint(field << 3), varint(value)].concat()
@@ -77,7 +77,7 @@ async fn external_data_is_found_beside_the_graph() {
     std::fs::remove_dir_all(&source).unwrap();
     std::fs::remove_dir_all(site.models().join("index")).unwrap();
     let boot = site.boot();
-    let scorer = boot.models.load(&wanted).unwrap();
+    let scorer = boot.models.load(&wanted, Compute::Any).unwrap();
     assert!(matches!(scorer.signature().inputs, Schema::Tensors(_)));
     let answer = scorer.score(&input(r#"{"inputs":[[1,1],[3,0]]}"#)).unwrap();
     assert_eq!(answer.body(), br#"{"predictions":{"y":[[12.0],[6.0]]}}"#);

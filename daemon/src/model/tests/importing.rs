@@ -7,7 +7,7 @@ use edgeward_base::digest::Digest;
 use edgeward_base::durable::{FaultFs, RealFs};
 
 use super::{FakeEngine, GOLDEN, TestBox, model, write_mlflow};
-use crate::model::{FinishedArtifact, ImportModelError, ModelOrigin, RemoveModelError};
+use crate::model::{Compute, FinishedArtifact, ImportModelError, ModelOrigin, RemoveModelError};
 
 #[tokio::test]
 async fn a_version_is_catalogued_with_the_files_that_matter() {
@@ -158,13 +158,13 @@ async fn a_failing_disk_leaves_all_of_a_version_or_nothing() {
             break;
         }
         assert_eq!(listed, [], "after {failures} operations");
-        assert!(boot.models.load(&wanted).is_err());
+        assert!(boot.models.load(&wanted, Compute::Any).is_err());
         boot.shut().await;
         // The next attempt is not in the way of what the first one left.
         site.fs = RealFs::shared();
         let boot = site.boot();
         boot.models.import(&source, &wanted).await.unwrap();
-        boot.models.load(&wanted).unwrap();
+        boot.models.load(&wanted, Compute::Any).unwrap();
         boot.shut().await;
         failures += 1;
     }
@@ -204,7 +204,7 @@ async fn a_fetched_version_is_installed_when_all_of_it_is_there() {
         (sent.manifest, ModelOrigin::Registry)
     );
     assert_eq!(to.models.install(&manifest).await.unwrap(), installed);
-    to.models.load(&wanted).unwrap();
+    to.models.load(&wanted, Compute::Any).unwrap();
     from.shut().await;
     to.shut().await;
 }
@@ -224,7 +224,7 @@ async fn removing_keeps_what_is_in_use_and_what_others_share() {
     boot.models.remove(&one, &BTreeSet::new()).await.unwrap();
     assert!(boot.models.get(&one).unwrap().is_none());
     assert_eq!(boot.models.artifacts().size(&first.manifest).unwrap(), None);
-    boot.models.load(&two).unwrap();
+    boot.models.load(&two, Compute::Any).unwrap();
     boot.models.remove(&two, &BTreeSet::new()).await.unwrap();
     let graph = Digest::of(&[8, 7]);
     assert_eq!(boot.models.artifacts().size(&graph).unwrap(), None);

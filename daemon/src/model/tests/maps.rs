@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{TestBox, input, model};
-use crate::model::Scorer;
 use crate::model::signature::{ColumnType, Schema};
+use crate::model::{Compute, Scorer};
 
 /// The vocabulary of the export, in its order.
 const KEYS: [&str; 5] = [
@@ -38,7 +38,7 @@ async fn rows_bring_the_keys_they_have_and_get_scores_by_label() {
     let boot = site.boot();
     let wanted = model("main.default.visits/1");
     boot.models.import(&export(), &wanted).await.unwrap();
-    let scorer = boot.models.load(&wanted).unwrap();
+    let scorer = boot.models.load(&wanted, Compute::Any).unwrap();
     let Schema::Columns(columns) = &scorer.signature().inputs else {
         panic!("{:?}", scorer.signature());
     };
@@ -106,7 +106,7 @@ async fn a_signature_may_call_scores_a_map() {
 
     describe(json!([label("long"), scores]));
     boot.models.import(&folder, &wanted).await.unwrap();
-    let scorer = boot.models.load(&wanted).unwrap();
+    let scorer = boot.models.load(&wanted, Compute::Any).unwrap();
     let row = &predictions(&scorer, &json!({"dataframe_records": [{"visits_mo": 9}]}))[0];
     assert_eq!(row["output_label"], 0);
     assert!(

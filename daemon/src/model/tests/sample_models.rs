@@ -8,8 +8,8 @@ use edgeward_kernels::verify::Verified;
 use serde_json::{Value, json};
 
 use super::{TestBox, input, model};
-use crate::model::Scorer;
 use crate::model::samples::{SampleModel, samples};
+use crate::model::{Compute, Scorer};
 
 /// Imports every sample and answers its scorer.
 async fn scorers(site: &TestBox) -> Vec<(&'static SampleModel, Arc<Scorer>)> {
@@ -21,7 +21,7 @@ async fn scorers(site: &TestBox) -> Vec<(&'static SampleModel, Arc<Scorer>)> {
         let directory = site.state.path().join("sample").join(sample.reference);
         sample.write_to(&directory).unwrap();
         boot.models.import(&directory, &wanted).await.unwrap();
-        loaded.push((sample, boot.models.load(&wanted).unwrap()));
+        loaded.push((sample, boot.models.load(&wanted, Compute::Any).unwrap()));
     }
     boot.shut().await;
     loaded

@@ -50,7 +50,10 @@ fn scales(sight: &Sight<'_>, affine: &Affine) -> TractResult<Option<([CubeTensor
     let inner = match (count, affine.along.block) {
         (1, None) => shape.iter().product(),
         (_, None) => {
-            let (_, behind) = shape.split_at(affine.along.place(shape)? + 1);
+            let (before, behind) = shape.split_at(affine.along.place(shape)? + 1);
+            if before.last() != Some(&count) {
+                return Ok(None);
+            }
             behind.iter().product()
         }
         _ => return Ok(None),
