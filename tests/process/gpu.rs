@@ -7,12 +7,13 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use edgeward_harness::device::{Device, DeviceOptions};
-use edgeward_harness::{edgeward as edgeward_binary, skip};
+use edgeward_harness::{edgeward as edgeward_binary, floors, skip};
 use serde_json::{Value, json};
 
-use crate::samples::{Golden, folder, serve_digits};
+use crate::samples::{Golden, folder, serve_digits, serve_digits_with};
 
 /// The loader reads its drivers from this file alone.
 const DRIVERS: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
@@ -182,4 +183,111 @@ fn a_driver_that_crashes_takes_no_process_with_it_but_its_own() {
         said.contains("its driver crashed when it was tried: signal: 11"),
         "{said}"
     );
+}
+
+/// A driver that is another one, until a file is there: then every submission finds the device lost.
+fn losing(library: &str, lost: &Path) -> String {
+    format!(
+        r#"#include <dlfcn.h>
+#include <string.h>
+#include <unistd.h>
+typedef void (*Function)(void);
+typedef Function (*Find)(void *, const char *);
+typedef int (*Submit)(void *, unsigned, const void *, void *);
+static Find of_device;
+static Submit submit;
+static void *symbol(const char *name) {{
+    static void *real;
+    if (!real) real = dlopen("{library}", RTLD_NOW | RTLD_LOCAL);
+    return real ? dlsym(real, name) : 0;
+}}
+static int submit_or_lose(void *queue, unsigned count, const void *work, void *fence) {{
+    if (access("{lost}", F_OK) == 0) return -4; /* VK_ERROR_DEVICE_LOST */
+    return submit(queue, count, work, fence);
+}}
+static Function find_of_device(void *device, const char *name) {{
+    Function found = of_device(device, name);
+    if (!found || strcmp(name, "vkQueueSubmit")) return found;
+    submit = (Submit)found;
+    return (Function)submit_or_lose;
+}}
+Function vk_icdGetInstanceProcAddr(void *instance, const char *name) {{
+    Find find = (Find)symbol("vk_icdGetInstanceProcAddr");
+    Function found = find ? find(instance, name) : 0;
+    if (!found || strcmp(name, "vkGetDeviceProcAddr")) return found;
+    of_device = (Find)found;
+    return (Function)find_of_device;
+}}
+Function vk_icdGetPhysicalDeviceProcAddr(void *instance, const char *name) {{
+    Find find = (Find)symbol("vk_icdGetPhysicalDeviceProcAddr");
+    return find ? find(instance, name) : 0;
+}}
+int vk_icdNegotiateLoaderICDInterfaceVersion(unsigned *version) {{
+    int (*negotiate)(unsigned *) = (int (*)(unsigned *))symbol("vk_icdNegotiateLoaderICDInterfaceVersion");
+    return negotiate ? negotiate(version) : -1;
+}}
+"#,
+        lost = lost.display()
+    )
+}
+
+/// The library of Mesa's software rasteriser, as its manifest names it.
+fn rasteriser() -> Option<String> {
+    let manifests = fs::read_dir("/usr/share/vulkan/icd.d").ok()?;
+    let mut paths = manifests.filter_map(|entry| Some(entry.ok()?.path()));
+    let path = paths.find(|path| path.to_string_lossy().contains("lvp_icd"))?;
+    let manifest: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    Some(manifest["ICD"]["library_path"].as_str()?.to_owned())
+}
+
+/// Callers at the same time, and how many requests each makes.
+const CALLERS: u64 = 4;
+const REQUESTS: u64 = 60;
+
+#[test]
+fn a_device_that_is_lost_under_load_costs_no_request() {
+    let Some(library) = rasteriser() else {
+        return skip(
+            "process.gpu.loss",
+            "Mesa's software rasteriser is not installed",
+        );
+    };
+    let made = tempfile::tempdir().unwrap();
+    let lost = made.path().join("lost");
+    let Some(manifest) = driver(&losing(&library, &lost), made.path()) else {
+        return skip("process.gpu.loss", "there is no C compiler");
+    };
+    let engines = "[\"burn-wgpu\", \"tract\"]";
+    let mut device = serving_nothing(&profile(engines, ""), Some(&manifest));
+    serve_digits_with(&mut device, &json!({"workload_type": "GPU_SMALL"}));
+    assert!(logs(&mut device).contains("engine burn-wgpu"));
+    let golden = Golden::of("digits", 1);
+    let answered = AtomicU64::new(0);
+    let clients: Vec<_> = (0..CALLERS).map(|_| device.client()).collect();
+    std::thread::scope(|scope| {
+        for mut client in clients {
+            let (golden, answered, lost) = (&golden, &answered, &lost);
+            scope.spawn(move || {
+                for _ in 0..REQUESTS {
+                    let route = "/serving-endpoints/digits/invocations";
+                    golden.assert_answers_in_single_precision(&client.post(route, &golden.body));
+                    let so_far = answered.fetch_add(1, Ordering::SeqCst) + 1;
+                    if so_far == CALLERS * REQUESTS / 3 {
+                        fs::write(lost, "").unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let logs = logs(&mut device);
+    assert!(logs.contains("engine tract took over: "), "{logs}");
+    let view = device.client().get("/api/2.0/serving-endpoints/digits");
+    let state = &view.json()["config"]["served_entities"][0]["state"];
+    assert_eq!(state["edgeward"]["engine"], json!("tract"), "{state}");
+    let said = device.process().output();
+    assert!(
+        !said.iter().any(|line| line.contains("panicked")),
+        "{said:?}"
+    );
+    floors::reached("process.gpu.loss", answered.into_inner());
 }

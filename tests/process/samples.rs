@@ -14,15 +14,24 @@ pub(crate) fn folder(model: &str, version: u64) -> PathBuf {
 
 /// Imports the convolutional network and serves it at the endpoint `digits`, its entity `reader`.
 pub(crate) fn serve_digits(device: &mut Device) {
+    serve_digits_with(device, &json!({}));
+}
+
+/// As [`serve_digits`], with more fields of the entity.
+pub(crate) fn serve_digits_with(device: &mut Device, fields: &Value) {
     let path = folder("digits", 1);
     let import = ["model", "import", path.to_str().unwrap(), "--name"];
     let version = ["main.default.digits", "--version", "1"];
     device
         .edgeward(&[&import[..], &version[..]].concat())
         .success();
-    let config = json!({"served_entities": [
-        {"name": "reader", "entity_name": "main.default.digits", "entity_version": "1"},
-    ]});
+    let mut entity = json!({
+        "name": "reader", "entity_name": "main.default.digits", "entity_version": "1",
+    });
+    for (field, value) in fields.as_object().unwrap() {
+        entity[field] = value.clone();
+    }
+    let config = json!({"served_entities": [entity]});
     let created = device.client().post(
         "/api/2.0/serving-endpoints",
         &json!({"name": "digits", "config": config}),
