@@ -41,7 +41,6 @@ mod session;
 mod simplify;
 mod standard;
 
-#[cfg(feature = "wgpu")]
 pub(crate) use load::Graph;
 #[cfg(feature = "wgpu")]
 pub(crate) use ml::{Features, features};
@@ -54,10 +53,7 @@ pub(crate) use quantised::{Affine, Along, Quantised, Taps, quantised};
 pub(crate) use recent::{Entry, Recent};
 #[cfg(feature = "wgpu")]
 pub(crate) use recurrent::{Function, RecurrentForm, RecurrentKind, RecurrentOutput, recurrent};
-#[cfg(feature = "wgpu")]
 pub(crate) use session::Compute;
-#[cfg(not(feature = "wgpu"))]
-use session::Compute;
 use session::GraphSession;
 
 /// The engine's name.

@@ -45,14 +45,14 @@ pub(super) fn of(profile: &Profile) -> Vec<Arc<dyn Engine>> {
 }
 
 fn all(adapter: Result<Adapter, String>) -> Vec<Arc<dyn Engine>> {
-    let mut engines = edgeward_kernels::engines();
+    let engines = edgeward_kernels::engines().into_iter();
     #[cfg(feature = "wgpu")]
-    engines.push(Arc::new(edgeward_kernels::burn_wgpu::BurnWgpuEngine::new(
-        adapter,
-    )));
+    let engines = engines.chain([
+        Arc::new(edgeward_kernels::burn_wgpu::BurnWgpuEngine::new(adapter)) as Arc<dyn Engine>,
+    ]);
     #[cfg(not(feature = "wgpu"))]
     drop(adapter);
-    engines
+    engines.collect()
 }
 
 /// What a process of its own found out.

@@ -104,7 +104,6 @@ impl<K: Debug, V> Recent<K, V> {
     }
 
     /// What is ready, in the order in which it was built.
-    #[cfg(any(test, feature = "wgpu"))]
     pub(crate) fn entries(&self) -> Arc<Vec<Arc<Entry<K, V>>>> {
         self.ready.load_full()
     }
