@@ -144,7 +144,7 @@ impl Owner {
     fn has_compute(
         &self,
         name: &EndpointName,
-        entity: &ServedEntityConfig,
+        (index, entity): (usize, &ServedEntityConfig),
     ) -> Result<(), EndpointError> {
         let asked = entity.capacity.workload_type;
         let is_there = asked.is_none_or(|asked| {
@@ -156,7 +156,7 @@ impl Owner {
         Err(EndpointError::Invalid {
             endpoint: name.clone(),
             reason: ValidateConfigError::value(
-                format!("served_entities[{}].workload_type", entity.name),
+                format!("served_entities[{index}].workload_type"),
                 format!("{:?}", asked.map_or("", WorkloadType::as_str)),
                 "this box has no GPU engine; use CPU, CPU_MEDIUM or CPU_LARGE",
             ),
@@ -176,8 +176,9 @@ impl Owner {
                 endpoint: name.clone(),
                 reason,
             })?;
-        for (entity, asked) in config.served_entities.iter().zip(&input.served_entities) {
-            self.has_compute(name, entity)?;
+        let entities = config.served_entities.iter().zip(&input.served_entities);
+        for (index, (entity, asked)) in entities.enumerate() {
+            self.has_compute(name, (index, entity))?;
             let entry = self
                 .means
                 .models
