@@ -12,6 +12,7 @@ pub(crate) mod engines;
 mod fleet;
 mod identity;
 mod idle;
+#[cfg(feature = "broker")]
 mod quickstart;
 mod registry;
 mod retention;
@@ -21,6 +22,7 @@ mod status;
 pub use device::{BuildDeviceError, Device};
 pub use drain::DrainReport;
 pub use fleet::ConnectBrokerError;
+#[cfg(feature = "broker")]
 pub use quickstart::{Greeting, Quickstart, QuickstartError, QuickstartOptions, SampleCall};
 pub use registry::{BuildRegistryError, CallRegistryError, Registry, call as call_registry};
 pub use rooms::state_options;

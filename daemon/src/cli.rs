@@ -17,6 +17,7 @@ mod hardware;
 mod output;
 mod registry;
 mod serve;
+#[cfg(feature = "broker")]
 mod start;
 mod state;
 
@@ -66,6 +67,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Serve(file) => serve::serve(&file.config),
         Verb::CheckConfig(file) => serve::check_config(&file.config),
+        #[cfg(feature = "broker")]
         Verb::Quickstart(options) => start::quickstart(options),
         Verb::Provision(who) => device::provision(&who),
         Verb::Status(on) => device::status(&on),

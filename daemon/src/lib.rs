@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod app;
+#[cfg(feature = "broker")]
 pub mod broker;
 pub mod cli;
 pub mod config;

@@ -33,6 +33,7 @@ mod sentence;
 pub mod signature;
 mod source;
 mod version;
+mod warm;
 
 use std::fmt;
 use std::io;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgeward_base::units::{ByteCount, Percent, parse_duration};
-use edgeward_kernels::adapter::{ENGINE, Wanted};
+use edgeward_kernels::adapter::{AdapterKind, ENGINE, Wanted};
 use edgeward_kernels::engine::Engine;
 use serde::{Deserialize, Deserializer};
 
@@ -33,6 +33,7 @@ const BUILT_IN: [(&str, &str); 3] = [
 ];
 
 const LEAST_MEMORY: ByteCount = ByteCount::mib(64);
+const LEAST_GPU_MEMORY: ByteCount = ByteCount::mib(1);
 const MOST_MEMORY: ByteCount = ByteCount::mib(1 << 20);
 const LEAST_COMMIT_INTERVAL: Duration = Duration::from_millis(10);
 const MOST_COMMIT_INTERVAL: Duration = Duration::from_secs(60);
@@ -57,14 +58,41 @@ pub struct Profile {
     pub memory_ceiling: ByteCount,
     /// Names of the engines that may compute, in the order in which they are tried.
     pub engines: Vec<String>,
-    /// Which adapter the GPU engine may use; any, where nothing is said.
+    /// What the GPU engine may use.
     #[serde(default)]
-    pub gpu: Wanted,
+    pub gpu: Gpu,
     /// A model whose endpoint scales to zero gives its memory back after so long without a request.
     #[serde(deserialize_with = "duration")]
     pub scale_to_zero_after: Duration,
     /// What each workload size is of the compute threads.
     pub workload_sizes: WorkloadSizes,
+}
+
+/// Which adapter the GPU engine may use, and how much of it. What is absent does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpu {
+    /// The kind.
+    pub kind: Option<AdapterKind>,
+    /// A part of the name, in any case.
+    pub name: Option<String>,
+    /// The place on the PCI bus.
+    pub pci: Option<String>,
+    /// What the weights of all models may take of its own memory; where nothing is said, they share
+    /// the memory of all models.
+    pub memory: Option<ByteCount>,
+}
+
+impl Gpu {
+    /// The adapter that is wanted.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            kind: self.kind,
+            name: self.name.clone(),
+            pci: self.pci.clone(),
+        }
+    }
 }
 
 /// The share of the compute threads that a served entity may hold at once, by its workload size.
@@ -195,10 +223,14 @@ impl Profile {
             !self.engines.iter().enumerate().any(twice),
             "engines: each may be named once",
         );
-        let has_gpu = self.engines.iter().any(|engine| engine == ENGINE);
         check(
-            has_gpu || self.gpu == Wanted::default(),
+            self.has_gpu() || self.gpu == Gpu::default(),
             "gpu: has an effect only where engines names burn-wgpu",
+        );
+        check(
+            (self.gpu.memory)
+                .is_none_or(|memory| (LEAST_GPU_MEMORY..=MOST_MEMORY).contains(&memory)),
+            "gpu.memory: allowed: 1MiB to 1024GiB",
         );
         let sizes = &self.workload_sizes;
         for (key, share) in [
@@ -220,11 +252,26 @@ impl Profile {
         ByteCount(self.memory_ceiling.0 / 8)
     }
 
-    /// What all loaded models may hold together: three quarters of the ceiling. The rest is left to
+    /// Whether the GPU engine may compute.
+    #[must_use]
+    pub fn has_gpu(&self) -> bool {
+        self.engines.iter().any(|engine| engine == ENGINE)
+    }
+
+    /// What all loaded models may hold together of the processor's memory: three quarters of the
+    /// ceiling, half of them where the weights on the device come out of it, too. The rest is left to
     /// rows, plans, buffers and the process itself.
     #[must_use]
     pub fn model_bytes(&self) -> ByteCount {
-        ByteCount(self.memory_ceiling.0 / 4 * 3)
+        let shared = self.has_gpu() && self.gpu.memory.is_none();
+        ByteCount(self.memory_ceiling.0 / 8 * if shared { 3 } else { 6 })
+    }
+
+    /// What the weights of all models may take on the GPU engine's device.
+    #[must_use]
+    pub fn gpu_bytes(&self) -> ByteCount {
+        let shared = ByteCount(self.memory_ceiling.0 / 8 * 3);
+        self.gpu.memory.unwrap_or(shared)
     }
 
     /// The engines that this profile wants, in its order, out of those compiled in.

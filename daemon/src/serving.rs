@@ -9,6 +9,9 @@
 //!                             RoutingSnapshot Admission Pace: inline | Compute
 //! ```
 //!
+//! What a device computes is read and written by the processor's threads; one thread of its own has
+//! nothing to do but to keep the device at work ([`on_device`]).
+//!
 //! Nothing on this way takes a lock that a writer holds or touches the disk. It knows no HTTP: a
 //! dialect reads and writes bodies as a [`Call`], turns a [`ServeError`] into its own answer, and tells
 //! the [`Exchange`] the status it answered with.
@@ -35,6 +38,7 @@ mod compute;
 mod error;
 mod exchange;
 mod measured;
+mod on_device;
 mod pace;
 mod scale_to_zero;
 mod statistics;
@@ -75,8 +79,10 @@ pub struct ServingLimits {
     pub request_timeout: Duration,
     /// Compute threads.
     pub threads: usize,
-    /// Predictions that may wait for a compute thread.
+    /// Predictions that may wait for a compute thread, and as many for the device.
     pub queue: usize,
+    /// Whether an engine of this box computes on a device: it has a thread of its own.
+    pub device: bool,
     /// What each workload size is of the compute threads.
     pub workload_sizes: WorkloadSizes,
     /// How the requests of endpoints may be answered together, where it is not as of all others.
@@ -107,6 +113,7 @@ impl Default for ServingLimits {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             // More would wait longer than clients do.
             queue: 256,
+            device: false,
             workload_sizes: WorkloadSizes {
                 small: percent(25),
                 medium: percent(50),
@@ -128,6 +135,7 @@ impl ServingLimits {
                 .unwrap_or_else(|| profile.in_flight_bytes()),
             body: server.body_limit,
             request_timeout: server.request_timeout,
+            device: profile.has_gpu(),
             workload_sizes: profile.workload_sizes,
             batching: endpoint.batching.clone(),
             scale_to_zero_after: profile.scale_to_zero_after,
@@ -190,6 +198,8 @@ struct Core {
     randomness: Randomness,
     admission: Admission,
     compute: Compute,
+    /// The one thread that waits for the device.
+    device: Option<Compute>,
     measured: ById<Measured>,
     traffic: ById<Traffic>,
     tasks: Tasks,
@@ -202,12 +212,12 @@ impl Serving {
     /// [`SpawnThreadError`] when the operating system gives no thread.
     pub fn start(parts: ServingParts) -> Result<Self, SpawnThreadError> {
         let limits = parts.limits;
-        let compute = Compute::start(
-            &parts.tasks,
-            Arc::clone(&parts.clock),
-            limits.threads,
-            limits.queue,
-        )?;
+        let start = |name, threads| {
+            let clock = Arc::clone(&parts.clock);
+            Compute::start(&parts.tasks, clock, name, threads, limits.queue)
+        };
+        let compute = start("compute", limits.threads)?;
+        let device = limits.device.then(|| start("device", 1)).transpose()?;
         let core = Arc::new(Core {
             admission: Admission::new(limits.requests, limits.bytes),
             endpoints: parts.endpoints,
@@ -216,6 +226,7 @@ impl Serving {
             clock: parts.clock,
             randomness: parts.randomness,
             compute,
+            device,
             limits,
             measured: ById::default(),
             traffic: ById::default(),
@@ -306,10 +317,11 @@ impl Serving {
         &self.0.admission
     }
 
-    /// Predictions that wait for a compute thread now.
+    /// Predictions that wait for a compute thread, or for the device, now.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.0.compute.waiting()
+        let device = self.0.device.as_ref().map_or(0, Compute::waiting);
+        self.0.compute.waiting() + device
     }
 
     /// Refuses new invocations from now on; those in flight go on.
@@ -324,6 +336,12 @@ impl Serving {
 }
 
 impl Core {
+    /// The thread that computes the next call of an entity, where that is the device's.
+    fn device_of(&self, entity: &RoutedEntity) -> Option<&Compute> {
+        entity.scorer.session().on_device()?;
+        self.device.as_ref()
+    }
+
     /// The claim of an entity on the compute threads. One of them is enough to bring a model back: the
     /// others would only wait for it.
     fn lane(&self, entity: &RoutedEntity) -> Lane {

@@ -49,8 +49,7 @@ pub enum AdapterKind {
 }
 
 /// Which adapter is wanted. What is absent does not matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The kind.
     pub kind: Option<AdapterKind>,

@@ -8,6 +8,7 @@
 //! packed    weights of 8 and 4 bits, and our own kernels over them
 //! sequence  recurrent operators: one kernel for all steps
 //! plan      the steps of a graph for one set of extents; what is not lowered runs on the CPU
+//! residency whose weights are on the device, and who gives way
 //! ```
 //!
 //! Only this engine knows burn, cubecl and wgpu. Nothing outside it sees their types. It uses WGSL
@@ -18,6 +19,7 @@
 use std::sync::{Arc, OnceLock};
 
 use edgeward_base::error::chain;
+use edgeward_base::units::ByteCount;
 
 use crate::adapter::{Adapter, AdapterKind};
 use crate::engine::{Engine, LoadModelError, ModelFile, ModelForm, Session};
@@ -30,6 +32,7 @@ mod lower;
 mod packed;
 mod plan;
 mod probe;
+mod residency;
 mod sequence;
 mod weights;
 
@@ -46,16 +49,20 @@ const NAME: &str = crate::adapter::ENGINE;
 #[derive(Debug)]
 pub struct BurnWgpuEngine {
     adapter: Result<Adapter, String>,
+    /// What the weights of all models may take of its memory.
+    weights: ByteCount,
     device: OnceLock<Result<Arc<Device>, String>>,
 }
 
 impl BurnWgpuEngine {
     /// The engine on `adapter`, which a process of its own has tried; or, where there is none to use,
-    /// why. The device is opened with the first model.
+    /// why. The weights of all its models take at most `weights` there: the one asked longest ago
+    /// gives way. The device is opened with the first model.
     #[must_use]
-    pub fn new(adapter: Result<Adapter, String>) -> Self {
+    pub fn new(adapter: Result<Adapter, String>, weights: ByteCount) -> Self {
         Self {
             adapter,
+            weights,
             device: OnceLock::new(),
         }
     }
@@ -63,7 +70,7 @@ impl BurnWgpuEngine {
     fn device(&self) -> Result<Arc<Device>, LoadModelError> {
         let adapter = self.adapter.as_ref().map_err(|reason| unusable(reason))?;
         let open = || {
-            let opened = Device::open(adapter);
+            let opened = Device::open(adapter, self.weights);
             opened.map(Arc::new).map_err(|error| chain(&error))
         };
         let device = self.device.get_or_init(open);

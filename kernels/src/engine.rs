@@ -183,8 +183,14 @@ pub trait Session: Debug + Send + Sync {
         None
     }
 
-    /// An estimate of the memory the session holds now: weights, plans and buffers.
+    /// An estimate of the processor's memory that the session holds now: weights, plans and buffers.
     fn resident(&self) -> ByteCount;
+
+    /// What its weights take now of the memory of the device that computes the next call; `None` where
+    /// that is the processor.
+    fn on_device(&self) -> Option<ByteCount> {
+        None
+    }
 }
 
 /// An engine that took over from another.
@@ -318,6 +324,12 @@ pub enum RunModelError {
     /// The engine failed on inputs that fit the model.
     #[error("engine failed: {reason}")]
     Engine {
+        /// What the engine said.
+        reason: String,
+    },
+    /// The engine cannot hold what it computes of so many rows, or of rows this long, at once.
+    #[error("engine has no room: {reason}")]
+    TooLarge {
         /// What the engine said.
         reason: String,
     },

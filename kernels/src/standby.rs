@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! first answers --(it fails on inputs that fit)--> the other answers, that request and all after it
+//!       \---------(they are too large for it)----> the other answers that request
 //! ```
 //!
 //! Both have proved themselves. A device that failed is not tried again by this session: whoever loads
@@ -84,6 +85,8 @@ impl Session for Standby {
             return self.other.run(inputs);
         }
         match self.first.run(inputs) {
+            // It has not failed: the next request may have fewer rows.
+            Err(RunModelError::TooLarge { .. }) => self.other.run(inputs),
             Err(error) if !error.is_input_mistake() => {
                 if self.failure.set(error.to_string()).is_ok() {
                     tracing::error!(%error, engine = self.engine, "another engine takes over");
@@ -115,6 +118,13 @@ impl Session for Standby {
         let reason = self.failure.get()?.clone();
         let engine = self.engine;
         Some(Takeover { engine, reason })
+    }
+
+    fn on_device(&self) -> Option<ByteCount> {
+        if self.failure.get().is_some() {
+            return None;
+        }
+        self.first.on_device()
     }
 
     fn resident(&self) -> ByteCount {

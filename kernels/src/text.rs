@@ -210,6 +210,10 @@ impl Session for TextSession {
         self.encoder.host_nodes()
     }
 
+    fn on_device(&self) -> Option<ByteCount> {
+        self.encoder.on_device()
+    }
+
     fn permit_rows(&self, rows: Rows) {
         self.independent
             .store(rows == Rows::Independent, Ordering::Relaxed);

@@ -55,6 +55,8 @@ pub(crate) use recent::{Entry, Recent};
 pub(crate) use recurrent::{Function, RecurrentForm, RecurrentKind, RecurrentOutput, recurrent};
 pub(crate) use session::Compute;
 use session::GraphSession;
+#[cfg(feature = "wgpu")]
+pub(crate) use session::TooLarge;
 
 /// The engine's name.
 const NAME: &str = "tract";

@@ -8,7 +8,8 @@ use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use edgeward_kernels::adapter::{self, Adapter, ProbeReport, Wanted};
+use edgeward_base::units::ByteCount;
+use edgeward_kernels::adapter::{Adapter, ProbeReport, Wanted};
 use edgeward_kernels::engine::Engine;
 
 use crate::profile::Profile;
@@ -21,17 +22,17 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// Every engine compiled in, none of them ready for a model that needs a device.
 pub(crate) fn compiled_in() -> Vec<Arc<dyn Engine>> {
-    all(Err("its adapters were not tried".to_owned()))
+    let reason = "its adapters were not tried".to_owned();
+    all(Err(reason), ByteCount(0))
 }
 
 /// The engines for a box of this profile. Blocking, for as long as its drivers take to load, where the
 /// profile wants the GPU.
 pub(super) fn of(profile: &Profile) -> Vec<Arc<dyn Engine>> {
-    let wants_gpu = profile.engines.iter().any(|name| name == adapter::ENGINE);
-    if !wants_gpu {
+    if !profile.has_gpu() {
         return compiled_in();
     }
-    let adapter = probe().and_then(|report| choose(report, &profile.gpu));
+    let adapter = probe().and_then(|report| choose(report, &profile.gpu.wanted()));
     match &adapter {
         Ok(adapter) => tracing::info!(
             adapter = adapter.name,
@@ -41,17 +42,18 @@ pub(super) fn of(profile: &Profile) -> Vec<Arc<dyn Engine>> {
         ),
         Err(reason) => tracing::warn!(reason, "the GPU engine cannot be used"),
     }
-    all(adapter)
+    all(adapter, profile.gpu_bytes())
 }
 
-fn all(adapter: Result<Adapter, String>) -> Vec<Arc<dyn Engine>> {
+/// All of them; `weights` is what models may take of the adapter's memory.
+fn all(adapter: Result<Adapter, String>, weights: ByteCount) -> Vec<Arc<dyn Engine>> {
     let engines = edgeward_kernels::engines().into_iter();
     #[cfg(feature = "wgpu")]
-    let engines = engines.chain([
-        Arc::new(edgeward_kernels::burn_wgpu::BurnWgpuEngine::new(adapter)) as Arc<dyn Engine>,
-    ]);
+    let engines = engines.chain([Arc::new(edgeward_kernels::burn_wgpu::BurnWgpuEngine::new(
+        adapter, weights,
+    )) as Arc<dyn Engine>]);
     #[cfg(not(feature = "wgpu"))]
-    drop(adapter);
+    drop((adapter, weights));
     engines.collect()
 }
 

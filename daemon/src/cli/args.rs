@@ -1,6 +1,5 @@
 //! The command line as clap reads it: names, help and types, no behaviour.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -35,6 +34,7 @@ pub(super) enum Verb {
     /// Read a configuration, report every error, and run nothing
     CheckConfig(ConfigFile),
     /// Broker, registry and daemon in one process, with sample models ready to call
+    #[cfg(feature = "broker")]
     Quickstart(Quickstart),
     /// Give a device its identity and pin the key of its registry
     Provision(Provision),
@@ -104,6 +104,7 @@ pub(super) struct OnRegistry {
 }
 
 /// `edgeward quickstart`.
+#[cfg(feature = "broker")]
 #[derive(Debug, Args)]
 pub(super) struct Quickstart {
     /// Where everything is kept: state, registry, landed rows
@@ -111,10 +112,10 @@ pub(super) struct Quickstart {
     pub(super) dir: PathBuf,
     /// Where the REST API listens; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    pub(super) listen: SocketAddr,
+    pub(super) listen: std::net::SocketAddr,
     /// Where the MQTT broker listens; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:1883")]
-    pub(super) broker_listen: SocketAddr,
+    pub(super) broker_listen: std::net::SocketAddr,
     /// How to print the URL, the token and the sample requests
     #[arg(long, value_enum, default_value = "text")]
     pub(super) output: Output,

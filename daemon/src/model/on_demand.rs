@@ -70,6 +70,8 @@ struct Known {
     texts: bool,
     roundings: Vec<Rounding>,
     rows: Rows,
+    /// Whether it computed on a device.
+    device: bool,
 }
 
 impl fmt::Debug for OnDemand {
@@ -95,6 +97,7 @@ impl OnDemand {
             texts: session.texts().is_some(),
             roundings: session.roundings().to_vec(),
             rows: session.rows(),
+            device: session.on_device().is_some(),
         };
         Self {
             resident: AtomicU64::new(session.resident().0),
@@ -195,6 +198,14 @@ impl Session for OnDemand {
         let awake = self.awake.load();
         let nodes = awake.as_ref().map(|awake| awake.0.host_nodes());
         nodes.unwrap_or_default()
+    }
+
+    fn on_device(&self) -> Option<ByteCount> {
+        let awake = self.awake.load();
+        match awake.as_ref() {
+            Some(awake) => awake.0.on_device(),
+            None => self.known.device.then_some(ByteCount(0)),
+        }
     }
 
     fn takeover(&self) -> Option<Takeover> {

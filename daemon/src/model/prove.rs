@@ -11,7 +11,8 @@ use edgeward_base::clock::SharedClock;
 use edgeward_base::error::chain;
 use edgeward_kernels::engine::{Engine, LoadModelError, ModelForm, Rows, RunModelError, Session};
 use edgeward_kernels::standby::Standby;
-use edgeward_kernels::verify::{Verdict, Verified, VerifyModelError, verify};
+use edgeward_kernels::tensor::Tensor;
+use edgeward_kernels::verify::{Verdict, Verified, VerifyModelError, made_inputs, verify};
 
 use super::catalog::VerdictRecord;
 use super::fingerprint::Fingerprint;
@@ -19,6 +20,7 @@ use super::known_answers::{self, ReadKnownAnswersError};
 use super::scoring::{BindModelError, Scorer};
 use super::signature::Signature;
 use super::version::Version;
+use super::warm;
 
 /// What a version has to be computed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,7 +61,7 @@ pub enum EngineRefusal {
     /// It did not reproduce the known answers.
     #[error("{}", chain(.0))]
     Verify(VerifyModelError),
-    /// It proved itself and then failed while it was measured.
+    /// It proved itself and then failed while it was warmed up or measured.
     #[error("{}", chain(.0))]
     Measure(RunModelError),
 }
@@ -125,7 +127,9 @@ impl Prover {
             }
             let fingerprint = self.fingerprint.on(engine.hardware());
             let known = known(engine.name(), fingerprint.as_str());
-            match Self::try_engine(engine.as_ref(), version, &fingerprint, known) {
+            let tried = Self::try_engine(engine.as_ref(), version, &fingerprint, known);
+            let warm = |candidate: Candidate| self.warmed(version, candidate);
+            match tried.and_then(warm) {
                 Ok(candidate) => candidates.push(candidate),
                 Err(refusal) => refusals.push((engine.name(), refusal)),
             }
@@ -310,15 +314,28 @@ impl Prover {
         measured
     }
 
-    fn time(&self, version: &Version, scorer: &Scorer) -> Result<u64, EngineRefusal> {
+    /// What computes on a device is compiled before requests come, in each process anew.
+    fn warmed(&self, version: &Version, candidate: Candidate) -> Result<Candidate, EngineRefusal> {
+        if candidate.device {
+            let inputs = Self::inputs(version, &candidate.scorer)?;
+            let session = candidate.scorer.session().as_ref();
+            warm::warm(session, &inputs, &self.clock).map_err(EngineRefusal::Measure)?;
+        }
+        Ok(candidate)
+    }
+
+    /// The known inputs of a version, else made ones.
+    fn inputs(version: &Version, scorer: &Scorer) -> Result<Vec<Tensor>, EngineRefusal> {
         let session: &dyn Session = scorer.session().as_ref();
         let known =
             known_answers::read(version, scorer, session).map_err(EngineRefusal::KnownAnswers)?;
         let inputs = known.golden.map(|golden| golden.inputs).or(known.example);
-        let Some(inputs) = inputs else {
-            // Nothing to measure over: the engines keep the order in which they are tried.
-            return Ok(0);
-        };
+        Ok(inputs.unwrap_or_else(|| made_inputs(session)))
+    }
+
+    fn time(&self, version: &Version, scorer: &Scorer) -> Result<u64, EngineRefusal> {
+        let session: &dyn Session = scorer.session().as_ref();
+        let inputs = Self::inputs(version, scorer)?;
         let mut best = u64::MAX;
         for _ in 0..MEASURED_RUNS {
             let start = self.clock.monotonic_micros();

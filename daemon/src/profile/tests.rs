@@ -36,6 +36,7 @@ fn built_in_profiles_are_valid_and_named_as_they_say() {
     assert_eq!(cpu.commit_interval, Duration::from_secs(1));
     assert_eq!(card.commit_interval, Duration::from_secs(5));
     assert!(card.memory_ceiling < cpu.memory_ceiling);
+    assert!(Profile::load("generic-gpu").unwrap().has_gpu() && !cpu.has_gpu());
 }
 
 #[test]
@@ -153,6 +154,28 @@ fn memory_is_shared_out_below_the_ceiling() {
     let profile = Profile::load("generic-sd-card").unwrap();
     assert_eq!(profile.in_flight_bytes(), ByteCount::mib(64));
     assert_eq!(profile.model_bytes(), ByteCount::mib(384));
+}
+
+#[test]
+fn weights_on_a_device_share_the_memory_of_models_unless_the_device_has_its_own() {
+    let gpu = |line: &str| Profile::parse("test", &format!("{}{line}", BUILT_IN[1].1));
+    let shared = gpu("").unwrap();
+    assert_eq!(shared.model_bytes(), ByteCount::mib(1536));
+    assert_eq!(shared.gpu_bytes(), ByteCount::mib(1536));
+    let own = gpu("[gpu]\nmemory = \"16GiB\"\n").unwrap();
+    assert_eq!(own.model_bytes(), ByteCount::mib(3072));
+    assert_eq!(own.gpu_bytes(), ByteCount::mib(16 << 10));
+    let small = gpu("[gpu]\nmemory = \"1KiB\"\n").unwrap_err().to_string();
+    assert!(
+        small.contains("gpu.memory: allowed: 1MiB to 1024GiB"),
+        "{small}"
+    );
+    for key in ["kind", "name", "pci", "memory"] {
+        assert!(
+            README.contains(&format!("`gpu.{key}`")),
+            "{key} is not documented"
+        );
+    }
 }
 
 #[derive(Debug)]

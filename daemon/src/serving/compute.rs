@@ -89,14 +89,15 @@ struct State {
 }
 
 impl Compute {
-    /// Starts `threads` threads behind a queue of at most `ceiling` jobs. They end after
-    /// `tasks` is told to shut down and the queue is empty.
+    /// Starts `threads` threads, called by `name`, behind a queue of at most `ceiling` jobs. They end
+    /// after `tasks` is told to shut down and the queue is empty.
     ///
     /// # Errors
     /// [`SpawnThreadError`] when the operating system gives no thread.
     pub fn start(
         tasks: &Tasks,
         clock: SharedClock,
+        name: &str,
         threads: usize,
         ceiling: usize,
     ) -> Result<Self, SpawnThreadError> {
@@ -110,14 +111,14 @@ impl Compute {
         // First, so that threads already started also end when a later one cannot be.
         let closing = Arc::clone(&pool);
         let shutdown = tasks.shutdown_token();
-        drop(tasks.spawn("compute/close", async move {
+        drop(tasks.spawn(format!("{name}/close"), async move {
             shutdown.cancelled().await;
             closing.lock().closed = true;
             closing.work.notify_all();
         }));
         for index in 0..threads.max(1) {
             let pool = Arc::clone(&pool);
-            drop(tasks.spawn_thread(format!("compute/{index}"), move || pool.run())?);
+            drop(tasks.spawn_thread(format!("{name}/{index}"), move || pool.run())?);
         }
         Ok(Self(pool))
     }

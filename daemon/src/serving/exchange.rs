@@ -26,9 +26,10 @@ use super::Core;
 use super::admission::Permit;
 use super::authorise::{authorise, permit_query};
 use super::call::{Answered, Call};
-use super::compute::{self, Batching, ComputeError, Lane};
+use super::compute::{self, Batching, Compute, ComputeError, Lane};
 use super::error::ServeError;
 use super::measured::Measured;
+use super::on_device::Ready;
 use super::traffic::Ended;
 use super::work::{Done, Outcome, Seated, Work};
 use crate::endpoint::{ConfigUpdate, EndpointView, RoutedEndpoint, RoutedEntity};
@@ -38,6 +39,9 @@ use crate::inference_table::Row;
 /// Bodies over this size are parsed and computed on the pool, however fast the model is: reading
 /// them takes longer than a request's thread may be held.
 const INLINE_BYTES: usize = 64 * 1024;
+
+/// Answers of more numbers are written on the pool, too, where a device computed them.
+const INLINE_NUMBERS: usize = 8 * 1024;
 
 /// The lane of what is done before a request is routed. No served entity has this id.
 const APART: &str = "apart";
@@ -191,14 +195,24 @@ impl Exchange {
         bytes: usize,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ServeError> {
-        if bytes <= INLINE_BYTES {
-            return Ok(compute::guarded(job)?);
-        }
-        let lane = Lane {
+        let lane = || Lane {
             id: Arc::from(APART),
             threads: 1,
         };
-        self.within(self.core.compute.submit(&lane, job)?).await
+        self.beside(bytes <= INLINE_BYTES, lane, job).await
+    }
+
+    /// Does a step here if it is a short one, else on the pool.
+    async fn beside<T: Send + 'static>(
+        &self,
+        short: bool,
+        lane: impl FnOnce() -> Lane,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ServeError> {
+        if short {
+            return Ok(compute::guarded(job)?);
+        }
+        self.within(self.core.compute.submit(&lane(), job)?).await
     }
 
     /// Computes the answer.
@@ -233,7 +247,10 @@ impl Exchange {
                 ..Outcome::default()
             },
         };
-        let (work, answer) = if inline {
+        let device = self.core.device_of(&work.entity).cloned();
+        let (work, answer) = if let Some(device) = device {
+            self.on_device(work, batching, &device).await?
+        } else if inline {
             compute::guarded(|| work.alone())?
         } else {
             self.on_pool(work, batching).await?
@@ -266,7 +283,8 @@ impl Exchange {
         bytes: usize,
     ) -> (bool, Option<Batching>) {
         let (pace, session) = (&measured.pace, entity.scorer.session());
-        if pace.inline() && !entity.scorer.is_at_zero() {
+        let waits = session.on_device().is_some();
+        if pace.inline() && !entity.scorer.is_at_zero() && !waits {
             return (bytes <= INLINE_BYTES, None);
         }
         // Before the first verdict nobody knows whether a run is worth waiting for.
@@ -296,6 +314,38 @@ impl Exchange {
         let seat = Box::new(Seated { work, answer });
         let answered = compute.seat(&lane, batching, seat, answered)?;
         self.within(answered).await
+    }
+
+    /// Has the device's thread compute what is read before and written after.
+    async fn on_device<C: Call>(
+        &self,
+        work: Work<C>,
+        batching: Option<Batching>,
+        device: &Compute,
+    ) -> Result<Done<C>, ServeError> {
+        let entity = Arc::clone(&work.entity);
+        let alone = || Batching {
+            requests: 1,
+            delay: Duration::ZERO,
+            costs: Arc::clone(&work.measured.costs),
+        };
+        let batching = batching.unwrap_or_else(alone);
+        let short = work.body.len() <= INLINE_BYTES && !entity.scorer.is_at_zero();
+        let lane = || self.core.lane(&entity);
+        let ready = self.beside(short, lane, || Ready::read(work)).await?;
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(refused) => return Ok(*refused),
+        };
+        let (answer, computed) = oneshot::channel();
+        let turn = Lane {
+            id: entity.id.to_shared(),
+            threads: 1,
+        };
+        let computed = device.seat(&turn, batching, ready.seat(answer), computed)?;
+        let computed = self.within(computed).await?;
+        let short = computed.numbers() <= INLINE_NUMBERS;
+        self.beside(short, lane, || computed.write()).await
     }
 
     /// Waits for what the pool was given, for as long as the request may take.

@@ -77,7 +77,7 @@ impl<C: Call> Work<C> {
         took
     }
 
-    fn read(&mut self) -> Result<Vec<Tensor>, ScoreError> {
+    pub(super) fn read(&mut self) -> Result<Vec<Tensor>, ScoreError> {
         let scorer = Arc::clone(&self.entity.scorer);
         // A model that comes back from zero is waited for.
         let woken = scorer.wake();
@@ -91,6 +91,32 @@ impl<C: Call> Work<C> {
         let rows = inputs.first().and_then(Tensor::rows).unwrap_or(1);
         self.outcome.rows = u64::try_from(rows).unwrap_or(u64::MAX);
         Ok(inputs)
+    }
+
+    /// Takes note of a run that it was part of. Waiting for the others of the batch is waiting.
+    pub(super) fn ran(&mut self, ran: &Ran) {
+        let took = micros(ran.took);
+        let since = self.step();
+        let parts = &mut self.outcome.parts;
+        parts.infer = took;
+        parts.queue += since.saturating_sub(took);
+        if ran.leads {
+            self.measured.statistics.executed();
+        }
+    }
+
+    /// Writes the answer of a run, and ends.
+    pub(super) fn end(mut self, ran: Result<Ran, ScoreError>) -> Done<C> {
+        let alone = ran.as_ref().ok().and_then(|ran| ran.alone).map(micros);
+        let body = ran.and_then(|ran| self.write(&ran.outputs));
+        let alone = alone.unwrap_or_else(|| self.outcome.parts.computing());
+        self.over(body, alone)
+    }
+
+    /// Ends without having asked the model.
+    pub(super) fn refuse(self, error: ScoreError) -> Done<C> {
+        let alone = self.outcome.parts.computing();
+        self.over(Err(error), alone)
     }
 
     fn write(&mut self, outputs: &[Tensor]) -> Result<Bytes, ScoreError> {
@@ -150,25 +176,17 @@ impl<C: Call> Seat for Seated<C> {
         let Self { mut work, answer } = *self;
         let done = ran.and_then(|ran| {
             guarded(move || {
-                let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-                let alone = ran.as_ref().ok().and_then(|ran| ran.alone).map(micros);
-                let body = ran.and_then(|ran| {
-                    let took = micros(ran.took);
-                    // Waiting for the others of the batch is waiting.
-                    let since = work.step();
-                    let parts = &mut work.outcome.parts;
-                    parts.infer = took;
-                    parts.queue += since.saturating_sub(took);
-                    if ran.leads {
-                        work.measured.statistics.executed();
-                    }
-                    work.write(&ran.outputs)
-                });
-                let alone = alone.unwrap_or_else(|| work.outcome.parts.computing());
-                work.over(body, alone)
+                if let Ok(ran) = &ran {
+                    work.ran(ran);
+                }
+                work.end(ran)
             })
         });
         // The caller may have left while the batch ran.
         drop(answer.send(done));
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -15,11 +15,13 @@ use burn_wgpu::CubeBackend;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig as _};
 use cubecl::future::block_on;
 use cubecl::prelude::CubeElement;
+use edgeward_base::units::ByteCount;
 use tract_onnx::prelude::{DatumType, TractError, TractResult};
 use tract_onnx::tract_hir::internal::{Tensor, bail, format_err};
 
 use super::adapter;
 use super::lower::there;
+use super::residency::{Residency, Tenant};
 use crate::adapter::Adapter;
 
 /// Why an adapter cannot be used.
@@ -67,11 +69,12 @@ pub(super) struct Device {
     /// Held by the one call that computes: what several would put in at once, they would only take
     /// longer for, and hold the memory of all.
     turn: Mutex<()>,
+    residency: Residency,
 }
 
 impl Device {
-    /// Opens the adapter that is like `wanted`.
-    pub(super) fn open(wanted: &Adapter) -> Result<Self, OpenDeviceError> {
+    /// Opens the adapter that is like `wanted`, for weights of at most so many bytes.
+    pub(super) fn open(wanted: &Adapter, weights: ByteCount) -> Result<Self, OpenDeviceError> {
         // Neither variables nor files of the folder that the process was started in decide on anything.
         CubeClRuntimeConfig::try_set(CubeClRuntimeConfig::default());
         let name = || wanted.name.clone();
@@ -117,6 +120,7 @@ impl Device {
             failed: OnceLock::new(),
             fault,
             turn: Mutex::new(()),
+            residency: Residency::new(weights),
         })
     }
 
@@ -125,6 +129,18 @@ impl Device {
         self.failed
             .get()
             .map_or(Ok(()), |reason| Err(format!("the device failed: {reason}")))
+    }
+
+    /// As [`Self::alone`], for a model that has weights there.
+    pub(super) fn alone_for<T>(
+        &self,
+        tenant: &Arc<dyn Tenant>,
+        compute: impl FnOnce() -> TractResult<T>,
+    ) -> TractResult<T> {
+        self.alone(|| {
+            self.residency.ask(tenant);
+            compute()
+        })
     }
 
     /// Runs `compute` alone, and trusts what it answers only if the device lives behind it.
@@ -144,6 +160,16 @@ impl Device {
     fn take_fault(&self) -> Option<String> {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         fault.take()
+    }
+
+    /// Makes room for `bytes` of weights of the model whose turn it is.
+    pub(super) fn make_room(&self, bytes: u64) -> TractResult<()> {
+        if self.residency.make_room(bytes)? {
+            // What nobody holds any more goes back to the driver, whatever its size was good for.
+            let cleaned = self.cube.client().memory_cleanup();
+            cleaned.map_err(|error| format_err!("the device kept its memory: {error}"))?;
+        }
+        Ok(())
     }
 
     /// How many bytes the tensors on it take, and how many it has reserved for them.

@@ -86,11 +86,6 @@ impl Packed {
         })
     }
 
-    /// How many bytes they take on the device.
-    pub(super) fn bytes(&self) -> u64 {
-        self.parts.iter().map(Part::bytes).sum()
-    }
-
     /// `x` of `[rows, depth]` times the weights: `[rows, columns]`. Of whole numbers, less `zero` if there
     /// is one, the sums leave as whole numbers, without scales.
     pub(super) fn product(
@@ -158,12 +153,6 @@ impl Part {
             scales: device.numbers(&codes.scales, &[columns, blocks], DType::F32)?,
             zeros: device.numbers(&codes.zeros, &[codes.zeros.len()], DType::I32)?,
         })
-    }
-
-    fn bytes(&self) -> u64 {
-        let tensors = [&self.words, &self.scales, &self.zeros];
-        let bytes = tensors.map(|tensor| tensor.meta.num_elements() * tensor.dtype.size());
-        bytes.iter().sum::<usize>() as u64
     }
 
     fn extents(&self, rows: usize) -> TractResult<Extents> {

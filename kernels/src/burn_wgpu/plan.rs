@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn_backend::Shape;
 use burn_cubecl::ops::reshape;
@@ -21,8 +21,11 @@ use tract_onnx::tract_hir::tract_core::ops::source::TypedSource;
 
 use super::device::Device;
 use super::lower::{Form, Indices, Store, lower, there};
+use super::residency::Tenant;
 use super::weights::Weights;
-use crate::tract::{Compute, Entry, Graph, HostPlan, Recent, bucket, concrete, plan_bounds};
+use crate::tract::{
+    Compute, Entry, Graph, HostPlan, Recent, TooLarge, bucket, concrete, plan_bounds,
+};
 
 /// The plans of a session.
 #[derive(Debug)]
@@ -31,33 +34,71 @@ pub(super) struct DevicePlans {
     model: TypedModel,
     symbols: Vec<Symbol>,
     device: Arc<Device>,
+    held: Arc<Held>,
+    /// The same, as the device knows it.
+    tenant: Arc<dyn Tenant>,
+    /// The nodes on the CPU of the plan with most of them, whether or not it is still there.
+    host: Mutex<Vec<String>>,
+}
+
+/// What came of planning for some extents.
+type Planned = Entry<Vec<usize>, Result<DevicePlan, TooLarge>>;
+
+/// What a session has on the device, for as long as nobody else needs the room.
+#[derive(Debug)]
+struct Held {
     weights: Weights,
-    plans: Recent<Vec<usize>, DevicePlan>,
+    /// What a plan cannot hold is not planned again.
+    plans: Recent<Vec<usize>, Result<DevicePlan, TooLarge>>,
+}
+
+impl Tenant for Held {
+    fn bytes(&self) -> u64 {
+        self.weights.bytes()
+    }
+
+    fn leave(&self) {
+        // The steps of a plan hold weights, too.
+        self.plans.clear();
+        self.weights.clear();
+    }
 }
 
 impl DevicePlans {
     /// The plans of `graph`, of which none is built yet.
     pub(super) fn new(graph: &Graph, device: Arc<Device>) -> TractResult<Self> {
+        let held = Arc::new(Held {
+            weights: Weights::default(),
+            plans: Recent::new(plan_bounds(graph.file_bytes)),
+        });
         let plans = Self {
             model: graph.model.clone().into_decluttered()?,
             symbols: graph.symbols.clone(),
             device,
-            weights: Weights::default(),
-            plans: Recent::new(plan_bounds(graph.file_bytes)),
+            tenant: Arc::clone(&held) as Arc<dyn Tenant>,
+            held,
+            host: Mutex::default(),
         };
         // Where there is one plan alone, it is told now what it holds.
         if plans.symbols.is_empty() {
-            plans.device.alone(|| plans.get(&[]))?;
+            plans.device.alone_for(&plans.tenant, || plans.get(&[]))?;
         }
         Ok(plans)
     }
 
-    fn get(&self, extents: &[usize]) -> TractResult<Arc<Entry<Vec<usize>, DevicePlan>>> {
-        self.plans.get(extents, || {
+    fn get(&self, extents: &[usize]) -> TractResult<Arc<Planned>> {
+        self.held.plans.get(extents, || {
             let model = concrete(&self.model, &self.symbols, extents)?;
-            let plan = DevicePlan::build(&model, &self.device, &self.weights)?;
+            let plan = match DevicePlan::build(&model, &self.device, &self.held.weights) {
+                Ok(plan) => plan,
+                Err(error) => return Ok((Err(error.downcast::<TooLarge>()?), 0)),
+            };
+            let mut host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+            if plan.host.len() > host.len() {
+                host.clone_from(&plan.host);
+            }
             let bytes = plan.host_bytes;
-            Ok((plan, bytes))
+            Ok((Ok(plan), bytes))
         })
     }
 }
@@ -68,20 +109,24 @@ impl Compute for DevicePlans {
     }
 
     fn run(&self, extents: &[usize], inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        self.device.alone(|| {
+        self.device.alone_for(&self.tenant, || {
             let plan = self.get(extents)?;
-            plan.value.run(&self.device, inputs)
+            let plan = plan.value.as_ref().map_err(Clone::clone)?;
+            plan.run(&self.device, inputs)
         })
     }
 
     fn resident(&self) -> u64 {
-        self.weights.bytes() + self.plans.bytes()
+        self.held.plans.bytes()
+    }
+
+    fn on_device(&self) -> Option<u64> {
+        Some(self.held.weights.bytes())
     }
 
     fn host_nodes(&self) -> Vec<String> {
-        let plans = self.plans.entries();
-        let most = plans.iter().max_by_key(|plan| plan.value.host.len());
-        most.map(|plan| plan.value.host.clone()).unwrap_or_default()
+        let host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        host.clone()
     }
 }
 
@@ -222,6 +267,9 @@ impl DevicePlan {
         if !outputs.iter().any(|slot| needed.contains(slot)) {
             return Ok(());
         }
+        if !node.op_is::<Const>() {
+            fits(node, store.device)?;
+        }
         if node.op_is::<TypedSource>() {
             return Ok(());
         }
@@ -333,6 +381,19 @@ impl DevicePlan {
         }
         values.on_host(&self.outputs)
     }
+}
+
+/// Fails where a tensor that a node gives is larger than what the device binds.
+fn fits(node: &TypedNode, device: &Device) -> Result<(), TooLarge> {
+    let most = device.most_elements(size_of::<f32>());
+    for output in &node.outputs {
+        let shape = output.fact.shape.as_concrete().unwrap_or_default();
+        let elements: usize = shape.iter().product();
+        if elements > most {
+            return Err(TooLarge { elements, most });
+        }
+    }
+    Ok(())
 }
 
 /// The extents of a node's first output; none where they are not known.

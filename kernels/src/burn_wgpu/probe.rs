@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use burn_backend::ops::FloatTensorOps as _;
 use burn_wgpu::CubeBackend;
 use edgeward_base::error::chain;
+use edgeward_base::units::ByteCount;
 use tract_onnx::prelude::{DatumType, Tensor, TractResult};
 
 use super::adapter;
@@ -28,7 +29,7 @@ pub fn probe() -> ProbeReport {
 }
 
 fn fault(adapter: &Adapter) -> Option<String> {
-    let device = match Device::open(adapter) {
+    let device = match Device::open(adapter, ByteCount(0)) {
         Ok(device) => device,
         Err(error) => return Some(chain(&error)),
     };

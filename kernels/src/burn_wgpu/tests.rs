@@ -4,16 +4,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use edgeward_base::digest::Digest;
 
 use super::*;
-use crate::engine::RunModelError;
+use crate::engine::{Rows, RunModelError};
 use crate::standby::Standby;
 use crate::tensor::{Tensor, TensorData};
+use crate::verify::{KnownAnswers, verify};
 
 mod network;
 
 use network::{SIDE, write};
 
+/// Room for all weights of these tests.
+const WEIGHTS: ByteCount = ByteCount::mib(64);
+
 /// The best adapter of this machine; without one the case is skipped.
 fn engine(case: &str) -> Option<BurnWgpuEngine> {
+    engine_for(case, WEIGHTS)
+}
+
+fn engine_for(case: &str, weights: ByteCount) -> Option<BurnWgpuEngine> {
     let mut adapters = probe().adapters.into_iter();
     let usable = adapters.find(|probed| probed.fault.is_none());
     if usable.is_none() {
@@ -22,7 +30,7 @@ fn engine(case: &str) -> Option<BurnWgpuEngine> {
             "no Vulkan driver of this machine has an adapter to use",
         );
     }
-    Some(BurnWgpuEngine::new(Ok(usable?.adapter)))
+    Some(BurnWgpuEngine::new(Ok(usable?.adapter), weights))
 }
 
 fn file(name: &str) -> ModelFile {
@@ -49,7 +57,7 @@ fn weights_are_on_the_device_once_however_many_plans_there_are() {
         .load(&file("tests/special/plan_per_shape.onnx"))
         .unwrap();
     session.run(&[images(1)]).unwrap();
-    let resident = session.resident();
+    let resident = session.on_device();
     let device = engine.device().unwrap();
     let run_all = || {
         for rows in [2, 3, 4] {
@@ -62,7 +70,7 @@ fn weights_are_on_the_device_once_however_many_plans_there_are() {
         assert!(run_all() <= before);
     }
     assert!(before > 0);
-    assert_eq!(resident, session.resident());
+    assert_eq!(resident, session.on_device());
 }
 
 #[test]
@@ -155,6 +163,22 @@ fn a_device_that_is_lost_under_load_costs_no_request() {
     edgeward_harness::floors::reached("gpu.loss.requests", answered.into_inner() as u64);
 }
 
+/// The engine's device, as one that binds only so many bytes.
+fn binding(engine: &BurnWgpuEngine, bytes: u64) -> Arc<Device> {
+    let adapter = engine.adapter.as_ref().unwrap();
+    let mut device = Device::open(adapter, WEIGHTS).unwrap();
+    device.adapter.max_binding_bytes = bytes;
+    Arc::new(device)
+}
+
+fn open_on(device: &Arc<Device>, model: &ModelFile) -> Arc<dyn Session> {
+    let device = Arc::clone(device);
+    tract::open_on(model, move |graph| {
+        DevicePlans::new(graph, Arc::clone(&device))
+    })
+    .unwrap()
+}
+
 #[test]
 fn weights_that_are_larger_than_a_binding_are_in_parts() {
     let Some(engine) = engine("gpu.parts") else {
@@ -162,15 +186,11 @@ fn weights_that_are_larger_than_a_binding_are_in_parts() {
     };
     let folder = tempfile::tempdir().unwrap();
     let row = Tensor::new(vec![1, SIDE], TensorData::F32(vec![1.0; SIDE])).unwrap();
-    let mut device = Device::open(engine.adapter.as_ref().unwrap()).unwrap();
     // A quarter of the float matrix.
-    device.adapter.max_binding_bytes = (SIDE * SIDE) as u64;
-    let device = Arc::new(device);
+    let device = binding(&engine, (SIDE * SIDE) as u64);
     for bits in [32, 8, 4] {
         let model = write(folder.path(), bits);
-        let device = Arc::clone(&device);
-        let open = move |graph: &tract::Graph| DevicePlans::new(graph, Arc::clone(&device));
-        let session = tract::open_on(&model, open).unwrap();
+        let session = open_on(&device, &model);
         let expected = tract::TractEngine::new().load(&model).unwrap();
         let expected = expected.run(std::slice::from_ref(&row)).unwrap();
         let got = session.run(std::slice::from_ref(&row)).unwrap();
@@ -178,4 +198,89 @@ fn weights_that_are_larger_than_a_binding_are_in_parts() {
             crate::tolerance::compare(expected, got).unwrap();
         }
     }
+}
+
+#[test]
+fn a_batch_that_is_larger_than_a_binding_is_divided_and_its_rows_are_known_to_be_independent() {
+    let Some(engine) = engine("gpu.division") else {
+        return;
+    };
+    let model = file("tests/special/plan_per_shape.onnx");
+    let processor = tract::TractEngine::new();
+    let expected = processor.load(&model).unwrap().run(&[images(16)]).unwrap();
+    let numbers = |tensor: &Tensor| tensor.shape().iter().product::<usize>();
+    let largest = expected.iter().map(numbers).max().unwrap().max(16 * 72);
+    // Five rows of the largest tensor: two halvings of sixteen.
+    let device = binding(&engine, (largest * 4 * 5 / 16) as u64);
+    let session = open_on(&device, &model);
+    let refused = session.run(&[images(16)]).unwrap_err();
+    assert!(
+        matches!(refused, RunModelError::TooLarge { .. }),
+        "{refused}"
+    );
+    let known = KnownAnswers {
+        inputs: vec![images(16)],
+        outputs: expected.clone(),
+    };
+    let verdict = verify(&processor, session.as_ref(), &model, Some(&known), None).unwrap();
+    assert_eq!(verdict.rows, Rows::Independent);
+    for rows in [16, 13, 5, 4, 1] {
+        let got = session.run(&[images(rows)]).unwrap();
+        for (expected, got) in expected.iter().zip(&got) {
+            let expected = expected.slice_rows(0..rows).unwrap();
+            crate::tolerance::compare(&expected, got).unwrap();
+        }
+    }
+    // What does not fit one row fits none.
+    let session = open_on(&binding(&engine, 128), &model);
+    session.permit_rows(Rows::Independent);
+    let refused = session.run(&[images(3)]).unwrap_err();
+    assert!(
+        matches!(refused, RunModelError::TooLarge { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn the_model_that_was_asked_longest_ago_gives_way_and_comes_back_the_same() {
+    let matrix = (SIDE * SIDE * 4) as u64;
+    let Some(engine) = engine_for("gpu.eviction", ByteCount(matrix + matrix / 2)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let row = [Tensor::new(vec![1, SIDE], TensorData::F32(vec![1.0; SIDE])).unwrap()];
+    // A matrix each of them, and of the last a quarter.
+    let models = [32, 32, 8].map(|bits| engine.load(&write(folder.path(), bits)).unwrap());
+    let answers = models.each_ref().map(|model| model.run(&row).unwrap());
+    let held = || models.each_ref().map(|model| model.on_device().unwrap().0);
+    let [first, second, third] = held();
+    assert_eq!((first, second), (0, matrix));
+    assert!(third > 0 && third * 3 < matrix);
+    let (_, first_reserved) = engine.device().unwrap().memory();
+    for _ in 0..4 {
+        for (model, answer) in models.iter().zip(&answers) {
+            assert_eq!(&model.run(&row).unwrap(), answer);
+            assert!(held().iter().sum::<u64>() <= matrix + matrix / 2);
+            // The allocator says so, too; what a run leaves are a few rows.
+            let (used, reserved) = engine.device().unwrap().memory();
+            assert!(used < matrix * 7 / 4, "{used} bytes in use");
+            assert!(reserved <= first_reserved, "{reserved} bytes reserved");
+        }
+    }
+    assert_eq!(models[0].host_nodes(), Vec::<String>::new());
+}
+
+#[test]
+fn weights_that_alone_have_no_room_are_refused_with_what_they_take() {
+    let Some(engine) = engine_for("gpu.room", ByteCount(1000)) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let session = engine.load(&write(folder.path(), 32)).unwrap();
+    let row = Tensor::new(vec![1, SIDE], TensorData::F32(vec![1.0; SIDE])).unwrap();
+    let refused = session.run(&[row]).unwrap_err().to_string();
+    assert!(
+        refused.contains("its weights take 1048576 bytes"),
+        "{refused}"
+    );
 }

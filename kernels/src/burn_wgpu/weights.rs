@@ -1,7 +1,8 @@
 //! What never changes, once on the device however many plans use it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn_cubecl::tensor::CubeTensor;
 use tract_onnx::prelude::{Tensor, TractResult};
@@ -18,6 +19,8 @@ pub(super) struct Weights {
     slices: Mutex<Known<(usize, usize), Slices>>,
     /// `None` where they cannot be packed so.
     packed: Mutex<Known<Key, Option<Arc<Packed>>>>,
+    /// What all of them take there.
+    bytes: AtomicU64,
 }
 
 /// What was made of a tensor. It is kept beside: another must not take its place in memory.
@@ -40,12 +43,14 @@ struct Key {
 impl Weights {
     /// The copy of `tensor` on the device, made if there is none.
     pub(super) fn get(&self, device: &Device, tensor: &Arc<Tensor>) -> TractResult<CubeTensor> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = held(&self.known);
         let place = Arc::as_ptr(tensor).addr();
         if let Some((_, copy)) = known.get(&place) {
             return Ok(copy.clone());
         }
+        device.make_room(bytes_there(tensor))?;
         let copy = device.upload(tensor)?;
+        self.bytes.fetch_add(bytes_there(tensor), Ordering::Relaxed);
         known.insert(place, (Arc::clone(tensor), copy.clone()));
         Ok(copy)
     }
@@ -57,11 +62,12 @@ impl Weights {
         tensor: &Arc<Tensor>,
         axis: usize,
     ) -> TractResult<Slices> {
-        let mut known = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = held(&self.slices);
         let key = (Arc::as_ptr(tensor).addr(), axis);
         if let Some((_, slices)) = known.get(&key) {
             return Ok(Arc::clone(slices));
         }
+        device.make_room(bytes_there(tensor))?;
         let extent = tensor.shape().get(axis).copied().unwrap_or(1).max(1);
         let most = device.most_elements(tensor.datum_type().size_of());
         let together = (most / (tensor.volume() / extent).max(1)).max(1);
@@ -71,6 +77,7 @@ impl Weights {
             device.upload(&slice)
         });
         let slices: Slices = slices.collect::<TractResult<Vec<_>>>()?.into();
+        self.bytes.fetch_add(bytes_there(tensor), Ordering::Relaxed);
         known.insert(key, (Arc::clone(tensor), Arc::clone(&slices)));
         Ok(slices)
     }
@@ -91,26 +98,41 @@ impl Weights {
             block: affine.along.block,
             arrangement: arrangement.clone(),
         };
-        let mut known = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = held(&self.packed);
         if let Some((_, packed)) = known.get(&key) {
             return Ok(packed.clone());
         }
         let codes = Codes::pack(tensor, affine, arrangement)?;
-        let upload = |codes| Packed::upload(device, &codes).map(Arc::new);
+        let upload = |codes: Codes| {
+            device.make_room(codes.bytes())?;
+            self.bytes.fetch_add(codes.bytes(), Ordering::Relaxed);
+            Packed::upload(device, &codes).map(Arc::new)
+        };
         let packed = codes.map(upload).transpose()?;
         known.insert(key, (Arc::clone(tensor), packed.clone()));
         Ok(packed)
     }
 
-    /// How many bytes all of them hold.
+    /// How many bytes all of them take on the device.
     pub(super) fn bytes(&self) -> u64 {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = |tensor: &Tensor| (tensor.volume() * tensor.datum_type().size_of()) as u64;
-        let plain: u64 = known.values().map(|(tensor, _)| bytes(tensor)).sum();
-        let slices = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
-        let sliced: u64 = slices.values().map(|(tensor, _)| bytes(tensor)).sum();
-        let packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
-        let packed = packed.values().filter_map(|(_, packed)| packed.as_ref());
-        plain + sliced + packed.map(|packed| packed.bytes()).sum::<u64>()
+        self.bytes.load(Ordering::Relaxed)
     }
+
+    /// Lets go of all copies. Plans that still hold some must go too.
+    pub(super) fn clear(&self) {
+        held(&self.known).clear();
+        held(&self.slices).clear();
+        held(&self.packed).clear();
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A map behind its lock. What panicked under it left it whole.
+fn held<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many bytes a tensor takes on the device, where every element has four.
+fn bytes_there(tensor: &Tensor) -> u64 {
+    4 * tensor.volume() as u64
 }

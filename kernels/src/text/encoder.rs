@@ -134,6 +134,10 @@ impl Encoder {
         self.session.host_nodes()
     }
 
+    pub(super) fn on_device(&self) -> Option<ByteCount> {
+        self.session.on_device()
+    }
+
     pub(super) fn resident(&self) -> ByteCount {
         self.session.resident()
     }

@@ -239,6 +239,13 @@ impl Session for ByValue {
         nodes.max_by_key(Vec::len).unwrap_or_default()
     }
 
+    /// Of the plans that there are: before the first call nobody knows.
+    fn on_device(&self) -> Option<ByteCount> {
+        let plans = self.plans.entries();
+        let bytes = plans.iter().filter_map(|plan| plan.value.on_device());
+        bytes.reduce(u64::saturating_add).map(ByteCount)
+    }
+
     fn resident(&self) -> ByteCount {
         ByteCount(self.skeleton.bytes() + self.plans.bytes())
     }

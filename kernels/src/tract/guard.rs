@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tract_onnx::prelude::TractResult;
 
 use super::panic_message;
+use super::session::TooLarge;
 use crate::engine::RunModelError;
 
 /// After this many panics in a row a session answers nothing any more.
@@ -40,9 +41,14 @@ impl Guard {
                 }
                 Ok(outputs)
             }
-            Ok(Err(error)) => Err(RunModelError::Engine {
-                reason: format!("{error:#}"),
-            }),
+            Ok(Err(error)) => {
+                let reason = format!("{error:#}");
+                Err(if error.is::<TooLarge>() {
+                    RunModelError::TooLarge { reason }
+                } else {
+                    RunModelError::Engine { reason }
+                })
+            }
             Err(panic) => {
                 let reason = format!("panicked: {}", panic_message(&*panic));
                 if self.panics.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_PANICS {

@@ -91,6 +91,13 @@ impl<K: Debug, V> Recent<K, V> {
         Ok(entry)
     }
 
+    /// Keeps none of what is ready; who runs one holds it until done.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn clear(&self) {
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ready.store(Arc::default());
+    }
+
     /// How many bytes all hold that are ready.
     pub(crate) fn bytes(&self) -> u64 {
         self.ready.load().iter().map(|entry| entry.bytes).sum()

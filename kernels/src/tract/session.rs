@@ -4,6 +4,7 @@
 //! Tensors are copied at its edge.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgeward_base::units::ByteCount;
@@ -27,13 +28,26 @@ pub(crate) trait Compute: Debug + Send + Sync {
     /// The graph's outputs for these inputs, which give its symbols these extents.
     fn run(&self, extents: &[usize], inputs: TVec<TValue>) -> TractResult<TVec<TValue>>;
 
-    /// How many bytes it holds besides what came in the model file.
+    /// How many bytes of the processor's memory it holds besides what came in the model file.
     fn resident(&self) -> u64;
+
+    /// As [`Session::on_device`].
+    fn on_device(&self) -> Option<u64> {
+        None
+    }
 
     /// As [`Session::host_nodes`].
     fn host_nodes(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// A tensor of a run is larger than what computes it can have: fewer rows may fit.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("a tensor of {elements} numbers is larger than the {most} that the device binds")]
+pub(crate) struct TooLarge {
+    pub(crate) elements: usize,
+    pub(crate) most: usize,
 }
 
 /// A loaded model.
@@ -75,45 +89,15 @@ impl<C: Compute> GraphSession<C> {
         };
         self.outputs.iter().map(empty).collect()
     }
-}
 
-impl<C: Compute> Session for GraphSession<C> {
-    fn inputs(&self) -> &[TensorSpec] {
-        &self.inputs
-    }
-
-    fn outputs(&self) -> &[TensorSpec] {
-        &self.outputs
-    }
-
-    fn columns(&self) -> &[String] {
-        &self.names.keys
-    }
-
-    fn has_sparse_columns(&self) -> bool {
-        !self.names.keys.is_empty()
-    }
-
-    fn labels(&self) -> &[Vec<String>] {
-        &self.names.labels
-    }
-
-    fn roundings(&self) -> &[Rounding] {
-        &self.roundings
-    }
-
-    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunModelError> {
-        self.guard.alive()?;
-        let mut extents = self.binding.bind(&self.inputs, inputs)?;
-        let rows = self.binding.rows(&extents);
-        if rows == Some(0)
-            && let Some(outputs) = self.without_rows()
-        {
-            return Ok(outputs);
-        }
-        let bucket = rows
-            .filter(|_| self.independent.load(Ordering::Relaxed))
-            .and_then(|rows| self.compute.bucket(rows));
+    /// Computes all rows together; `rows` of them where they are independent, which may then be more.
+    fn run_whole(
+        &self,
+        inputs: &[Tensor],
+        mut extents: TVec<usize>,
+        rows: Option<usize>,
+    ) -> Result<Vec<Tensor>, RunModelError> {
+        let bucket = rows.and_then(|rows| self.compute.bucket(rows));
         if let Some(bucket) = bucket {
             self.binding.set_rows(&mut extents, bucket);
         }
@@ -144,8 +128,79 @@ impl<C: Compute> Session for GraphSession<C> {
             .map_err(failed)
     }
 
+    /// Computes the first half of independent rows, then the others.
+    fn run_halves(&self, inputs: &[Tensor], rows: usize) -> Result<Vec<Tensor>, RunModelError> {
+        // The halves of a batch that was made for the device are made for it.
+        let half = rows.next_power_of_two() / 2;
+        let part = |range: Range<usize>| {
+            let part = inputs.iter().map(|input| input.slice_rows(range.clone()));
+            let part = part.collect::<Option<Vec<Tensor>>>();
+            self.run(&part.ok_or_else(|| undivided("inputs"))?)
+        };
+        let (first, rest) = (part(0..half)?, part(half..rows)?);
+        let pairs = first.iter().zip(&rest);
+        let whole = pairs.map(|(first, rest)| Tensor::concat_rows(&[first, rest]));
+        let whole = whole.collect::<Option<Vec<Tensor>>>();
+        whole.ok_or_else(|| undivided("outputs"))
+    }
+}
+
+/// Rows that are independent have tensors with rows.
+fn undivided(tensors: &str) -> RunModelError {
+    RunModelError::Engine {
+        reason: format!("the {tensors} of a batch that is too large cannot be divided"),
+    }
+}
+
+impl<C: Compute> Session for GraphSession<C> {
+    fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    fn columns(&self) -> &[String] {
+        &self.names.keys
+    }
+
+    fn has_sparse_columns(&self) -> bool {
+        !self.names.keys.is_empty()
+    }
+
+    fn labels(&self) -> &[Vec<String>] {
+        &self.names.labels
+    }
+
+    fn roundings(&self) -> &[Rounding] {
+        &self.roundings
+    }
+
+    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunModelError> {
+        self.guard.alive()?;
+        let extents = self.binding.bind(&self.inputs, inputs)?;
+        let rows = self.binding.rows(&extents);
+        if rows == Some(0)
+            && let Some(outputs) = self.without_rows()
+        {
+            return Ok(outputs);
+        }
+        let independent = rows.filter(|_| self.independent.load(Ordering::Relaxed));
+        match (self.run_whole(inputs, extents, independent), independent) {
+            (Err(RunModelError::TooLarge { .. }), Some(rows)) if rows > 1 => {
+                self.run_halves(inputs, rows)
+            }
+            (answered, _) => answered,
+        }
+    }
+
     fn host_nodes(&self) -> Vec<String> {
         self.compute.host_nodes()
+    }
+
+    fn on_device(&self) -> Option<ByteCount> {
+        self.compute.on_device().map(ByteCount)
     }
 
     fn permit_rows(&self, rows: Rows) {

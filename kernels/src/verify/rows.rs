@@ -14,12 +14,27 @@ const STRETCH: f64 = 64.0;
 /// [`Rows::Independent`] only when all four agree within the tolerance table. [`Rows::Together`]
 /// when an input or output has no free axis 0, when there is too little to tell by (a single row
 /// without a number to stretch), and when the model fails on stretched neighbours: then a
-/// neighbour can take a row down with it.
+/// neighbour can take a row down with it. Fewer rows are looked at where a device has no room for all.
 ///
 /// # Errors
 /// When the session fails on rows that it has just been able to compute.
 pub(super) fn measure(session: &dyn Session, inputs: &[Tensor]) -> Result<Rows, RunModelError> {
-    let Some(probe) = Probe::new(session, inputs) else {
+    let mut rows = MOST_ROWS;
+    loop {
+        match measure_over(session, inputs, rows) {
+            Err(RunModelError::TooLarge { .. }) if rows > 1 => rows /= 2,
+            measured => return measured,
+        }
+    }
+}
+
+/// The same over so many rows.
+fn measure_over(
+    session: &dyn Session,
+    inputs: &[Tensor],
+    most_rows: usize,
+) -> Result<Rows, RunModelError> {
+    let Some(probe) = Probe::new(session, inputs, most_rows) else {
         return Ok(Rows::Together);
     };
     let together = session.run(&probe.batch)?;
@@ -51,10 +66,10 @@ struct Probe {
 }
 
 impl Probe {
-    fn new(session: &dyn Session, inputs: &[Tensor]) -> Option<Self> {
+    fn new(session: &dyn Session, inputs: &[Tensor], most_rows: usize) -> Option<Self> {
         let mut specs = session.inputs().iter().chain(session.outputs());
         let free = specs.all(|spec| spec.shape.first() == Some(&None));
-        let count = common_rows(inputs)?.min(MOST_ROWS);
+        let count = common_rows(inputs)?.min(most_rows);
         let telling =
             count > 1 || count == 1 && inputs.iter().any(|input| input.data_type().is_float());
         if !free || !telling {

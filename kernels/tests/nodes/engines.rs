@@ -15,8 +15,12 @@ pub(crate) fn all() -> Vec<Arc<dyn Engine>> {
 
 #[cfg(feature = "wgpu")]
 fn gpu() -> Option<Arc<dyn Engine>> {
+    use edgeward_base::units::ByteCount;
     use edgeward_kernels::burn_wgpu::{BurnWgpuEngine, probe};
     let mut adapters = probe().adapters.into_iter();
     let usable = adapters.find(|probed| probed.fault.is_none())?;
-    Some(Arc::new(BurnWgpuEngine::new(Ok(usable.adapter))))
+    Some(Arc::new(BurnWgpuEngine::new(
+        Ok(usable.adapter),
+        ByteCount::mib(1024),
+    )))
 }

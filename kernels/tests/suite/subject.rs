@@ -24,6 +24,7 @@ pub(crate) fn engines_for(form: ModelForm) -> Vec<Arc<dyn Engine>> {
 /// The GPU engine on the best adapter, one for all tests. Without one the cases on it are skipped.
 #[cfg(feature = "wgpu")]
 pub(crate) fn gpu() -> Option<Arc<dyn Engine>> {
+    use edgeward_base::units::ByteCount;
     use edgeward_kernels::burn_wgpu::{BurnWgpuEngine, probe};
     static GPU: std::sync::OnceLock<Option<Arc<dyn Engine>>> = std::sync::OnceLock::new();
     let open = || {
@@ -35,7 +36,10 @@ pub(crate) fn gpu() -> Option<Arc<dyn Engine>> {
             );
             return None;
         };
-        Some(Arc::new(BurnWgpuEngine::new(Ok(usable.adapter))) as Arc<dyn Engine>)
+        Some(Arc::new(BurnWgpuEngine::new(
+            Ok(usable.adapter),
+            ByteCount::mib(1024),
+        )) as Arc<dyn Engine>)
     };
     GPU.get_or_init(open).clone()
 }

@@ -183,6 +183,9 @@ async fn build_logs(
             verdict.rows,
             scorer.resident().0
         ));
+        if let Some(bytes) = scorer.session().on_device() {
+            lines.push(format!("{} bytes of weights on the device", bytes.0));
+        }
         if let Some(takeover) = scorer.session().takeover() {
             let (engine, reason) = (takeover.engine, takeover.reason);
             lines.push(format!("engine {engine} took over: {reason}"));

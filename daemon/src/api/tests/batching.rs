@@ -1,5 +1,6 @@
 //! Requests that are answered together, and models that go while nobody asks.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,14 +21,16 @@ use crate::model::{Scorer, Signature};
 /// What a run takes at least: more than one that may hold a request's thread.
 const RUN: Duration = Duration::from_millis(1);
 
-/// A model `y = x` whose runs take a while, wait for leave, and are noted by their rows.
+/// A model `y = x` whose runs take a while, wait for leave, and are noted by their rows and threads.
 #[derive(Debug)]
 struct Slow {
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     runs: Arc<Mutex<Vec<usize>>>,
     leave: Arc<Semaphore>,
+    threads: Arc<Mutex<BTreeSet<String>>>,
     independent: Rows,
+    device: bool,
 }
 
 impl Session for Slow {
@@ -41,6 +44,8 @@ impl Session for Slow {
 
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunModelError> {
         self.runs.lock().unwrap().push(inputs[0].rows().unwrap());
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        self.threads.lock().unwrap().insert(thread);
         let clock = SystemClock::new();
         let until = clock.monotonic() + RUN;
         loop {
@@ -61,12 +66,17 @@ impl Session for Slow {
     fn resident(&self) -> ByteCount {
         ByteCount(1)
     }
+
+    fn on_device(&self) -> Option<ByteCount> {
+        self.device.then_some(ByteCount(1))
+    }
 }
 
 /// A stack that serves [`Slow`] as `slow` on one thread, after its first requests.
 struct SlowStack {
     stack: Stack,
     runs: Arc<Mutex<Vec<usize>>>,
+    threads: Arc<Mutex<BTreeSet<String>>>,
     leave: Arc<Semaphore>,
 }
 
@@ -75,18 +85,24 @@ const FIRST: u32 = 10;
 
 impl SlowStack {
     async fn start(independent: Rows, batching: Vec<BatchingConfig>) -> Self {
+        Self::start_on(false, independent, batching).await
+    }
+
+    async fn start_on(device: bool, independent: Rows, batching: Vec<BatchingConfig>) -> Self {
         let spec = |name: &str| TensorSpec {
             name: name.to_owned(),
             data_type: DataType::F64,
             shape: vec![None, Some(1)],
         };
-        let (runs, leave) = (Arc::default(), Arc::new(Semaphore::new(10)));
+        let (runs, threads, leave) = (Arc::default(), Arc::default(), Arc::new(Semaphore::new(10)));
         let session = Slow {
             inputs: vec![spec("x")],
             outputs: vec![spec("y")],
             runs: Arc::clone(&runs),
+            threads: Arc::clone(&threads),
             leave: Arc::clone(&leave),
             independent,
+            device,
         };
         let signature = Signature::derive(&session.inputs, &session.outputs);
         let verdict = Verdict {
@@ -97,10 +113,11 @@ impl SlowStack {
         let scorer = Scorer::bind(model, "test", verdict, signature, Arc::new(session)).unwrap();
         let mut wanted = Wanted {
             scorers: vec![Arc::new(scorer)],
-            samples: &[],
+            samples: &["main.default.fraud/3"],
             ..Wanted::default()
         };
         wanted.limits.threads = 1;
+        wanted.limits.device = device;
         wanted.limits.batching = batching;
         let stack = Stack::with(wanted).await;
         let body = json!({"name": "slow", "config": {
@@ -109,7 +126,12 @@ impl SlowStack {
         }});
         let created = stack.send(Method::POST, ENDPOINTS, &body).await;
         assert_eq!(created.status, 200, "{created:?}");
-        let slow = Self { stack, runs, leave };
+        let slow = Self {
+            stack,
+            runs,
+            threads,
+            leave,
+        };
         for number in 0..FIRST {
             slow.ask(number).await;
         }
@@ -184,6 +206,38 @@ async fn an_endpoint_can_have_each_request_answered_alone() {
     };
     let slow = SlowStack::start(Rows::Independent, vec![alone]).await;
     assert_eq!(slow.ask_nine().await, [1; 9]);
+    slow.stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_has_a_thread_of_its_own_which_batches_and_holds_no_other() {
+    let slow = SlowStack::start_on(true, Rows::Independent, Vec::new()).await;
+    // What one alone takes is known from the first requests, so four are tried at once.
+    assert_eq!(slow.ask_nine().await, [1, 4, 4]);
+    let created = slow.stack.send(Method::POST, ENDPOINTS, &fraud()).await;
+    assert_eq!(created.status, 200, "{created:?}");
+    slow.runs.lock().unwrap().clear();
+    // While it computes, the one thread of the processor answers for others.
+    let others = async {
+        while slow.runs.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let path = "/serving-endpoints/fraud/invocations";
+        for _ in 0..=FIRST {
+            let answer = slow.stack.send(Method::POST, path, &transaction()).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        slow.leave.add_permits(1);
+    };
+    let both = async { tokio::join!(slow.ask(0), others) };
+    tokio::time::timeout(PATIENCE, both).await.unwrap();
+    // A body that cannot be read never gets to the device.
+    let path = "/serving-endpoints/slow/invocations";
+    let refused = json!({"inputs": {"x": "nothing"}});
+    let refused = slow.stack.send(Method::POST, path, &refused).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let threads = slow.threads.lock().unwrap().clone();
+    assert_eq!(threads, BTreeSet::from(["device/0".to_owned()]));
     slow.stack.stop().await;
 }
 

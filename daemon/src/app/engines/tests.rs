@@ -1,4 +1,4 @@
-use edgeward_kernels::adapter::{AdapterKind, Probed};
+use edgeward_kernels::adapter::{AdapterKind, ENGINE, Probed};
 
 use super::*;
 
@@ -70,9 +70,7 @@ fn what_stands_in_the_way_of_each_is_said() {
 #[test]
 fn without_a_probe_the_engine_refuses_by_name() {
     let engines = compiled_in();
-    let gpu = engines
-        .iter()
-        .find(|engine| engine.name() == adapter::ENGINE);
+    let gpu = engines.iter().find(|engine| engine.name() == ENGINE);
     let model = edgeward_kernels::engine::ModelFile {
         path: "nowhere.onnx".into(),
         digest: edgeward_base::digest::Digest::of(b""),

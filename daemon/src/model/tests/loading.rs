@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use edgeward_base::clock::TestClock;
 use edgeward_base::error::chain;
-use edgeward_kernels::engine::Engine;
+use edgeward_kernels::engine::{Engine, Rows};
 use edgeward_kernels::tensor::{Tensor, TensorData};
 use edgeward_kernels::verify::Verified;
 
@@ -152,6 +152,31 @@ async fn what_is_asked_for_serves_however_slow_it_is() {
         "{refused}"
     );
     boot.shut().await;
+}
+
+#[tokio::test]
+async fn what_a_card_computes_is_warmed_up_in_each_process_and_nothing_else_is() {
+    let engine = FakeEngine::named("sum");
+    for (engines, expected) in [
+        // The known rows, and batches of 1, 2, 4, 8, 16, 32 and 64.
+        (
+            vec![FakeDevice::of(Arc::clone(&engine), false) as Arc<dyn Engine>],
+            8,
+        ),
+        (vec![Arc::clone(&engine) as Arc<dyn Engine>], 0),
+    ] {
+        let site = TestBox::with(engines);
+        let boot = site.boot();
+        import(&site, &boot.models).await;
+        boot.models.load(&model(SUM), Compute::Any).unwrap();
+        boot.shut().await;
+        let proved = engine.runs();
+        let boot = site.boot();
+        let scorer = boot.models.load(&model(SUM), Compute::Any).unwrap();
+        assert_eq!(engine.runs() - proved, expected);
+        assert_eq!(scorer.session().rows(), Rows::Independent);
+        boot.shut().await;
+    }
 }
 
 #[tokio::test]

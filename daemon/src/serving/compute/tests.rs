@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_secs(180);
 /// A pool by the clock of this machine.
 fn started(tasks: &Tasks, threads: usize, ceiling: usize) -> Compute {
     let clock = SystemClock::shared();
-    Compute::start(tasks, clock, threads, ceiling).unwrap()
+    Compute::start(tasks, clock, "compute", threads, ceiling).unwrap()
 }
 
 fn lane(id: &str, threads: usize) -> Lane {

@@ -65,6 +65,11 @@ impl Codes {
         })
     }
 
+    /// How many bytes they take on the device.
+    pub(in super::super) fn bytes(&self) -> u64 {
+        4 * (self.words.len() + self.scales.len() + self.zeros.len()) as u64
+    }
+
     /// Packs a tensor of bytes. `None` where its scales do not lie along the columns.
     pub(in super::super) fn pack(
         tensor: &Tensor,

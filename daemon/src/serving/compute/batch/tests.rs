@@ -246,7 +246,7 @@ fn lane(id: &str) -> Lane {
 async fn a_request_waits_for_others_no_longer_than_its_delay() {
     let tasks = Tasks::new(tokio::runtime::Handle::current());
     let clock = TestClock::at(0);
-    let compute = Compute::start(&tasks, clock.clone(), 2, 64).unwrap();
+    let compute = Compute::start(&tasks, clock.clone(), "compute", 2, 64).unwrap();
     let (scorer, runs) = doubling();
     let waits = batching(4, MILLI);
     for _ in 0..2 {
