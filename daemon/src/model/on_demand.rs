@@ -40,6 +40,8 @@ pub(super) struct OnDemand {
     /// One thread loads, the others wait for it; and why the last load failed.
     waking: Mutex<Option<Failure>>,
     known: Known,
+    /// Whether it computed on a device when it was made.
+    device: bool,
     /// Bytes that it held when it was last looked at.
     resident: AtomicU64,
 }
@@ -70,8 +72,6 @@ struct Known {
     texts: bool,
     roundings: Vec<Rounding>,
     rows: Rows,
-    /// Whether it computed on a device.
-    device: bool,
 }
 
 impl fmt::Debug for OnDemand {
@@ -97,10 +97,10 @@ impl OnDemand {
             texts: session.texts().is_some(),
             roundings: session.roundings().to_vec(),
             rows: session.rows(),
-            device: session.on_device().is_some(),
         };
         Self {
             resident: AtomicU64::new(session.resident().0),
+            device: session.on_device().is_some(),
             awake: ArcSwapOption::from_pointee(Awake(session)),
             load,
             clock,
@@ -204,7 +204,7 @@ impl Session for OnDemand {
         let awake = self.awake.load();
         match awake.as_ref() {
             Some(awake) => awake.0.on_device(),
-            None => self.known.device.then_some(ByteCount(0)),
+            None => self.device.then_some(ByteCount(0)),
         }
     }
 

@@ -249,7 +249,7 @@ impl Exchange {
         };
         let device = self.core.device_of(&work.entity).cloned();
         let (work, answer) = if let Some(device) = device {
-            self.on_device(work, batching, &device).await?
+            Box::pin(self.on_device(work, batching, &device)).await?
         } else if inline {
             compute::guarded(|| work.alone())?
         } else {

@@ -1,7 +1,6 @@
 use std::sync::{Arc, OnceLock};
 
 use burn_cubecl::tensor::CubeTensor;
-use edgeward_base::clock::{Clock as _, SystemClock};
 use edgeward_base::units::ByteCount;
 use edgeward_harness::floors;
 use proptest::prelude::*;
@@ -12,6 +11,8 @@ use super::super::device::Device;
 use super::super::probe;
 use super::*;
 use crate::tract::{Affine, Along};
+
+mod compiling;
 
 /// Words that lie together: fewer than many of the weights have, so that these are in parts.
 const TOGETHER: usize = 160;
@@ -417,133 +418,4 @@ fn numbers_are_rounded_as_the_processor_rounds_them() {
         .map(|(place, whole)| (whole - zeros[place / 40]) as f32 * scales[place / 40])
         .collect();
     assert_eq!(reals(device, back), expected);
-}
-
-/// What is run on a device of its own, so that nothing was compiled before.
-type Run<'a> = Box<dyn Fn() -> CubeTensor + 'a>;
-
-/// Each kernel by name, in each form that is compiled by itself.
-fn kernels(device: &Device) -> Vec<(String, Run<'_>)> {
-    let (columns, depth) = (40, 9 * 16);
-    let mut kernels: Vec<(String, Run<'_>)> = Vec::new();
-    for (bits, step) in [(8, 8_i8), (4, 1)] {
-        let weights = move |columns: usize| Weights {
-            columns,
-            depth,
-            block: None,
-            numbers: (0..columns * depth)
-                .map(|place| i8::try_from(place % 16).unwrap() * step - 8 * step)
-                .collect(),
-            scales: vec![0.5; columns],
-            zeros: vec![1; columns],
-        };
-        let upload = |columns| Packed::upload(device, &weights(columns).codes()).unwrap();
-        let whole = move |shape: &[usize], of| {
-            let count = shape.iter().product();
-            match of {
-                DType::F32 => device.numbers(&quarters(count, 1), shape, of).unwrap(),
-                _ => device.numbers(&bytes(count, 1), shape, of).unwrap(),
-            }
-        };
-        let zero = move || device.numbers(&[3_i32], &[1], DType::I32).unwrap();
-        for of in [DType::F32, DType::I32] {
-            let moved = move || (of == DType::I32).then(zero);
-            for (form, rows) in [("vector", 1), ("tile", 8)] {
-                let packed = upload(columns);
-                let run = move || {
-                    let x = whole(&[rows, depth], of);
-                    packed.product(device, &x, moved().as_ref()).unwrap()
-                };
-                kernels.push((
-                    format!("product, {form}, {bits} bits, {of:?}"),
-                    Box::new(run),
-                ));
-            }
-            for (form, groups) in [("tile", 1), ("single", 16)] {
-                let packed = upload(columns * 2);
-                let taps = Taps {
-                    groups,
-                    kernel: [3, if groups == 1 { 3 } else { 48 }],
-                    strides: [1; 2],
-                    dilations: [1; 2],
-                    before: [1; 2],
-                    image: [6, 50],
-                    output: [6, 5],
-                };
-                let run = move || {
-                    let x = whole(&[1, 16, 6, 50], of);
-                    packed
-                        .convolve(device, &x, moved().as_ref(), &taps)
-                        .unwrap()
-                };
-                kernels.push((
-                    format!("convolution, {form}, {bits} bits, {of:?}"),
-                    Box::new(run),
-                ));
-            }
-        }
-        let packed = upload(columns);
-        kernels.push((
-            format!("unpack, {bits} bits"),
-            Box::new(move || packed.real(device).unwrap()),
-        ));
-    }
-    let ends = |number: f32| device.numbers(&[number], &[1], DType::F32).unwrap();
-    let linear = move || {
-        [
-            ends(0.5),
-            device.numbers(&[1_i32], &[1], DType::I32).unwrap(),
-        ]
-    };
-    let run = move || {
-        let [scale, zero] = linear();
-        quantise(ends(3.0), [&scale, &zero], 1, DatumType::U8).unwrap()
-    };
-    kernels.push(("quantise".to_owned(), Box::new(run)));
-    let run = move || {
-        let [scale, zero] = linear();
-        dequantise(zero.clone(), [&scale, &zero], 1).unwrap()
-    };
-    kernels.push(("dequantise".to_owned(), Box::new(run)));
-    let run = move || {
-        let [scale, _] = range(ends(-1.0), ends(2.0));
-        scale
-    };
-    kernels.push(("range".to_owned(), Box::new(run)));
-    kernels
-}
-
-/// How long is for a benchmark to say; here it is printed, and what is compiled is counted.
-#[test]
-fn each_kernel_is_compiled_by_itself() {
-    let mut adapters = probe().adapters.into_iter();
-    let Some(usable) = adapters.find(|probed| probed.fault.is_none()) else {
-        return edgeward_harness::skip(
-            "gpu.packed.kernels",
-            "no Vulkan driver of this machine has an adapter to use",
-        );
-    };
-    let device = Device::open(&usable.adapter, ByteCount(0)).unwrap();
-    let clock = SystemClock::new();
-    let timed = |run: &Run<'_>| {
-        let start = clock.monotonic();
-        let tensor = run();
-        let of = match tensor.dtype {
-            DType::F32 => DatumType::F32,
-            _ => DatumType::I32,
-        };
-        let rank = tensor.meta.shape().num_dims();
-        drop(device.download(tensor, (of, rank)).unwrap());
-        clock.monotonic().saturating_sub(start)
-    };
-    let kernels = kernels(&device);
-    let mut longest = std::time::Duration::ZERO;
-    for (name, run) in &kernels {
-        let (first, second) = (timed(run), timed(run));
-        let compiled = first.saturating_sub(second);
-        println!("{name}: compiled in {:.0} ms", compiled.as_secs_f64() * 1e3);
-        longest = longest.max(compiled);
-    }
-    println!("the longest: {:.0} ms", longest.as_secs_f64() * 1e3);
-    floors::reached("gpu.packed.kernels", kernels.len() as u64);
 }
