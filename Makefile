@@ -64,6 +64,7 @@ fmt:
 
 lint:
 	@$(LINKED) clippy --workspace --all-targets --locked -- -D warnings
+	@$(LINKED) clippy --package edgeward --no-default-features --locked -- -D warnings
 	@RUSTDOCFLAGS='-D warnings' $(LINKED) doc --workspace --locked --no-deps --document-private-items --quiet
 	$(if $(shell command -v shellcheck),@shellcheck --severity=warning $(SCRIPTS))
 
