@@ -10,7 +10,7 @@
 //! ```
 //!
 //! What a device computes is read and written by the processor's threads; one thread of its own has
-//! nothing to do but to keep the device at work ([`on_device`]).
+//! nothing to do but to keep the device at work.
 //!
 //! Nothing on this way takes a lock that a writer holds or touches the disk. It knows no HTTP: a
 //! dialect reads and writes bodies as a [`Call`], turns a [`ServeError`] into its own answer, and tells
