@@ -338,8 +338,8 @@ impl Serving {
 impl Core {
     /// The thread that computes the next call of an entity, where that is the device's.
     fn device_of(&self, entity: &RoutedEntity) -> Option<&Compute> {
-        entity.scorer.session().on_device()?;
-        self.device.as_ref()
+        let device = self.device.as_ref()?;
+        entity.scorer.session().on_device().map(|_| device)
     }
 
     /// The claim of an entity on the compute threads. One of them is enough to bring a model back: the

@@ -230,7 +230,10 @@ impl Exchange {
         let measured = self.core.measured.of(entity.id.as_str());
         let asked = self.core.clock.monotonic_micros();
         measured.asked.store(asked, Ordering::Relaxed);
-        let (inline, batching) = self.place(&entity, &measured, body.len());
+        let device = self.core.device_of(&entity).cloned();
+        // A device is waited for: no request's thread does that.
+        let quick = device.is_none() && measured.pace.inline() && !entity.scorer.is_at_zero();
+        let (inline, batching) = self.place(&entity, &measured, (quick, body.len()));
         let work = Work {
             core: Arc::clone(&self.core),
             asking: self
@@ -247,7 +250,6 @@ impl Exchange {
                 ..Outcome::default()
             },
         };
-        let device = self.core.device_of(&work.entity).cloned();
         let (work, answer) = if let Some(device) = device {
             Box::pin(self.on_device(work, batching, &device)).await?
         } else if inline {
@@ -275,18 +277,18 @@ impl Exchange {
         Ok(answer.map(|body| Answered { body, call })?)
     }
 
-    /// Whether a body of `bytes` is computed on this thread, and if not, whether together with others.
+    /// Whether a body of `bytes`, of a `quick` entity, is computed on this thread, and if not, whether
+    /// together with others.
     fn place(
         &self,
         entity: &RoutedEntity,
         measured: &Measured,
-        bytes: usize,
+        (quick, bytes): (bool, usize),
     ) -> (bool, Option<Batching>) {
-        let (pace, session) = (&measured.pace, entity.scorer.session());
-        let waits = session.on_device().is_some();
-        if pace.inline() && !entity.scorer.is_at_zero() && !waits {
+        if quick {
             return (bytes <= INLINE_BYTES, None);
         }
+        let (pace, session) = (&measured.pace, entity.scorer.session());
         // Before the first verdict nobody knows whether a run is worth waiting for.
         let may = pace.is_settled() && session.rows() == Rows::Independent;
         let rule = self.endpoint.as_ref().ok().filter(|_| may);
